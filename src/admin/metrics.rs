@@ -1,0 +1,291 @@
+//! `GET /metrics`: adds the workers' shards up and writes them as Prometheus text.
+//!
+//! The families are tables: a name, what it says, and where the figure is. docs/admin.md lists them for users.
+
+use super::{AdminState, process};
+use crate::health::State;
+use crate::metrics::text::Text;
+use crate::metrics::{CLASSES, Outcomes, Sharded};
+use crate::proxy::snapshot::{LimitEntry, ListenerEntry, Snapshot};
+use crate::upstream::{Endpoint, Upstream};
+
+/// A family with one figure for each `T`.
+type Family<T> = (&'static str, &'static str, fn(&T) -> u64);
+
+const LISTENER_COUNTERS: [Family<ListenerEntry>; 6] = [
+    (
+        "lb_connections_accepted_total",
+        "Connections accepted from clients.",
+        |it| it.stats.sum(|s| s.accepted.get()),
+    ),
+    (
+        "lb_header_timeouts_total",
+        "Connections closed because a request's headers did not arrive in time.",
+        |it| it.stats.sum(|s| s.header_timeouts.get()),
+    ),
+    (
+        "lb_malformed_requests_total",
+        "Connections closed because what arrived was not HTTP or too large.",
+        |it| it.stats.sum(|s| s.malformed.get()),
+    ),
+    (
+        "lb_accept_failures_total",
+        "Times that accepting a connection failed.",
+        |it| it.stats.sum(|s| s.accept_failures.get()),
+    ),
+    (
+        "lb_bytes_received_total",
+        "Bytes received from clients.",
+        |it| it.bytes.sum(|s| s.received.get()),
+    ),
+    ("lb_bytes_sent_total", "Bytes sent to clients.", |it| {
+        it.bytes.sum(|s| s.sent.get())
+    }),
+];
+
+const LISTENER_GAUGES: [Family<ListenerEntry>; 1] = [(
+    "lb_connections_open",
+    "Connections of clients that are open.",
+    |it| it.stats.sum(|s| s.open.get()),
+)];
+
+const UPSTREAM_COUNTERS: [Family<Upstream>; 2] = [
+    (
+        "lb_upstream_retries_total",
+        "Tries after a request's first.",
+        |it| it.stats.sum(|s| s.retries.get()),
+    ),
+    (
+        "lb_upstream_no_server_total",
+        "Requests for which no server was eligible.",
+        |it| it.stats.sum(|s| s.nobody.get()),
+    ),
+];
+
+const UPSTREAM_GAUGES: [Family<Upstream>; 1] = [(
+    "lb_upstream_eligible_servers",
+    "Servers that get new requests.",
+    |it| it.members().endpoints.len() as u64,
+)];
+
+const SERVER_COUNTERS: [Family<Endpoint>; 4] = [
+    (
+        "lb_server_connects_total",
+        "Connections opened to the server.",
+        |it| it.stats.sum(|s| s.connects.get()),
+    ),
+    (
+        "lb_server_connect_failures_total",
+        "Connections to the server that could not be opened.",
+        |it| it.stats.sum(|s| s.connect_failures.get()),
+    ),
+    (
+        "lb_server_bytes_received_total",
+        "Bytes received from the server.",
+        |it| it.bytes.sum(|s| s.received.get()),
+    ),
+    (
+        "lb_server_bytes_sent_total",
+        "Bytes sent to the server.",
+        |it| it.bytes.sum(|s| s.sent.get()),
+    ),
+];
+
+const SERVER_GAUGES: [Family<Endpoint>; 4] = [
+    (
+        "lb_server_in_flight",
+        "Requests in flight to the server.",
+        |it| it.in_flight().into(),
+    ),
+    (
+        "lb_server_weight",
+        "The server's share relative to others.",
+        |it| it.weight().into(),
+    ),
+    (
+        "lb_server_up",
+        "0 while health checks find the server down, else 1.",
+        |it| (it.health() != State::Down).into(),
+    ),
+    (
+        "lb_server_eligible",
+        "1 while the server gets new requests, else 0.",
+        |it| it.eligible().into(),
+    ),
+];
+
+const LIMIT_COUNTERS: [Family<LimitEntry>; 3] = [
+    (
+        "lb_limit_allowed_total",
+        "Requests that the limit admitted.",
+        |it| it.stats.sum(|s| s.allowed.get()),
+    ),
+    (
+        "lb_limit_denied_total",
+        "Requests that the limit denied.",
+        |it| it.stats.sum(|s| s.denied.get()),
+    ),
+    (
+        "lb_limit_store_failures_total",
+        "Requests that on_store_failure decided.",
+        |it| it.stats.sum(|s| s.store_failures.get()),
+    ),
+];
+
+/// All metrics, in the Prometheus text format.
+pub fn render(state: &AdminState) -> String {
+    let mut text = Text::default();
+    text.gauge("lb_build_info", "The version that runs.");
+    text.sample(
+        "lb_build_info",
+        &[("version", env!("CARGO_PKG_VERSION"))],
+        1,
+    );
+    process::write(&mut text);
+    requests(&mut text, &state.snapshot.listeners);
+    listeners(&mut text, &state.snapshot.listeners);
+    upstreams(&mut text, &state.snapshot);
+    servers(&mut text, &state.snapshot);
+    limits(&mut text, &state.snapshot.limits);
+    if let Some(log) = &state.access_log {
+        text.counter(
+            "lb_access_log_dropped_total",
+            "Lines dropped because the log could not be written fast enough.",
+        );
+        text.sample("lb_access_log_dropped_total", &[], log.dropped());
+    }
+    text.finish()
+}
+
+/// By listener and route; requests that matched no route have the route "".
+fn requests(text: &mut Text, listeners: &[ListenerEntry]) {
+    let mut outcomes = Vec::new();
+    for listener in listeners {
+        let name = ("listener", listener.name.as_str());
+        let routes = listener
+            .entries
+            .iter()
+            .map(|route| ([name, ("route", route.name.as_str())], &route.stats));
+        outcomes.extend(routes.chain([([name, ("route", "")], &listener.unrouted)]));
+    }
+    text.counter(
+        "lb_requests_total",
+        "Requests by the class of their answer's status.",
+    );
+    for (labels, outcomes) in &outcomes {
+        by_class(text, "lb_requests_total", labels, outcomes, |it| it);
+    }
+    text.histogram(
+        "lb_request_duration_seconds",
+        "From a request's headers to the end of the answer's body.",
+    );
+    for (labels, outcomes) in &outcomes {
+        text.durations("lb_request_duration_seconds", labels, outcomes, |it| {
+            &it.durations
+        });
+    }
+}
+
+fn listeners(text: &mut Text, listeners: &[ListenerEntry]) {
+    let listeners: Vec<_> = listeners
+        .iter()
+        .map(|it| ([("listener", it.name.as_str())], it))
+        .collect();
+    families(text, Text::counter, &LISTENER_COUNTERS, &listeners);
+    families(text, Text::gauge, &LISTENER_GAUGES, &listeners);
+}
+
+fn upstreams(text: &mut Text, snapshot: &Snapshot) {
+    let upstreams = snapshot.upstreams.iter().map(|entry| entry.shared.as_ref());
+    let upstreams: Vec<_> = upstreams
+        .map(|it| ([("upstream", it.name())], it))
+        .collect();
+    families(text, Text::counter, &UPSTREAM_COUNTERS, &upstreams);
+    families(text, Text::gauge, &UPSTREAM_GAUGES, &upstreams);
+}
+
+fn servers(text: &mut Text, snapshot: &Snapshot) {
+    // Read once: servers that come or go meanwhile are in all families or in none.
+    let mut roster = Vec::new();
+    for entry in &snapshot.upstreams {
+        let endpoints = entry.shared.endpoints().into_iter();
+        roster.extend(endpoints.map(|it| (entry.shared.name(), it.address().to_string(), it)));
+    }
+    let labels = |upstream, address| [("upstream", upstream), ("server", address)];
+    let servers: Vec<_> = roster
+        .iter()
+        .map(|(upstream, address, it)| (labels(*upstream, address.as_str()), it.as_ref()))
+        .collect();
+    text.counter(
+        "lb_server_requests_total",
+        "Requests sent to the server, by the class of its answer's status.",
+    );
+    for (labels, endpoint) in &servers {
+        by_class(
+            text,
+            "lb_server_requests_total",
+            labels,
+            &endpoint.stats,
+            |it| &it.outcomes,
+        );
+    }
+    text.histogram(
+        "lb_server_duration_seconds",
+        "From choosing the server to the end of its answer.",
+    );
+    for (labels, endpoint) in &servers {
+        text.durations(
+            "lb_server_duration_seconds",
+            labels,
+            &endpoint.stats,
+            |it| &it.outcomes.durations,
+        );
+    }
+    families(text, Text::counter, &SERVER_COUNTERS, &servers);
+    families(text, Text::gauge, &SERVER_GAUGES, &servers);
+}
+
+fn limits(text: &mut Text, limits: &[LimitEntry]) {
+    let limits: Vec<_> = limits
+        .iter()
+        .map(|it| ([("limit", it.shared.name())], it))
+        .collect();
+    families(text, Text::counter, &LIMIT_COUNTERS, &limits);
+    text.gauge(
+        "lb_limit_keys",
+        "Keys that the limit counts in this process.",
+    );
+    for (labels, limit) in &limits {
+        if let Some(store) = limit.shared.memory() {
+            text.sample("lb_limit_keys", labels, store.len() as u64);
+        }
+    }
+}
+
+/// Writes some families of the same kind for the same things, each of which has labels of its own.
+fn families<T, const N: usize>(
+    text: &mut Text,
+    open: fn(&mut Text, &str, &str),
+    families: &[Family<T>],
+    things: &[([(&str, &str); N], &T)],
+) {
+    for (name, help, figure) in families {
+        open(text, name, help);
+        for (labels, thing) in things {
+            text.sample(name, labels, figure(thing));
+        }
+    }
+}
+
+fn by_class<T>(
+    text: &mut Text,
+    name: &str,
+    [first, second]: &[(&str, &str); 2],
+    shards: &Sharded<T>,
+    outcomes: impl Fn(&T) -> &Outcomes,
+) {
+    for (index, class) in CLASSES.iter().enumerate() {
+        let count = shards.sum(|shard| outcomes(shard).by_class[index].get());
+        text.sample(name, &[*first, *second, ("class", class)], count);
+    }
+}

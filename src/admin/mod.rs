@@ -1,0 +1,54 @@
+//! The admin API: what an operator sees and changes while the load balancer runs, on a listener of its own.
+//!
+//! ```text
+//! listen ─▶ api: panic, deadline ─▶ auth ─▶ servers ─▶ state file, then the upstream's roster
+//!                                      ├──▶ metrics
+//!                                      └──▶ health, configuration, OpenAPI document
+//! ```
+//!
+//! It runs on the control thread: no request through the load balancer waits for it. Servers that it adds, removes or
+//! changes are a difference to the configuration file, an [`Overlay`], which the [`StateFile`] keeps over restarts.
+
+mod api;
+mod auth;
+mod error;
+mod listen;
+mod metrics;
+mod openapi;
+mod overlay;
+mod process;
+mod servers;
+mod state;
+mod weight;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+pub use listen::{Socket, bind, serve};
+pub use metrics::render;
+pub use overlay::Overlay;
+pub use state::{StateError, StateFile};
+
+use crate::config::types::Secret;
+use crate::metrics::access_log::AccessLog;
+use crate::proxy::snapshot::Snapshot;
+
+/// What the admin API shows and changes.
+#[derive(Debug)]
+pub struct AdminState {
+    /// What the workers use.
+    pub snapshot: Arc<Snapshot>,
+    /// The effective configuration, its secrets hidden.
+    pub config: serde_json::Value,
+    /// The bearer token; without one only what cannot come from a web page of elsewhere is answered.
+    pub token: Option<Secret>,
+    /// Where changes are kept.
+    pub state: StateFile,
+    /// Whose dropped lines are counted.
+    pub access_log: Option<Arc<AccessLog>>,
+    /// Whether the load balancer is ending, and no longer ready.
+    pub draining: AtomicBool,
+}

@@ -1,0 +1,295 @@
+//! What the admin API has changed, as a difference to the configuration file, and how the two are merged.
+//!
+//! For each upstream there are servers that were added, and servers of the configuration that were removed or changed:
+//!
+//! * What was done at run time wins over the configuration: a removed server stays removed, a changed weight stays
+//!   changed. What was not changed follows the configuration: a server that only drains takes its weight from there.
+//! * Adding a removed server of the configuration again takes the removal back; its weight is what was asked for then.
+//! * An added server that the configuration names too, by now, is the configuration's, with the configuration's weight.
+//! * Removals and changes of servers that the configuration no longer names are dropped. They do not come back to
+//!   life with a server that is given the same address later.
+//! * An upstream that the configuration does not name keeps its entry until it is named again.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::weight::Weight;
+use crate::config::types::ServerAddress;
+use crate::upstream::Origin;
+use crate::upstream::endpoint::Spec;
+
+/// The difference to the configuration, by upstream.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Overlay(BTreeMap<String, Changes>);
+
+/// The changes of one upstream. No address occurs in two of the lists.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Changes {
+    /// Not in the configuration.
+    added: Vec<Added>,
+    /// In the configuration.
+    removed: BTreeSet<ServerAddress>,
+    /// In the configuration.
+    changed: Vec<Changed>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Added {
+    address: ServerAddress,
+    #[serde(default)]
+    weight: Weight,
+    #[serde(default)]
+    draining: bool,
+}
+
+/// What is `None` is as the configuration says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Changed {
+    address: ServerAddress,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    weight: Option<Weight>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    draining: Option<bool>,
+}
+
+impl Overlay {
+    /// The servers of an upstream: those of the configuration, with their weights, as they were changed. Entries that
+    /// no longer apply to this configuration are dropped.
+    pub fn apply(&mut self, upstream: &str, configured: Vec<(ServerAddress, u32)>) -> Vec<Spec> {
+        match self.0.get_mut(upstream) {
+            Some(changes) => changes.apply(configured),
+            None => Changes::default().apply(configured),
+        }
+    }
+
+    /// A server that is not there was added.
+    pub(super) fn add(&mut self, upstream: &str, address: ServerAddress, weight: Weight) {
+        self.of(upstream).add(address, weight);
+    }
+
+    /// A server that is there was removed.
+    pub(super) fn remove(&mut self, upstream: &str, address: &ServerAddress) {
+        self.of(upstream).remove(address);
+    }
+
+    /// A server that is there was changed; `None` left as it was.
+    pub(super) fn change(
+        &mut self,
+        upstream: &str,
+        address: &ServerAddress,
+        weight: Option<Weight>,
+        draining: Option<bool>,
+    ) {
+        self.of(upstream).change(address, weight, draining);
+    }
+
+    fn of(&mut self, upstream: &str) -> &mut Changes {
+        self.0.entry(upstream.to_owned()).or_default()
+    }
+}
+
+impl Changes {
+    fn apply(&mut self, configured: Vec<(ServerAddress, u32)>) -> Vec<Spec> {
+        self.drop_stale(&configured);
+        let mut specs = Vec::new();
+        for (address, weight) in configured {
+            if self.removed.contains(&address) {
+                continue;
+            }
+            let changed = self.changed.iter().find(|it| it.address == address);
+            specs.push(Spec {
+                weight: changed.and_then(|it| it.weight).map_or(weight, Weight::get),
+                draining: changed.and_then(|it| it.draining).unwrap_or(false),
+                origin: Origin::Config,
+                address,
+            });
+        }
+        specs.extend(self.added.iter().map(|added| Spec {
+            address: added.address.clone(),
+            weight: added.weight.get(),
+            draining: added.draining,
+            origin: Origin::Admin,
+        }));
+        specs
+    }
+
+    fn drop_stale(&mut self, configured: &[(ServerAddress, u32)]) {
+        let configured: HashSet<&ServerAddress> =
+            configured.iter().map(|(address, _)| address).collect();
+        self.removed.retain(|address| configured.contains(address));
+        self.changed.retain(|it| configured.contains(&it.address));
+        // A file that was edited by hand may name a server twice.
+        let mut seen = HashSet::new();
+        self.added
+            .retain(|it| !configured.contains(&it.address) && seen.insert(it.address.clone()));
+    }
+
+    fn add(&mut self, address: ServerAddress, weight: Weight) {
+        if self.removed.remove(&address) {
+            self.changed.push(Changed {
+                address,
+                weight: Some(weight),
+                draining: None,
+            });
+        } else {
+            self.added.push(Added {
+                address,
+                weight,
+                draining: false,
+            });
+        }
+    }
+
+    fn remove(&mut self, address: &ServerAddress) {
+        let before = self.added.len();
+        self.added.retain(|it| it.address != *address);
+        if self.added.len() == before {
+            self.changed.retain(|it| it.address != *address);
+            self.removed.insert(address.clone());
+        }
+    }
+
+    fn change(&mut self, address: &ServerAddress, weight: Option<Weight>, draining: Option<bool>) {
+        if let Some(added) = self.added.iter_mut().find(|it| it.address == *address) {
+            added.weight = weight.unwrap_or(added.weight);
+            added.draining = draining.unwrap_or(added.draining);
+            return;
+        }
+        match self.changed.iter_mut().find(|it| it.address == *address) {
+            Some(changed) => {
+                changed.weight = weight.or(changed.weight);
+                changed.draining = draining.or(changed.draining);
+            }
+            None => self.changed.push(Changed {
+                address: address.clone(),
+                weight,
+                draining,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> ServerAddress {
+        text.parse().unwrap()
+    }
+
+    fn weight(weight: u32) -> Weight {
+        serde_json::from_value(weight.into()).unwrap()
+    }
+
+    fn configured(servers: &[(&str, u32)]) -> Vec<(ServerAddress, u32)> {
+        servers
+            .iter()
+            .map(|(text, weight)| (address(text), *weight))
+            .collect()
+    }
+
+    /// Applies to a configuration: address, weight, draining and origin of what comes out.
+    fn applied(overlay: &mut Overlay, servers: &[(&str, u32)]) -> Vec<(String, u32, bool, Origin)> {
+        let specs = overlay.apply("app", configured(servers)).into_iter();
+        specs
+            .map(|spec| {
+                (
+                    spec.address.to_string(),
+                    spec.weight,
+                    spec.draining,
+                    spec.origin,
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn without_changes_the_configuration_stands() {
+        let mut overlay = Overlay::default();
+        let servers = applied(&mut overlay, &[("a:1", 3)]);
+        assert_eq!(servers, [("a:1".to_owned(), 3, false, Origin::Config)]);
+        assert_eq!(overlay, Overlay::default());
+    }
+
+    #[test]
+    fn changes_win_over_the_configuration() {
+        let mut overlay = Overlay::default();
+        overlay.add("app", address("c:1"), weight(4));
+        overlay.change("app", &address("c:1"), None, Some(true));
+        overlay.remove("app", &address("a:1"));
+        overlay.change("app", &address("b:1"), Some(weight(7)), None);
+        overlay.add("other", address("d:1"), weight(1));
+        assert_eq!(
+            applied(&mut overlay, &[("a:1", 1), ("b:1", 1)]),
+            [
+                ("b:1".to_owned(), 7, false, Origin::Config),
+                ("c:1".to_owned(), 4, true, Origin::Admin),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_was_not_changed_follows_the_configuration() {
+        let mut overlay = Overlay::default();
+        overlay.change("app", &address("a:1"), None, Some(true));
+        let servers = applied(&mut overlay, &[("a:1", 9)]);
+        assert_eq!(servers, [("a:1".to_owned(), 9, true, Origin::Config)]);
+        overlay.change("app", &address("a:1"), Some(weight(2)), None);
+        overlay.change("app", &address("a:1"), None, Some(false));
+        let servers = applied(&mut overlay, &[("a:1", 9)]);
+        assert_eq!(servers, [("a:1".to_owned(), 2, false, Origin::Config)]);
+    }
+
+    #[test]
+    fn adding_a_removed_server_takes_the_removal_back() {
+        let mut overlay = Overlay::default();
+        overlay.remove("app", &address("a:1"));
+        overlay.add("app", address("a:1"), weight(2));
+        let servers = applied(&mut overlay, &[("a:1", 1)]);
+        assert_eq!(servers, [("a:1".to_owned(), 2, false, Origin::Config)]);
+        overlay.remove("app", &address("a:1"));
+        assert_eq!(applied(&mut overlay, &[("a:1", 1)]), []);
+    }
+
+    #[test]
+    fn removing_an_added_server_leaves_nothing_behind() {
+        let mut overlay = Overlay::default();
+        overlay.add("app", address("c:1"), weight(1));
+        overlay.remove("app", &address("c:1"));
+        let servers = applied(&mut overlay, &[("c:1", 5)]);
+        assert_eq!(servers, [("c:1".to_owned(), 5, false, Origin::Config)]);
+    }
+
+    #[test]
+    fn an_added_server_that_is_configured_by_now_is_the_configurations() {
+        let mut overlay = Overlay::default();
+        overlay.add("app", address("c:1"), weight(4));
+        let servers = applied(&mut overlay, &[("c:1", 5)]);
+        assert_eq!(servers, [("c:1".to_owned(), 5, false, Origin::Config)]);
+        assert_eq!(applied(&mut overlay, &[]), [], "its entry is gone");
+    }
+
+    #[test]
+    fn what_the_configuration_no_longer_names_is_forgotten() {
+        let mut overlay = Overlay::default();
+        overlay.remove("app", &address("a:1"));
+        overlay.change("app", &address("b:1"), Some(weight(7)), None);
+        assert_eq!(applied(&mut overlay, &[]), []);
+        assert_eq!(applied(&mut overlay, &[("a:1", 1), ("b:1", 1)]).len(), 2);
+        let servers = applied(&mut overlay, &[("b:1", 1)]);
+        assert_eq!(servers, [("b:1".to_owned(), 1, false, Origin::Config)]);
+    }
+
+    #[test]
+    fn a_server_that_a_file_names_twice_is_one() {
+        let text = r#"{"app": {"added": [{"address": "c:1"}, {"address": "C:1", "weight": 3}]}}"#;
+        let mut overlay: Overlay = serde_json::from_str(text).unwrap();
+        let servers = applied(&mut overlay, &[]);
+        assert_eq!(servers, [("c:1".to_owned(), 1, false, Origin::Admin)]);
+    }
+}

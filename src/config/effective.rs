@@ -1,0 +1,224 @@
+//! The configuration as it is in force, written as a file would say it: `GET /config`.
+
+use serde_json::Value;
+
+use super::forms::{List, OneOrMany, Shorthand, Table, Workers};
+use super::model::{
+    AccessLog, Action, Admin, Config, HealthCheck, HealthCheckKind, Listener, RateLimit,
+    RedirectTarget, Redis, Route, RouteLimit, Server, Upstream,
+};
+use super::names::{AdminListenOrOff, ListenAddress, MethodName, Name, Network};
+use super::schema;
+use super::types::{ByteSize, SecretSource};
+
+/// The whole of `config` under the keys of the file, with all defaults. Secrets are `"***"`.
+pub fn effective(config: &Config) -> Value {
+    let value = serde_json::to_value(root(config))
+        .expect("the schema has string keys only, and nothing in it fails to serialize");
+    without_nulls(value)
+}
+
+/// Keys that are not given are nulls in the serialized schema.
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(table) => table
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key, without_nulls(value)))
+            .collect(),
+        Value::Array(items) => items.into_iter().map(without_nulls).collect(),
+        other => other,
+    }
+}
+
+fn root(config: &Config) -> schema::Root {
+    schema::Root {
+        workers: Some(Workers::Count(config.workers)),
+        drain_timeout: Some(config.drain_timeout.into()),
+        admin: Some(Table(admin(config.admin.as_ref()))),
+        trusted_proxies: Some(list(&config.trusted_proxies, |network| Network(*network))),
+        redis: config.redis.as_ref().map(|it| Table(redis(it))),
+        rate_limit: config.rate_limit.as_ref().map(|it| Table(rate_limit(it))),
+        access_log: config.access_log.as_ref().map(|it| Table(access_log(it))),
+        listeners: Some(list(&config.listeners, |it| Table(listener(it)))),
+        routes: Some(list(&config.routes, |it| Table(route(it, config)))),
+        upstreams: Some(list(&config.upstreams, |it| Table(upstream(it)))),
+    }
+}
+
+fn list<T, U>(items: &[T], form: impl Fn(&T) -> U) -> List<U> {
+    items.iter().map(|item| Some(form(item))).collect()
+}
+
+fn admin(admin: Option<&Admin>) -> schema::Admin {
+    schema::Admin {
+        listen: Some(AdminListenOrOff(admin.map(|it| it.listen.clone()))),
+        token: admin
+            .and_then(|it| it.token.clone())
+            .map(SecretSource::Literal),
+        state_file: admin.map(|it| it.state_file.clone()),
+    }
+}
+
+fn redis(redis: &Redis) -> schema::Redis {
+    schema::Redis {
+        url: Some(SecretSource::Literal(redis.url.clone())),
+        timeout: Some(redis.timeout.into()),
+    }
+}
+
+fn rate_limit(limit: &RateLimit) -> schema::RateLimit {
+    schema::RateLimit {
+        algorithm: Some(limit.algorithm),
+        requests: Some(limit.requests),
+        window: Some(limit.window.into()),
+        burst: Some(limit.burst),
+        key: Some(limit.key.clone()),
+        store: Some(limit.store),
+        on_store_failure: Some(limit.on_store_failure),
+        headers: Some(limit.headers),
+    }
+}
+
+fn access_log(log: &AccessLog) -> schema::AccessLog {
+    schema::AccessLog {
+        format: Some(log.format),
+        path: log.path.clone(),
+    }
+}
+
+fn listener(listener: &Listener) -> schema::Listener {
+    schema::Listener {
+        name: Some(Name(listener.name.clone())),
+        listen: Some(OneOrMany(list(&listener.addresses, |it| {
+            ListenAddress(*it)
+        }))),
+        max_connections: Some(listener.max_connections),
+        timeouts: Some(Table(schema::ListenerTimeouts {
+            headers: Some(listener.timeouts.headers.into()),
+            keep_alive: Some(listener.timeouts.keep_alive.into()),
+            idle: Some(listener.timeouts.idle.into()),
+        })),
+    }
+}
+
+fn route(route: &Route, config: &Config) -> schema::Route {
+    let conditions = schema::Route {
+        name: Some(Name(route.name.clone())),
+        listeners: Some(list(&route.listeners, |index| {
+            Name(config.listeners[*index].name.clone())
+        })),
+        hosts: Some(route.hosts.iter().cloned().map(Some).collect()),
+        paths: Some(route.paths.iter().cloned().map(Some).collect()),
+        methods: Some(list(&route.methods, |method| MethodName(method.clone()))),
+        headers: Some(route.headers.iter().map(header).collect()),
+        max_body: route.max_body.map(ByteSize::from),
+        rate_limit: match &route.rate_limit {
+            RouteLimit::Inherit => None,
+            RouteLimit::Off => Some(Shorthand(schema::RouteLimit::Off)),
+            RouteLimit::Own(limit) => Some(Shorthand(schema::RouteLimit::Own(rate_limit(limit)))),
+        },
+        ..schema::Route::default()
+    };
+    match &route.action {
+        Action::Forward(forward) => schema::Route {
+            upstream: Some(Name(config.upstreams[forward.upstream].name.clone())),
+            strip_prefix: forward.strip_prefix.clone(),
+            preserve_host: Some(forward.preserve_host),
+            timeout: forward.timeout.map(Into::into),
+            retry: Some(Table(schema::Retry {
+                attempts: Some(forward.retries),
+            })),
+            ..conditions
+        },
+        Action::Redirect { status, to } => schema::Route {
+            redirect: Some(Table(schema::Redirect {
+                status: Some(status.as_u16()),
+                ..redirect(to)
+            })),
+            ..conditions
+        },
+        Action::Respond { status, body } => schema::Route {
+            respond: Some(Table(schema::Respond {
+                status: Some(status.as_u16()),
+                body: Some(body.clone()),
+            })),
+            ..conditions
+        },
+    }
+}
+
+fn header((name, value): &(http::HeaderName, http::HeaderValue)) -> (String, String) {
+    let value = value.to_str().expect("it was made of a string");
+    (name.to_string(), value.to_owned())
+}
+
+fn redirect(to: &RedirectTarget) -> schema::Redirect {
+    match to {
+        RedirectTarget::Location(uri) => schema::Redirect {
+            to: Some(uri.to_string()),
+            ..schema::Redirect::default()
+        },
+        RedirectTarget::Parts { scheme, host, port } => schema::Redirect {
+            scheme: scheme.clone(),
+            host: host.clone(),
+            port: port.and_then(|port| port.try_into().ok()),
+            ..schema::Redirect::default()
+        },
+    }
+}
+
+fn upstream(upstream: &Upstream) -> schema::Upstream {
+    schema::Upstream {
+        name: Some(Name(upstream.name.clone())),
+        strategy: Some(upstream.strategy),
+        hash: Some(upstream.hash.clone()),
+        servers: Some(list(&upstream.servers, |it| Shorthand(server(it)))),
+        health_check: Some(Table(health_check(upstream.health_check.as_ref()))),
+        timeouts: Some(Table(schema::UpstreamTimeouts {
+            connect: Some(upstream.timeouts.connect.into()),
+            response: Some(upstream.timeouts.response.into()),
+            idle: Some(upstream.timeouts.idle.into()),
+            pool_idle: Some(upstream.timeouts.pool_idle.into()),
+        })),
+    }
+}
+
+fn server(server: &Server) -> schema::Server {
+    schema::Server {
+        address: Some(server.address.clone()),
+        weight: Some(server.weight),
+    }
+}
+
+fn health_check(check: Option<&HealthCheck>) -> schema::HealthCheck {
+    let Some(check) = check else {
+        return schema::HealthCheck {
+            kind: Some(schema::HealthCheckKind::Off),
+            ..schema::HealthCheck::default()
+        };
+    };
+    let timing = schema::HealthCheck {
+        interval: Some(check.interval.into()),
+        timeout: Some(check.timeout.into()),
+        fall: Some(check.fall),
+        rise: Some(check.rise),
+        port: check.port.and_then(|port| port.try_into().ok()),
+        ..schema::HealthCheck::default()
+    };
+    match &check.kind {
+        HealthCheckKind::Tcp => schema::HealthCheck {
+            kind: Some(schema::HealthCheckKind::Tcp),
+            ..timing
+        },
+        HealthCheckKind::Http { path, host, expect } => schema::HealthCheck {
+            kind: Some(schema::HealthCheckKind::Http),
+            path: Some(path.clone()),
+            host: host
+                .as_ref()
+                .map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned()),
+            expect: Some(expect.ranges().iter().cloned().map(Some).collect()),
+            ..timing
+        },
+    }
+}

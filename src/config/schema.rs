@@ -1,0 +1,236 @@
+//! The configuration as it is written: every key that a file may have, and no default.
+//!
+//! Each field's type refuses texts that cannot be a value of it; what concerns several keys is for `validate`.
+//! Serialization writes the same form (`effective`).
+
+use std::collections::BTreeMap;
+use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::forms::{List, OneOrMany, Shorthand, Table, Workers};
+use super::model::{
+    AccessLogFormat, Algorithm, HashKey, LimitHeaders, LimitKey, OnStoreFailure, Store,
+    StrategyKind,
+};
+use super::names::{AdminListenOrOff, ListenAddress, MethodName, Name, Network};
+use super::types::{
+    AnyDuration, ByteSize, HostPattern, Invalid, PathPattern, PositiveDuration, SecretSource,
+    ServerAddress, StatusRange, Text,
+};
+
+/// The whole file.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Root {
+    pub workers: Option<Workers>,
+    pub drain_timeout: Option<AnyDuration>,
+    pub admin: Option<Table<Admin>>,
+    pub trusted_proxies: Option<List<Network>>,
+    pub redis: Option<Table<Redis>>,
+    pub rate_limit: Option<Table<RateLimit>>,
+    pub access_log: Option<Table<AccessLog>>,
+    pub listeners: Option<List<Table<Listener>>>,
+    pub routes: Option<List<Table<Route>>>,
+    pub upstreams: Option<List<Table<Upstream>>>,
+}
+
+/// `[admin]`
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Admin {
+    pub listen: Option<AdminListenOrOff>,
+    pub token: Option<SecretSource>,
+    pub state_file: Option<PathBuf>,
+}
+
+/// `[redis]`
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Redis {
+    pub url: Option<SecretSource>,
+    pub timeout: Option<PositiveDuration>,
+}
+
+/// `[rate_limit]`, and a route's.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct RateLimit {
+    pub algorithm: Option<Algorithm>,
+    pub requests: Option<NonZeroU32>,
+    pub window: Option<PositiveDuration>,
+    pub burst: Option<NonZeroU32>,
+    pub key: Option<LimitKey>,
+    pub store: Option<Store>,
+    pub on_store_failure: Option<OnStoreFailure>,
+    pub headers: Option<LimitHeaders>,
+}
+
+/// `[access_log]`
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct AccessLog {
+    pub format: Option<AccessLogFormat>,
+    pub path: Option<PathBuf>,
+}
+
+/// `[[listeners]]`
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Listener {
+    pub name: Option<Name>,
+    pub listen: Option<OneOrMany<ListenAddress>>,
+    pub max_connections: Option<NonZeroUsize>,
+    pub timeouts: Option<Table<ListenerTimeouts>>,
+}
+
+/// `listeners.timeouts`
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct ListenerTimeouts {
+    pub headers: Option<PositiveDuration>,
+    pub keep_alive: Option<PositiveDuration>,
+    pub idle: Option<PositiveDuration>,
+}
+
+/// `[[routes]]`
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Route {
+    pub name: Option<Name>,
+    pub listeners: Option<List<Name>>,
+    pub hosts: Option<List<HostPattern>>,
+    pub paths: Option<List<PathPattern>>,
+    pub methods: Option<List<MethodName>>,
+    pub headers: Option<BTreeMap<String, String>>,
+    pub upstream: Option<Name>,
+    pub redirect: Option<Table<Redirect>>,
+    pub respond: Option<Table<Respond>>,
+    pub strip_prefix: Option<String>,
+    pub preserve_host: Option<bool>,
+    pub max_body: Option<ByteSize>,
+    pub timeout: Option<PositiveDuration>,
+    pub rate_limit: Option<Shorthand<RouteLimit>>,
+    pub retry: Option<Table<Retry>>,
+}
+
+/// `routes.redirect`
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Redirect {
+    pub to: Option<String>,
+    pub scheme: Option<String>,
+    pub host: Option<String>,
+    pub port: Option<NonZeroU16>,
+    pub status: Option<u16>,
+}
+
+/// `routes.respond`
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Respond {
+    pub status: Option<u16>,
+    pub body: Option<String>,
+}
+
+/// `routes.rate_limit`: `"off"` or a table.
+#[derive(Debug)]
+pub enum RouteLimit {
+    Off,
+    Own(RateLimit),
+}
+
+/// `routes.retry`
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Retry {
+    pub attempts: Option<u32>,
+}
+
+/// `[[upstreams]]`
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Upstream {
+    pub name: Option<Name>,
+    pub strategy: Option<StrategyKind>,
+    pub hash: Option<HashKey>,
+    pub servers: Option<List<Shorthand<Server>>>,
+    pub health_check: Option<Table<HealthCheck>>,
+    pub timeouts: Option<Table<UpstreamTimeouts>>,
+}
+
+/// `upstreams.servers`: an address or a table.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Server {
+    pub address: Option<ServerAddress>,
+    pub weight: Option<u32>,
+}
+
+/// `upstreams.health_check`
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct HealthCheck {
+    pub kind: Option<HealthCheckKind>,
+    pub path: Option<String>,
+    pub host: Option<String>,
+    pub expect: Option<List<StatusRange>>,
+    pub port: Option<NonZeroU16>,
+    pub interval: Option<PositiveDuration>,
+    pub timeout: Option<PositiveDuration>,
+    pub fall: Option<NonZeroU32>,
+    pub rise: Option<NonZeroU32>,
+}
+
+/// `upstreams.health_check.kind`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthCheckKind {
+    Http,
+    Tcp,
+    Off,
+}
+
+/// `upstreams.timeouts`
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct UpstreamTimeouts {
+    pub connect: Option<PositiveDuration>,
+    pub response: Option<PositiveDuration>,
+    pub idle: Option<PositiveDuration>,
+    pub pool_idle: Option<PositiveDuration>,
+}
+
+impl Text for Server {
+    const EXPECTED: &'static str = ServerAddress::EXPECTED;
+}
+
+impl FromStr for Server {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        Ok(Self {
+            address: Some(text.parse()?),
+            weight: None,
+        })
+    }
+}
+
+impl Text for RouteLimit {
+    const EXPECTED: &'static str = "\"off\"";
+}
+
+impl FromStr for RouteLimit {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text {
+            "off" => Ok(Self::Off),
+            _ => Err(Invalid::new(format!(
+                "{text:?} is not a limit; expected \"off\" or a table"
+            ))),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for RouteLimit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        RateLimit::deserialize(deserializer).map(Self::Own)
+    }
+}
+
+impl Serialize for RouteLimit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Off => serializer.serialize_str("off"),
+            Self::Own(limit) => limit.serialize(serializer),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! `[[listeners]]`
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use super::{Names, Validation, duration_or, name_or_position, present};
+use crate::config::key_path::KeyPath;
+use crate::config::model::{AdminListen, Listener, ListenerTimeouts};
+use crate::config::schema;
+
+const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(100_000).expect("it is not zero");
+const HEADERS: Duration = Duration::from_secs(10);
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+const IDLE: Duration = Duration::from_secs(60);
+
+impl Validation<'_> {
+    pub(super) fn listener_names(&mut self) -> Names {
+        let root = self.root;
+        let names = present(&root.listeners)
+            .map(|(position, raw)| (position, name_or_position(&raw.name, "listener", position)));
+        self.names("listener", "listeners", names)
+    }
+
+    pub(super) fn listeners(&mut self) -> Vec<Listener> {
+        let root = self.root;
+        let list = KeyPath::default().key("listeners");
+        if root.listeners.as_ref().is_none_or(Vec::is_empty) {
+            self.problems.add(
+                list.clone(),
+                "there are none; expected at least one, for example: [[listeners]] listen = \"127.0.0.1:8080\"",
+            );
+        }
+        present(&root.listeners)
+            .map(|(position, raw)| self.listener(raw, position, &list.index(position)))
+            .collect()
+    }
+
+    fn listener(&mut self, raw: &schema::Listener, position: usize, at: &KeyPath) -> Listener {
+        let expected = "an address such as \"127.0.0.1:8080\"";
+        let listen = self
+            .problems
+            .required(&raw.listen, at.key("listen"), expected);
+        if listen.is_some_and(|listen| listen.0.is_empty()) {
+            self.problems.add(
+                at.key("listen"),
+                format!("is empty; expected {expected}, or several"),
+            );
+        }
+        Listener {
+            name: name_or_position(&raw.name, "listener", position),
+            addresses: addresses(raw).map(|(_, address)| address).collect(),
+            max_connections: raw.max_connections.unwrap_or(MAX_CONNECTIONS),
+            timeouts: timeouts(raw.timeouts.as_deref()),
+        }
+    }
+
+    /// Two listeners cannot have the same address. Port 0 is a new port each time.
+    pub(super) fn no_address_twice(&mut self) {
+        let root = self.root;
+        let list = KeyPath::default().key("listeners");
+        let mut seen: HashMap<SocketAddr, KeyPath> = HashMap::new();
+        if let Some(AdminListen::Tcp(address)) = self.admin_listen() {
+            seen.insert(address, KeyPath::default().key("admin").key("listen"));
+        }
+        for (position, raw) in present(&root.listeners) {
+            for (index, address) in addresses(raw) {
+                let at = list.index(position).key("listen").index(index);
+                match seen.get(&address) {
+                    Some(first) if address.port() != 0 => {
+                        let message = format!("{address} is taken by {first} already");
+                        self.problems.add(at, message);
+                    }
+                    _ => {
+                        seen.insert(address, at);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn addresses(raw: &schema::Listener) -> impl Iterator<Item = (usize, SocketAddr)> + '_ {
+    let list = raw
+        .listen
+        .iter()
+        .flat_map(|listen| listen.0.iter().enumerate());
+    list.filter_map(|(index, address)| Some((index, address.as_ref()?.0)))
+}
+
+fn timeouts(raw: Option<&schema::ListenerTimeouts>) -> ListenerTimeouts {
+    ListenerTimeouts {
+        headers: duration_or(raw.and_then(|raw| raw.headers), HEADERS),
+        keep_alive: duration_or(raw.and_then(|raw| raw.keep_alive), KEEP_ALIVE),
+        idle: duration_or(raw.and_then(|raw| raw.idle), IDLE),
+    }
+}

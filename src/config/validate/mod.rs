@@ -1,0 +1,151 @@
+//! From the schema to the model: defaults, references, and what concerns several keys at once.
+
+mod actions;
+mod admin;
+mod ambiguity;
+mod listeners;
+mod rate_limit;
+mod redis;
+mod routes;
+mod upstreams;
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use super::error::Problems;
+use super::forms::{List, Workers};
+use super::key_path::KeyPath;
+use super::model::{AccessLog, AccessLogFormat, Config};
+use super::names::Name;
+use super::schema;
+use super::suggest;
+use super::types::{AnyDuration, PositiveDuration};
+
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The configuration under check, and what has been found so far.
+struct Validation<'a> {
+    root: &'a schema::Root,
+    /// The environment, for secrets.
+    env: &'a BTreeMap<String, String>,
+    problems: &'a mut Problems,
+}
+
+/// Resolves `root`. The result means something only if `problems` is empty afterwards.
+pub(super) fn validate(
+    root: &schema::Root,
+    env: &BTreeMap<String, String>,
+    problems: &mut Problems,
+) -> Config {
+    let mut validation = Validation {
+        root,
+        env,
+        problems,
+    };
+    let listener_names = validation.listener_names();
+    let upstream_names = validation.upstream_names();
+    validation.no_address_twice();
+    Config {
+        workers: root.workers.unwrap_or(Workers::Auto).count(),
+        drain_timeout: root.drain_timeout.map_or(DRAIN_TIMEOUT, AnyDuration::get),
+        admin: validation.admin(),
+        trusted_proxies: present(&root.trusted_proxies)
+            .map(|(_, network)| network.0)
+            .collect(),
+        redis: validation.redis(),
+        rate_limit: validation.global_rate_limit(),
+        access_log: root.access_log.as_deref().map(access_log),
+        listeners: validation.listeners(),
+        routes: validation.routes(&listener_names, &upstream_names),
+        upstreams: validation.upstreams(),
+    }
+}
+
+fn access_log(raw: &schema::AccessLog) -> AccessLog {
+    AccessLog {
+        format: raw.format.unwrap_or(AccessLogFormat::Json),
+        path: raw.path.clone(),
+    }
+}
+
+/// The names of the tables in a list, and where they are.
+struct Names {
+    /// What they are names of.
+    kind: &'static str,
+    positions: HashMap<String, usize>,
+}
+
+impl Validation<'_> {
+    /// Collects the names of the tables in `list`; one that occurs twice is a problem.
+    fn names(
+        &mut self,
+        kind: &'static str,
+        list: &str,
+        names: impl Iterator<Item = (usize, String)>,
+    ) -> Names {
+        let list = KeyPath::default().key(list);
+        let mut positions = HashMap::new();
+        for (position, name) in names {
+            if let Some(first) = positions.get(&name) {
+                self.problems.add(
+                    list.index(position).key("name"),
+                    format!("{name:?} is the name of {} too", list.index(*first)),
+                );
+            } else {
+                positions.insert(name, position);
+            }
+        }
+        Names { kind, positions }
+    }
+
+    /// The position of what is called `name`; that there is no such thing is a problem.
+    fn resolve(&mut self, name: &Name, names: &Names, at: KeyPath) -> Option<usize> {
+        let position = names.positions.get(&name.0).copied();
+        if position.is_none() {
+            let mut known: Vec<&str> = names.positions.keys().map(String::as_str).collect();
+            known.sort_unstable();
+            self.problems.add(
+                at,
+                format!(
+                    "no {} is named {:?}{}",
+                    names.kind,
+                    name.0,
+                    suggest::hint(&name.0, known)
+                ),
+            );
+        }
+        position
+    }
+
+    /// A path of requests, as health checks and `strip_prefix` have one.
+    fn request_path(&mut self, path: &str, at: KeyPath) {
+        let is_path =
+            path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+        if !is_path {
+            self.problems.add(
+                at,
+                format!("{path:?} is not a path; expected one that starts with \"/\", with other than ASCII characters escaped"),
+            );
+        }
+    }
+}
+
+/// The elements of a list that have no error in them, and their positions.
+fn present<T>(list: &Option<List<T>>) -> impl Iterator<Item = (usize, &T)> {
+    list.iter()
+        .flatten()
+        .enumerate()
+        .filter_map(|(position, item)| Some((position, item.as_ref()?)))
+}
+
+/// A name, or the default one: `route3`.
+fn name_or_position(name: &Option<Name>, kind: &str, position: usize) -> String {
+    match name {
+        Some(name) => name.0.clone(),
+        None => format!("{kind}{position}"),
+    }
+}
+
+fn duration_or(given: Option<PositiveDuration>, default: Duration) -> Duration {
+    given.map_or(default, PositiveDuration::get)
+}

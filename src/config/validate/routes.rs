@@ -1,0 +1,135 @@
+//! `[[routes]]`: which requests a route is for.
+
+use http::{HeaderName, HeaderValue};
+
+use super::actions::forward;
+use super::{Names, Validation, name_or_position, present};
+use crate::config::key_path::KeyPath;
+use crate::config::model::{Action, Route, RouteLimit};
+use crate::config::names::header_name;
+use crate::config::schema;
+use crate::config::types::ByteSize;
+
+impl Validation<'_> {
+    pub(super) fn routes(&mut self, listeners: &Names, upstreams: &Names) -> Vec<Route> {
+        let root = self.root;
+        let list = KeyPath::default().key("routes");
+        if root.routes.as_ref().is_none_or(Vec::is_empty) {
+            return self.catch_all(listeners).into_iter().collect();
+        }
+        let names = present(&root.routes)
+            .map(|(position, raw)| (position, name_or_position(&raw.name, "route", position)));
+        self.names("route", "routes", names);
+        let mut routes = Vec::new();
+        for (position, raw) in present(&root.routes) {
+            let at = list.index(position);
+            if let Some(action) = self.action(raw, upstreams, &at) {
+                routes.push((position, self.route(raw, position, action, listeners)));
+            }
+        }
+        self.no_ambiguity(&routes);
+        routes.into_iter().map(|(_, route)| route).collect()
+    }
+
+    /// The route of a file that has none: everything to the only upstream.
+    fn catch_all(&mut self, listeners: &Names) -> Option<Route> {
+        let count = self.root.upstreams.as_ref().map_or(0, Vec::len);
+        if count == 0 {
+            self.problems.add(
+                KeyPath::default().key("upstreams"),
+                "there are none; expected at least one, for example: [[upstreams]] name = \"app\" servers = [\"127.0.0.1:3000\"]",
+            );
+        }
+        if count > 1 {
+            self.problems.add(
+                KeyPath::default().key("routes"),
+                format!("there are none, and {count} upstreams; expected routes that choose, for example: [[routes]] upstream = \"app\""),
+            );
+        }
+        let action = Action::Forward(forward(&schema::Route::default(), 0));
+        Some(self.route(&schema::Route::default(), 0, action, listeners)).filter(|_| count == 1)
+    }
+
+    fn route(
+        &mut self,
+        raw: &schema::Route,
+        position: usize,
+        action: Action,
+        listeners: &Names,
+    ) -> Route {
+        let at = KeyPath::default().key("routes").index(position);
+        Route {
+            name: name_or_position(&raw.name, "route", position),
+            listeners: self.route_listeners(raw, listeners, &at.key("listeners")),
+            hosts: present(&raw.hosts).map(|(_, host)| host.clone()).collect(),
+            paths: present(&raw.paths).map(|(_, path)| path.clone()).collect(),
+            methods: present(&raw.methods)
+                .map(|(_, method)| method.0.clone())
+                .collect(),
+            headers: self.header_conditions(raw, &at.key("headers")),
+            action,
+            rate_limit: match raw.rate_limit.as_deref() {
+                None => RouteLimit::Inherit,
+                Some(schema::RouteLimit::Off) => RouteLimit::Off,
+                Some(schema::RouteLimit::Own(limit)) => self
+                    .rate_limit(limit, &at.key("rate_limit"))
+                    .map_or(RouteLimit::Inherit, RouteLimit::Own),
+            },
+            max_body: raw.max_body.map(ByteSize::bytes),
+        }
+    }
+
+    /// The listeners of a route, in their order; all when it names none.
+    fn route_listeners(&mut self, raw: &schema::Route, names: &Names, at: &KeyPath) -> Vec<usize> {
+        if raw.listeners.is_none() {
+            let mut all: Vec<usize> = names.positions.values().copied().collect();
+            all.sort_unstable();
+            return all;
+        }
+        if raw.listeners.as_ref().is_some_and(Vec::is_empty) {
+            self.problems.add(
+                at.clone(),
+                "is empty, so that the route has no requests; leave it out for all listeners",
+            );
+        }
+        let mut listeners: Vec<usize> = present(&raw.listeners)
+            .filter_map(|(index, name)| self.resolve(name, names, at.index(index)))
+            .collect();
+        listeners.sort_unstable();
+        listeners.dedup();
+        listeners
+    }
+
+    /// The headers that a request must have, sorted by name.
+    fn header_conditions(
+        &mut self,
+        raw: &schema::Route,
+        at: &KeyPath,
+    ) -> Vec<(HeaderName, HeaderValue)> {
+        let mut conditions: Vec<(HeaderName, HeaderValue)> = Vec::new();
+        for (name, value) in raw.headers.iter().flatten() {
+            let at = at.key(name);
+            let name = match header_name(name) {
+                Ok(name) => name,
+                Err(error) => {
+                    self.problems.add(at, error.to_string());
+                    continue;
+                }
+            };
+            if conditions.iter().any(|(other, _)| *other == name) {
+                self.problems
+                    .add(at, "is given twice, in upper and lower case");
+                continue;
+            }
+            match HeaderValue::from_str(value) {
+                Ok(value) => conditions.push((name, value)),
+                Err(_) => self.problems.add(
+                    at,
+                    format!("{value:?} is not a header's value; expected visible ASCII characters"),
+                ),
+            }
+        }
+        conditions.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+        conditions
+    }
+}

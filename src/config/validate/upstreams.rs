@@ -1,0 +1,162 @@
+//! `[[upstreams]]`
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use super::{Names, Validation, duration_or, present};
+use crate::config::key_path::KeyPath;
+use crate::config::model::{
+    HashKey, HealthCheck, HealthCheckKind, Server, StrategyKind, Upstream, UpstreamTimeouts,
+};
+use crate::config::schema;
+use crate::config::types::{ServerAddress, StatusSet};
+
+const MAX_WEIGHT: u32 = 256;
+
+const CONNECT: Duration = Duration::from_secs(3);
+const RESPONSE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_secs(60);
+const POOL_IDLE: Duration = Duration::from_secs(30);
+
+const HEALTH_PATH: &str = "/health";
+const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+const FALL: NonZeroU32 = NonZeroU32::new(3).expect("it is not zero");
+const RISE: NonZeroU32 = NonZeroU32::new(2).expect("it is not zero");
+
+impl Validation<'_> {
+    pub(super) fn upstream_names(&mut self) -> Names {
+        let root = self.root;
+        let names = present(&root.upstreams)
+            .filter_map(|(position, raw)| Some((position, raw.name.as_ref()?.0.clone())));
+        self.names("upstream", "upstreams", names)
+    }
+
+    pub(super) fn upstreams(&mut self) -> Vec<Upstream> {
+        let root = self.root;
+        let list = KeyPath::default().key("upstreams");
+        present(&root.upstreams)
+            .map(|(position, raw)| self.upstream(raw, &list.index(position)))
+            .collect()
+    }
+
+    fn upstream(&mut self, raw: &schema::Upstream, at: &KeyPath) -> Upstream {
+        let expected = "a name by which routes refer to it, for example \"app\"";
+        let name = self.problems.required(&raw.name, at.key("name"), expected);
+        Upstream {
+            name: name.map(|name| name.0.clone()).unwrap_or_default(),
+            strategy: raw.strategy.unwrap_or(StrategyKind::RoundRobin),
+            hash: raw.hash.clone().unwrap_or(HashKey::ClientIp),
+            servers: self.servers(raw, &at.key("servers")),
+            health_check: self.health_check(raw.health_check.as_deref(), &at.key("health_check")),
+            timeouts: timeouts(raw.timeouts.as_deref()),
+        }
+    }
+
+    fn servers(&mut self, raw: &schema::Upstream, at: &KeyPath) -> Vec<Server> {
+        let mut seen: HashMap<&ServerAddress, usize> = HashMap::new();
+        let mut servers = Vec::new();
+        for (index, raw) in present(&raw.servers) {
+            let at = at.index(index);
+            let weight = raw.weight.unwrap_or(1);
+            if weight > MAX_WEIGHT {
+                self.problems.add(
+                    at.key("weight"),
+                    format!("{weight} is too large; expected 0 to {MAX_WEIGHT}"),
+                );
+            }
+            let expected = "\"host:port\", for example \"127.0.0.1:3000\"";
+            let address = self
+                .problems
+                .required(&raw.address, at.key("address"), expected);
+            let Some(address) = address else { continue };
+            if let Some(first) = seen.insert(address, index) {
+                self.problems.add(
+                    at,
+                    format!("{address} is server {first} of this upstream already"),
+                );
+            }
+            servers.push(Server {
+                address: address.clone(),
+                weight,
+            });
+        }
+        servers
+    }
+
+    fn health_check(
+        &mut self,
+        raw: Option<&schema::HealthCheck>,
+        at: &KeyPath,
+    ) -> Option<HealthCheck> {
+        let default = schema::HealthCheck::default();
+        let raw = raw.unwrap_or(&default);
+        let kind = match raw.kind.unwrap_or(schema::HealthCheckKind::Http) {
+            schema::HealthCheckKind::Off => return None,
+            schema::HealthCheckKind::Http => self.http_check(raw, at),
+            schema::HealthCheckKind::Tcp => {
+                for (key, is_given) in [
+                    ("path", raw.path.is_some()),
+                    ("host", raw.host.is_some()),
+                    ("expect", raw.expect.is_some()),
+                ] {
+                    if is_given {
+                        self.problems
+                            .add(at.key(key), "is for kind = \"http\"; leave it out");
+                    }
+                }
+                HealthCheckKind::Tcp
+            }
+        };
+        Some(HealthCheck {
+            kind,
+            interval: duration_or(raw.interval, HEALTH_INTERVAL),
+            timeout: duration_or(raw.timeout, HEALTH_TIMEOUT),
+            fall: raw.fall.unwrap_or(FALL),
+            rise: raw.rise.unwrap_or(RISE),
+            port: raw.port.map(u16::from),
+        })
+    }
+
+    fn http_check(&mut self, raw: &schema::HealthCheck, at: &KeyPath) -> HealthCheckKind {
+        let path = raw.path.clone().unwrap_or_else(|| HEALTH_PATH.to_owned());
+        self.request_path(&path, at.key("path"));
+        let host = raw.host.as_ref().and_then(|host| {
+            let value = HeaderValue::from_str(host).ok().filter(|value| !value.is_empty());
+            if value.is_none() {
+                self.problems.add(
+                    at.key("host"),
+                    format!("{host:?} is not a Host header's value; expected for example \"app.internal\""),
+                );
+            }
+            value
+        });
+        if raw.expect.as_ref().is_some_and(Vec::is_empty) {
+            self.problems.add(
+                at.key("expect"),
+                "is empty, so that no server would be healthy; expected for example [\"2xx\", \"3xx\"]",
+            );
+        }
+        let expect = match raw.expect {
+            Some(_) => StatusSet::new(
+                present(&raw.expect)
+                    .map(|(_, range)| range.clone())
+                    .collect(),
+            ),
+            None => StatusSet::success_or_redirection(),
+        };
+        HealthCheckKind::Http { path, host, expect }
+    }
+}
+
+fn timeouts(raw: Option<&schema::UpstreamTimeouts>) -> UpstreamTimeouts {
+    UpstreamTimeouts {
+        connect: duration_or(raw.and_then(|raw| raw.connect), CONNECT),
+        response: duration_or(raw.and_then(|raw| raw.response), RESPONSE),
+        idle: duration_or(raw.and_then(|raw| raw.idle), IDLE),
+        pool_idle: duration_or(raw.and_then(|raw| raw.pool_idle), POOL_IDLE),
+    }
+}

@@ -1,0 +1,28 @@
+//! An HTTP reverse proxy and load balancer.
+//!
+//! ARCHITECTURE.md draws the layers and the way of a request. Modules import only from rows below their own:
+//!
+//! ```text
+//! server
+//! admin
+//! proxy
+//! listener  upstream
+//! route  balance  health  limit  message
+//! net
+//! metrics
+//! config
+//! ```
+
+pub mod admin;
+pub mod balance;
+pub mod config;
+pub mod health;
+pub mod limit;
+pub mod listener;
+pub mod message;
+pub mod metrics;
+pub mod net;
+pub mod proxy;
+pub mod route;
+pub mod server;
+pub mod upstream;

@@ -1,0 +1,98 @@
+//! A real Redis of one's own: on a Unix socket in a directory of its own, killed and removed on drop.
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub(super) struct RedisServer {
+    directory: PathBuf,
+    process: Child,
+}
+
+impl RedisServer {
+    pub(super) fn start() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("limit-redis-{}-{number}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        fs::create_dir_all(&directory).unwrap();
+        let process = spawn(&directory);
+        Self { directory, process }
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("redis+unix://{}", socket(&self.directory).display())
+    }
+
+    /// Runs a command and returns its answer.
+    pub(super) fn command<T: redis::FromRedisValue>(&self, command: &str) -> T {
+        let client = redis::Client::open(self.url()).unwrap();
+        let mut connection = client.get_connection().unwrap();
+        let mut words = command.split(' ');
+        redis::cmd(words.next().unwrap())
+            .arg(words.collect::<Vec<_>>())
+            .query(&mut connection)
+            .unwrap()
+    }
+
+    /// Stops answering, without closing anything.
+    pub(super) fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    pub(super) fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    pub(super) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        fs::remove_file(socket(&self.directory)).unwrap();
+    }
+
+    /// Starts again after a kill, empty.
+    pub(super) fn restart(&mut self) {
+        self.process = spawn(&self.directory);
+    }
+
+    fn signal(&self, signal: &str) {
+        let kill = format!("kill -{signal} {}", self.process.id());
+        let status = Command::new("sh").args(["-c", &kill]).status().unwrap();
+        assert!(status.success());
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        // Either may have gone already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn socket(directory: &std::path::Path) -> PathBuf {
+    directory.join("redis.sock")
+}
+
+fn spawn(directory: &std::path::Path) -> Child {
+    let socket = socket(directory);
+    let process = Command::new("redis-server")
+        .args(["--port", "0", "--save", "", "--appendonly", "no"])
+        .arg("--unixsocket")
+        .arg(&socket)
+        .stdout(Stdio::null())
+        .current_dir(directory)
+        .spawn()
+        .expect("redis-server is missing; install it: apt-get install redis-server");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while UnixStream::connect(&socket).is_err() {
+        assert!(Instant::now() < deadline, "redis-server does not start");
+        thread::sleep(Duration::from_millis(5));
+    }
+    process
+}

@@ -1,0 +1,81 @@
+//! The command line of the load balancer.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use loadbalancer::{config, server};
+use tracing_subscriber::EnvFilter;
+
+/// An HTTP reverse proxy and load balancer.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Environment:\n  \
+    LB__SECTION__KEY=value   overrides a key of the configuration, for example LB__REDIS__URL\n  \
+    RUST_LOG=debug           sets what is logged (to standard error)\n\n\
+    Signals:\n  \
+    SIGTERM, SIGINT          stop accepting, finish what is under way, exit; a second one exits at once"
+)]
+struct Arguments {
+    /// The configuration: TOML, YAML or JSON by its extension
+    #[arg(short, long, value_name = "FILE", default_value = "config.toml")]
+    config: PathBuf,
+
+    /// Only check the configuration: print every error with its place, exit 1 if there is one
+    #[arg(long)]
+    check: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config = match config::load(&arguments.config, environment()) {
+        Ok(config) => config,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if arguments.check {
+        println!("{}: valid", arguments.config.display());
+        return ExitCode::SUCCESS;
+    }
+    start_logging();
+    raise_file_limit();
+    let effective = config::effective(&config);
+    match server::run(&config, effective) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("loadbalancer: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The environment's variables that are text; no other can be one of ours.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+fn start_logging() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}
+
+/// A connection needs two file descriptors; shells often allow 1,024 where the system would allow many more.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(%error, "the limit of open files cannot be raised");
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! The access log: one line for each request, written by a thread of its own.
+//!
+//! Lines wait in a bounded queue. When the disk or the reader of standard output cannot keep up, lines are dropped and
+//! counted; a request never waits for its line.
+
+use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::{self, BufWriter, Write};
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+/// Lines that may wait for the writer.
+const QUEUE: usize = 8192;
+
+/// A line's form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object.
+    Json,
+    /// Apache's combined log format.
+    Combined,
+}
+
+/// What a line says.
+#[derive(Debug, Serialize)]
+pub struct Record<'a> {
+    /// When the request arrived.
+    pub time: Timestamp,
+    /// The client's address, from forwarding headers when the peer is trusted.
+    pub client: IpAddr,
+    /// The request's method.
+    pub method: &'a str,
+    /// The request's Host.
+    pub host: &'a str,
+    /// Path and query.
+    pub target: &'a str,
+    /// `HTTP/1.1` or `HTTP/1.0`.
+    pub protocol: &'a str,
+    /// The answer's status; 0 if the client went away before there was one.
+    pub status: u16,
+    /// Body bytes received from the client.
+    pub received: u64,
+    /// Body bytes sent to the client.
+    pub sent: u64,
+    /// From the request's headers to the end of the answer, in seconds.
+    #[serde(serialize_with = "seconds")]
+    pub duration: Duration,
+    /// The Referer header, or empty.
+    pub referer: &'a str,
+    /// The User-Agent header, or empty.
+    pub user_agent: &'a str,
+    /// X-Request-Id.
+    pub request_id: &'a str,
+    /// The route's name, or empty when none matched.
+    pub route: &'a str,
+    /// The upstream's name, or empty when the request was not forwarded.
+    pub upstream: &'a str,
+    /// The last server that was tried, or empty.
+    pub endpoint: &'a str,
+    /// Tries after the first.
+    pub retries: u32,
+    /// Whether the answer reached its end.
+    pub complete: bool,
+}
+
+fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
+impl Record<'_> {
+    fn line(&self, format: Format) -> String {
+        match format {
+            Format::Json => {
+                let mut line = serde_json::to_string(self).unwrap_or_default();
+                line.push('\n');
+                line
+            }
+            Format::Combined => {
+                let mut line = format!(
+                    "{} - - [{}] \"",
+                    self.client,
+                    self.time.strftime("%d/%b/%Y:%H:%M:%S +0000")
+                );
+                escape(&mut line, self.method);
+                line.push(' ');
+                escape(&mut line, self.target);
+                _ = write!(
+                    line,
+                    " {}\" {} {} \"",
+                    self.protocol, self.status, self.sent
+                );
+                escape(
+                    &mut line,
+                    if self.referer.is_empty() {
+                        "-"
+                    } else {
+                        self.referer
+                    },
+                );
+                line.push_str("\" \"");
+                escape(
+                    &mut line,
+                    if self.user_agent.is_empty() {
+                        "-"
+                    } else {
+                        self.user_agent
+                    },
+                );
+                line.push_str("\"\n");
+                line
+            }
+        }
+    }
+}
+
+/// Keeps a client from ending a quoted field or a line.
+fn escape(line: &mut String, text: &str) {
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => {
+                line.push('\\');
+                line.push(c);
+            }
+            c if c.is_control() => _ = write!(line, "\\x{:02x}", u32::from(c)),
+            c => line.push(c),
+        }
+    }
+}
+
+/// The handle that workers write through.
+#[derive(Debug)]
+pub struct AccessLog {
+    format: Format,
+    queue: SyncSender<String>,
+    dropped: AtomicU64,
+}
+
+impl AccessLog {
+    /// Opens the log and starts its writer, which ends after the handle is dropped and the queue is written.
+    ///
+    /// # Errors
+    /// The file cannot be opened for appending, or the thread cannot be started.
+    pub fn open(format: Format, path: Option<&Path>) -> io::Result<(Self, JoinHandle<()>)> {
+        let output: Box<dyn Write + Send> = match path {
+            Some(path) => Box::new(OpenOptions::new().create(true).append(true).open(path)?),
+            None => Box::new(io::stdout()),
+        };
+        let (queue, lines) = sync_channel(QUEUE);
+        let writer = thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn(move || write_lines(&lines, BufWriter::with_capacity(64 * 1024, output)))?;
+        Ok((
+            Self {
+                format,
+                queue,
+                dropped: AtomicU64::new(0),
+            },
+            writer,
+        ))
+    }
+
+    /// Queues a line, or drops and counts it.
+    pub fn write(&self, record: &Record<'_>) {
+        if self.queue.try_send(record.line(self.format)).is_err() {
+            self.dropped.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Lines dropped because the writer could not keep up.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Relaxed)
+    }
+}
+
+fn write_lines(lines: &Receiver<String>, mut output: impl Write) {
+    let mut failed = false;
+    loop {
+        let line = match lines.try_recv() {
+            Ok(line) => line,
+            Err(TryRecvError::Disconnected) => break,
+            Err(TryRecvError::Empty) => {
+                report(output.flush(), &mut failed);
+                match lines.recv() {
+                    Ok(line) => line,
+                    Err(_) => break,
+                }
+            }
+        };
+        report(output.write_all(line.as_bytes()), &mut failed);
+    }
+    report(output.flush(), &mut failed);
+}
+
+/// Says once that the log cannot be written, and once that it can be again.
+fn report(result: io::Result<()>, failed: &mut bool) {
+    match result {
+        Ok(()) => *failed = false,
+        Err(error) if !*failed => {
+            *failed = true;
+            tracing::error!(%error, "the access log cannot be written");
+        }
+        Err(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record<'static> {
+        Record {
+            time: Timestamp::from_second(1_700_000_000).unwrap(),
+            client: IpAddr::from([192, 0, 2, 1]),
+            method: "GET",
+            host: "example.com",
+            target: "/a?b=\"c\"",
+            protocol: "HTTP/1.1",
+            status: 200,
+            received: 0,
+            sent: 12,
+            duration: Duration::from_millis(1500),
+            referer: "",
+            user_agent: "a\"b\n",
+            request_id: "id",
+            route: "r",
+            upstream: "u",
+            endpoint: "127.0.0.1:3000",
+            retries: 1,
+            complete: true,
+        }
+    }
+
+    #[test]
+    fn combined_lines_cannot_be_broken_by_a_client() {
+        assert_eq!(
+            record().line(Format::Combined),
+            "192.0.2.1 - - [14/Nov/2023:22:13:20 +0000] \"GET /a?b=\\\"c\\\" HTTP/1.1\" 200 12 \"-\" \"a\\\"b\\x0a\"\n"
+        );
+    }
+
+    #[test]
+    fn json_lines_are_json() {
+        let line = record().line(Format::Json);
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["time"], "2023-11-14T22:13:20Z");
+        assert_eq!(value["duration"], 1.5);
+        assert_eq!(value["user_agent"], "a\"b\n");
+        assert_eq!(line.matches('\n').count(), 1);
+    }
+
+    #[test]
+    fn a_full_queue_drops_and_counts() {
+        let (queue, lines) = sync_channel(1);
+        let log = AccessLog {
+            format: Format::Json,
+            queue,
+            dropped: AtomicU64::new(0),
+        };
+        for _ in 0..3 {
+            log.write(&record());
+        }
+        assert_eq!(log.dropped(), 2);
+        drop(log);
+        let mut written = Vec::new();
+        write_lines(&lines, &mut written);
+        assert_eq!(written.iter().filter(|b| **b == b'\n').count(), 1);
+    }
+}

@@ -1,0 +1,9 @@
+//! Sockets: listening, connecting, and the byte streams that HTTP runs on. Knows nothing of HTTP.
+
+pub mod connect;
+pub mod socket;
+pub mod stall;
+pub mod stream;
+
+pub use stall::Stall;
+pub use stream::{Stream, Traffic};

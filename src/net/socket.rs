@@ -1,0 +1,70 @@
+//! Listening sockets: one a worker and address, all bound to the same port with SO_REUSEPORT.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that the kernel holds until they are accepted; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Binds `workers` sockets to one address, so that the kernel spreads connections over the workers.
+///
+/// The first socket is bound without SO_REUSEPORT for a moment: this is what makes a port that another process of the
+/// same user already listens on an error and not a silent share. Port 0 is resolved once and is the same for all.
+///
+/// # Errors
+/// What the kernel says: the address is in use, not on this machine, or needs a privilege.
+pub fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
+    drop(bind(address, false)?);
+    let first = bind(address, true)?;
+    let bound = first.local_addr()?;
+    let mut sockets = vec![first];
+    while sockets.len() < workers {
+        sockets.push(bind(bound, true)?);
+    }
+    Ok(sockets)
+}
+
+fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Connections of an earlier run in TIME_WAIT must not keep a restart from binding.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
+    socket.bind(&address.into())?;
+    if reuse_port {
+        socket.listen(BACKLOG)?;
+    }
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_sockets_share_the_port_that_the_kernel_chose() {
+        let sockets = listen("127.0.0.1:0".parse().unwrap(), 3).unwrap();
+        let ports: Vec<u16> = sockets
+            .iter()
+            .map(|s| s.local_addr().unwrap().port())
+            .collect();
+        assert_eq!(ports.len(), 3);
+        assert!(ports[0] != 0 && ports.iter().all(|p| *p == ports[0]));
+    }
+
+    #[test]
+    fn a_port_in_use_is_an_error_although_both_sides_use_reuseport() {
+        let sockets = listen("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let error = listen(sockets[0].local_addr().unwrap(), 1).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+}

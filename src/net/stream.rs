@@ -1,0 +1,154 @@
+//! A TCP stream that counts its bytes and gives up on a peer that stops reading.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::Stall;
+use crate::metrics::{Counter, Sharded};
+
+/// Bytes received and sent, of a listener or an endpoint.
+#[derive(Debug, Default)]
+pub struct ByteStats {
+    /// Bytes read from the peer.
+    pub received: Counter,
+    /// Bytes written to the peer.
+    pub sent: Counter,
+}
+
+/// One connection's byte counts, shared by the stream, which is inside hyper, and those who watch it.
+#[derive(Debug)]
+pub struct Traffic {
+    received: Cell<u64>,
+    sent: Cell<u64>,
+    totals: Arc<Sharded<ByteStats>>,
+    worker: usize,
+}
+
+impl Traffic {
+    /// Counts of a new connection, which also go into the worker's share of `totals` as they happen.
+    pub fn new(totals: Arc<Sharded<ByteStats>>, worker: usize) -> Rc<Self> {
+        Rc::new(Self {
+            received: Cell::new(0),
+            sent: Cell::new(0),
+            totals,
+            worker,
+        })
+    }
+
+    /// Bytes read so far.
+    pub fn received(&self) -> u64 {
+        self.received.get()
+    }
+
+    /// Bytes that the kernel has taken so far.
+    pub fn sent(&self) -> u64 {
+        self.sent.get()
+    }
+
+    fn add_received(&self, bytes: usize) {
+        self.received.set(self.received.get() + bytes as u64);
+        self.totals.shard(self.worker).received.add(bytes as u64);
+    }
+
+    fn add_sent(&self, bytes: usize) {
+        self.sent.set(self.sent.get() + bytes as u64);
+        self.totals.shard(self.worker).sent.add(bytes as u64);
+    }
+}
+
+/// A TCP stream as hyper gets it.
+///
+/// It reports itself as not vectored: one flat `send` of head and body is cheaper than a `writev` for the small answers
+/// that dominate. Until it is [`switched`](Self::switched) shutting it down does nothing: hyper does that when it is
+/// done with a connection, but whether the socket then becomes a tunnel, lingers or closes is decided by those who take
+/// it back from hyper.
+#[derive(Debug)]
+pub struct Stream {
+    tcp: TcpStream,
+    traffic: Rc<Traffic>,
+    send_stall: Stall,
+    switched: bool,
+}
+
+impl Stream {
+    /// Wraps a connected socket; a write that makes no progress for `idle` fails with `TimedOut`.
+    pub fn new(tcp: TcpStream, traffic: Rc<Traffic>, idle: Duration) -> Self {
+        Self {
+            tcp,
+            traffic,
+            send_stall: Stall::new(idle),
+            switched: false,
+        }
+    }
+
+    /// The stream after a switch of protocols: each direction can be shut down.
+    pub fn switched(mut self) -> Self {
+        self.switched = true;
+        self
+    }
+
+    /// The socket itself.
+    pub fn tcp(&mut self) -> &mut TcpStream {
+        &mut self.tcp
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.tcp).poll_read(cx, buf);
+        let bytes = buf.filled().len() - before;
+        if bytes > 0 {
+            self.traffic.add_received(bytes);
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.tcp).poll_write(cx, buf) {
+            Poll::Ready(result) => {
+                self.send_stall.progress();
+                if let Ok(bytes) = result {
+                    self.traffic.add_sent(bytes);
+                }
+                Poll::Ready(result)
+            }
+            Poll::Pending => self.send_stall.poll_stalled(cx).map(|()| {
+                Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the peer stopped reading",
+                ))
+            }),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(())) // nothing is buffered here
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.switched {
+            Pin::new(&mut self.tcp).poll_shutdown(cx)
+        } else {
+            Poll::Ready(Ok(()))
+        }
+    }
+}

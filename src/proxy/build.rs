@@ -1,0 +1,237 @@
+//! From the configuration to the snapshot: the one place that knows both the configuration's types and those of the
+//! modules that do the work, and turns the one into the other.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+
+use super::snapshot::{
+    Action, Forward, LimitEntry, ListenerEntry, RedisSettings, RouteEntry, Snapshot, UpstreamEntry,
+};
+use crate::balance::Kind;
+use crate::config::model::{self, Config, RouteLimit, StrategyKind};
+use crate::config::types::{HostPattern, PathPattern};
+use crate::health;
+use crate::limit::{Algorithm, LimiterShared, OnStoreFailure, Quota, Store};
+use crate::message::forwarded::TrustedProxies;
+use crate::metrics::Sharded;
+use crate::route::{self, RouteSpec, RouteTable};
+use crate::upstream::endpoint::Spec;
+use crate::upstream::{Settings, Upstream};
+
+impl Snapshot {
+    /// Builds what a configuration describes. `servers` gives the servers of the upstream at an index.
+    ///
+    /// # Errors
+    /// The routes contradict each other. A validated configuration's do not.
+    pub fn build(
+        config: &Config,
+        mut servers: impl FnMut(usize) -> Vec<Spec>,
+    ) -> Result<Self, route::BuildError> {
+        let mut limits = Vec::new();
+        let limit_of = limits_of_routes(config, &mut limits);
+        let listeners = (0..config.listeners.len()).map(|index| listener(config, index, &limit_of));
+        let upstreams = config.upstreams.iter().enumerate();
+        Ok(Self {
+            listeners: listeners.collect::<Result<_, _>>()?,
+            upstreams: upstreams
+                .map(|(index, it)| upstream(it, servers(index), config.workers.get()))
+                .collect(),
+            limits,
+            trusted_proxies: TrustedProxies::new(config.trusted_proxies.clone()),
+            // Nothing connects to a Redis that no limit uses.
+            redis: uses_redis(config)
+                .then_some(config.redis.as_ref())
+                .flatten()
+                .map(redis),
+        })
+    }
+}
+
+fn listener(
+    config: &Config,
+    index: usize,
+    limit_of: &[Option<usize>],
+) -> Result<ListenerEntry, route::BuildError> {
+    let workers = config.workers.get();
+    let mut table = Vec::new();
+    let mut entries = Vec::new();
+    for (route, limit) in config.routes.iter().zip(limit_of) {
+        if route.listeners.contains(&index) {
+            let entry = Arc::new(RouteEntry {
+                name: route.name.clone(),
+                action: action(config, &route.action),
+                limit: *limit,
+                max_body: route.max_body,
+                stats: Sharded::new(workers),
+            });
+            table.push((conditions(route), Arc::clone(&entry)));
+            entries.push(entry);
+        }
+    }
+    let listener = &config.listeners[index];
+    Ok(ListenerEntry {
+        name: listener.name.clone(),
+        timeouts: listener.timeouts,
+        routes: RouteTable::build(table)?,
+        entries,
+        unrouted: Sharded::new(workers),
+        stats: Sharded::new(workers),
+        bytes: Arc::new(Sharded::new(workers)),
+    })
+}
+
+fn conditions(route: &model::Route) -> RouteSpec {
+    let host = |host: &HostPattern| match host {
+        HostPattern::Exact(name) => route::Host::Exact(name.clone()),
+        HostPattern::Wildcard(suffix) => route::Host::Wildcard(suffix.clone()),
+    };
+    let path = |path: &PathPattern| match path {
+        PathPattern::Exact(path) => route::Path::Exact(path.clone()),
+        PathPattern::Prefix(prefix) => route::Path::Prefix(prefix.clone()),
+        PathPattern::Template(template) => route::Path::Template(template.clone()),
+    };
+    RouteSpec {
+        hosts: route.hosts.iter().map(host).collect(),
+        paths: route.paths.iter().map(path).collect(),
+        methods: route.methods.clone(),
+        headers: route.headers.clone(),
+    }
+}
+
+fn action(config: &Config, action: &model::Action) -> Action {
+    match action {
+        model::Action::Forward(forward) => Action::Forward(Forward {
+            upstream: forward.upstream,
+            strip_prefix: forward.strip_prefix.clone(),
+            preserve_host: forward.preserve_host,
+            timeout: forward
+                .timeout
+                .unwrap_or(config.upstreams[forward.upstream].timeouts.response),
+            retries: forward.retries,
+        }),
+        model::Action::Redirect { status, to } => Action::Redirect {
+            status: *status,
+            to: to.clone(),
+        },
+        model::Action::Respond { status, body } => Action::Respond {
+            status: *status,
+            body: Bytes::from(body.clone()),
+        },
+    }
+}
+
+/// Makes the limits, and tells for each route which of them it is under.
+fn limits_of_routes(config: &Config, limits: &mut Vec<LimitEntry>) -> Vec<Option<usize>> {
+    let start = Instant::now();
+    let mut push = |name: &str, it: &model::RateLimit| {
+        limits.push(limit(name, it, config.workers.get(), start));
+        limits.len() - 1
+    };
+    let global = config.rate_limit.as_ref().map(|it| push("global", it));
+    let of_route = config.routes.iter().map(|route| match &route.rate_limit {
+        RouteLimit::Inherit => global,
+        RouteLimit::Off => None,
+        RouteLimit::Own(it) => Some(push(&format!("route:{}", route.name), it)),
+    });
+    of_route.collect()
+}
+
+fn limit(name: &str, limit: &model::RateLimit, workers: usize, start: Instant) -> LimitEntry {
+    let quota = Quota {
+        algorithm: match limit.algorithm {
+            model::Algorithm::FixedWindow => Algorithm::FixedWindow,
+            model::Algorithm::SlidingWindow => Algorithm::SlidingWindow,
+            model::Algorithm::TokenBucket => Algorithm::TokenBucket,
+        },
+        requests: limit.requests,
+        window: limit.window,
+        burst: limit.burst,
+    };
+    let on_failure = match limit.on_store_failure {
+        model::OnStoreFailure::Local => OnStoreFailure::Local,
+        model::OnStoreFailure::Allow => OnStoreFailure::Allow,
+        model::OnStoreFailure::Deny => OnStoreFailure::Deny,
+    };
+    let store = match limit.store {
+        model::Store::Memory => Store::Memory,
+        model::Store::Redis => Store::Redis { on_failure },
+    };
+    LimitEntry {
+        shared: Arc::new(LimiterShared::new(name, quota, store, start)),
+        key: limit.key.clone(),
+        always: limit.headers == model::LimitHeaders::Always,
+        stats: Sharded::new(workers),
+    }
+}
+
+fn uses_redis(config: &Config) -> bool {
+    let of_routes = config
+        .routes
+        .iter()
+        .filter_map(|route| match &route.rate_limit {
+            RouteLimit::Own(limit) => Some(limit),
+            RouteLimit::Inherit | RouteLimit::Off => None,
+        });
+    config
+        .rate_limit
+        .iter()
+        .chain(of_routes)
+        .any(|limit| limit.store == model::Store::Redis)
+}
+
+fn redis(redis: &model::Redis) -> RedisSettings {
+    RedisSettings {
+        url: redis.url.clone(),
+        timeout: redis.timeout,
+    }
+}
+
+fn upstream(upstream: &model::Upstream, servers: Vec<Spec>, workers: usize) -> UpstreamEntry {
+    let settings = Settings {
+        strategy: match upstream.strategy {
+            StrategyKind::RoundRobin => Kind::RoundRobin,
+            StrategyKind::Random => Kind::Random,
+            StrategyKind::LeastConnections => Kind::LeastConnections,
+            StrategyKind::PowerOfTwo => Kind::PowerOfTwo,
+            StrategyKind::PeakEwma => Kind::PeakEwma,
+            StrategyKind::ConsistentHash => Kind::ConsistentHash,
+        },
+        health: upstream.health_check.as_ref().map(health_check),
+        health_port: upstream.health_check.as_ref().and_then(|check| check.port),
+        connect: upstream.timeouts.connect,
+        response: upstream.timeouts.response,
+        idle: upstream.timeouts.idle,
+        pool_idle: upstream.timeouts.pool_idle,
+    };
+    UpstreamEntry {
+        shared: Upstream::new(upstream.name.clone(), settings, servers, workers),
+        hash: (upstream.strategy == StrategyKind::ConsistentHash).then(|| upstream.hash.clone()),
+    }
+}
+
+fn health_check(check: &model::HealthCheck) -> (health::Probe, health::Settings) {
+    let probe = match &check.kind {
+        model::HealthCheckKind::Http { path, host, expect } => {
+            health::Probe::Http(health::HttpProbe {
+                path: PathAndQuery::try_from(path.as_str())
+                    .expect("the path was checked by the configuration"),
+                host: host.clone(),
+                expect: health::StatusRanges::new(expect.ranges().iter().map(|range| {
+                    let (first, last) = range.bounds();
+                    first..=last
+                })),
+            })
+        }
+        model::HealthCheckKind::Tcp => health::Probe::Tcp(health::TcpProbe),
+    };
+    let settings = health::Settings {
+        interval: check.interval,
+        timeout: check.timeout,
+        fall: check.fall,
+        rise: check.rise,
+    };
+    (probe, settings)
+}

@@ -1,0 +1,196 @@
+//! Answer bodies on their way from a server to the client.
+//!
+//! Everything that must live exactly as long as the answer rides in its body: the record of the exchange, the try that
+//! counts as the server's load, and the server's connection, which goes back to its pool when the body has ended.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use thiserror::Error;
+
+use super::attempt::Attempt;
+use super::exchange::Exchange;
+use crate::net::Stall;
+use crate::upstream::Connection;
+
+/// Why an answer's body was cut off. The client's connection is closed, so that it cannot take it for whole.
+#[derive(Debug, Error)]
+pub enum DownloadError {
+    /// The server closed the connection or sent what is not HTTP.
+    #[error("the server's answer broke off")]
+    Broken(#[source] hyper::Error),
+    /// The server sent nothing for the upstream's idle timeout.
+    #[error("the server's answer stalled")]
+    Stalled,
+}
+
+/// An answer's body.
+#[derive(Debug)]
+pub struct ResponseBody {
+    kind: Kind,
+    exchange: Option<Exchange>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Empty,
+    Full(Bytes),
+    Download(Box<Download>),
+}
+
+/// A server's answer as it arrives.
+#[derive(Debug)]
+pub struct Download {
+    incoming: Incoming,
+    connection: Option<Connection>,
+    attempt: Attempt,
+    stall: Stall,
+}
+
+impl ResponseBody {
+    /// No body.
+    pub fn empty() -> Self {
+        Self {
+            kind: Kind::Empty,
+            exchange: None,
+        }
+    }
+
+    /// A body of our own.
+    pub fn full(bytes: Bytes) -> Self {
+        Self {
+            kind: if bytes.is_empty() {
+                Kind::Empty
+            } else {
+                Kind::Full(bytes)
+            },
+            exchange: None,
+        }
+    }
+
+    /// A server's body, which may pause for at most `idle`. Without a connection it is driven elsewhere.
+    pub fn download(
+        incoming: Incoming,
+        connection: Option<Connection>,
+        attempt: Attempt,
+        idle: Duration,
+    ) -> Self {
+        let download = Download {
+            incoming,
+            connection,
+            attempt,
+            stall: Stall::new(idle),
+        };
+        Self {
+            kind: Kind::Download(Box::new(download)),
+            exchange: None,
+        }
+    }
+
+    /// Has `exchange` end with this body.
+    pub fn attach(&mut self, mut exchange: Exchange) {
+        exchange.complete = matches!(self.kind, Kind::Empty);
+        self.exchange = Some(exchange);
+    }
+
+    /// Notes what was handed on, and whether that was all.
+    fn record(&mut self, frame: &Frame<Bytes>) {
+        let ended = self.is_end_stream();
+        if let Some(exchange) = &mut self.exchange {
+            exchange.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+            exchange.complete = ended;
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = DownloadError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, DownloadError>>> {
+        let this = &mut *self;
+        let polled = match &mut this.kind {
+            Kind::Empty => Poll::Ready(None),
+            Kind::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                this.kind = Kind::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Kind::Download(download) => download.poll_frame(cx),
+        };
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => this.record(frame),
+            Poll::Ready(None) => {
+                if let Some(exchange) = &mut this.exchange {
+                    exchange.complete = true;
+                }
+            }
+            _ => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Empty => true,
+            Kind::Full(_) => false,
+            Kind::Download(download) => download.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Download(download) => download.incoming.size_hint(),
+        }
+    }
+}
+
+impl Download {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, DownloadError>>> {
+        // Asking for a frame first tells the connection that there is room for one; then it may read.
+        let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        if polled.is_pending()
+            && let Some(connection) = &mut self.connection
+        {
+            connection.drive(cx);
+            polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        }
+        match polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.stall.progress();
+                if self.incoming.is_end_stream() {
+                    self.release(cx);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => {
+                self.release(cx);
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(DownloadError::Broken(error)))),
+            Poll::Pending => self
+                .stall
+                .poll_stalled(cx)
+                .map(|()| Some(Err(DownloadError::Stalled))),
+        }
+    }
+
+    /// The answer has been read: its connection can serve another request, before the client has taken the last bytes.
+    fn release(&mut self, cx: &mut Context<'_>) {
+        if let Some(connection) = self.connection.take() {
+            self.attempt.endpoint().pool.put(connection, cx);
+        }
+    }
+}

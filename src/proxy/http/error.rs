@@ -1,0 +1,128 @@
+//! Why a request gets an answer of our own, and what that answer is. The one place that maps errors to statuses.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+use thiserror::Error;
+
+use super::download::ResponseBody;
+use crate::message::UploadError;
+
+/// Why a request is not answered by a server. The texts go to clients: they name no server and no address.
+#[derive(Debug, Error)]
+pub enum ProxyError {
+    /// The client's fault: the request cannot be understood.
+    #[error("{0}")]
+    BadRequest(&'static str),
+    /// The client's fault: CONNECT or TRACE.
+    #[error("this method is not served here")]
+    Method,
+    /// No route matches.
+    #[error("nothing is served at this host and path")]
+    NoRoute,
+    /// The client's fault: its body failed.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
+    /// Over the limit; the fields say when to come again.
+    #[error("too many requests; try again later")]
+    RateLimited(HeaderMap),
+    /// Ours, or the operator's: no server is eligible.
+    #[error("no server is available for this request; try again later")]
+    NoServer {
+        /// When the next probes may have found one.
+        retry_after: Duration,
+    },
+    /// The upstream's fault: none of the servers tried accepted a connection.
+    #[error("the server could not be reached")]
+    Connect,
+    /// The upstream's fault: connecting took too long.
+    #[error("the server could not be reached in time")]
+    ConnectTimeout,
+    /// The upstream's fault: the connection ended before the answer's headers.
+    #[error("the server closed the connection without an answer")]
+    Reset,
+    /// The upstream's fault: what it sent is not HTTP, or too large.
+    #[error("the server sent an invalid answer")]
+    BadAnswer,
+    /// The upstream's fault: no answer's headers in time.
+    #[error("the server did not answer in time")]
+    AnswerTimeout,
+}
+
+impl ProxyError {
+    /// The answer's status.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) | Self::Upload(UploadError::Broken) => StatusCode::BAD_REQUEST,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::Upload(UploadError::Stalled) => StatusCode::REQUEST_TIMEOUT,
+            Self::Upload(UploadError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::NoServer { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Connect | Self::Reset | Self::BadAnswer => StatusCode::BAD_GATEWAY,
+            Self::ConnectTimeout | Self::AnswerTimeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// A word for programs.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::BadRequest(_) => "bad_request",
+            Self::Method => "method_not_allowed",
+            Self::NoRoute => "no_route",
+            Self::Upload(UploadError::Broken) => "body_broken",
+            Self::Upload(UploadError::Stalled) => "body_stalled",
+            Self::Upload(UploadError::TooLarge) => "body_too_large",
+            Self::RateLimited(_) => "rate_limited",
+            Self::NoServer { .. } => "no_server",
+            Self::Connect => "connect_failed",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::Reset => "server_closed",
+            Self::BadAnswer => "bad_answer",
+            Self::AnswerTimeout => "answer_timeout",
+        }
+    }
+
+    /// The answer: JSON for those who accept it by name, text for all others.
+    pub fn into_response(self, wants_json: bool, id: &HeaderValue) -> Response<ResponseBody> {
+        let status = self.status();
+        let id = id.to_str().unwrap_or_default();
+        let (content_type, body) = if wants_json {
+            let body = serde_json::json!({
+                "status": status.as_u16(), "error": self.code(), "message": self.to_string(), "request_id": id,
+            });
+            ("application/json", format!("{body}\n"))
+        } else {
+            (
+                "text/plain; charset=utf-8",
+                format!("{status}: {self}\nrequest id: {id}\n"),
+            )
+        };
+        let mut response = Response::new(ResponseBody::full(Bytes::from(body)));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        match self {
+            Self::RateLimited(fields) => headers.extend(fields),
+            Self::NoServer { retry_after } => {
+                let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+                headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+            }
+            _ => {}
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+}
+
+/// Whether the client names JSON among what it accepts.
+pub fn wants_json(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.contains("json"))
+}

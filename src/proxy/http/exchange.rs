@@ -1,0 +1,162 @@
+//! The record of one request and its answer, from the request's headers to the answer's last byte.
+//!
+//! It is opened when the headers are there, rides in the answer's body, and writes metrics and the access log line when it
+//! is dropped: at the answer's end, or when either side has gone away.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::header::{HOST, HeaderValue, REFERER, USER_AGENT};
+use http::{Method, Request, Uri, Version};
+use hyper::body::Incoming;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::connection::Client;
+use crate::message::Upload;
+use crate::metrics::access_log::Record;
+use crate::proxy::snapshot::RouteEntry;
+use crate::upstream::{LocalEndpoint, LocalUpstream};
+
+/// One request and its answer.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The connection that it came over.
+    pub client: Rc<Client>,
+    /// When its headers were complete.
+    pub started: Instant,
+    /// Where it comes from, by the word of trusted proxies.
+    pub address: IpAddr,
+    /// X-Request-Id.
+    pub id: HeaderValue,
+    /// The route that it took.
+    pub route: Option<Arc<RouteEntry>>,
+    /// Its body, if it has one.
+    pub upload: Option<Rc<Upload>>,
+    /// The upstream and the server that were tried last.
+    pub tried: Option<(Rc<LocalUpstream>, Rc<LocalEndpoint>)>,
+    /// Tries after the first.
+    pub retries: u32,
+    /// The answer's status; 0 before there is one.
+    pub status: u16,
+    /// Body bytes of the answer handed to the connection.
+    pub sent: u64,
+    /// Whether the answer reached its end.
+    pub complete: bool,
+    line: Option<Box<Line>>,
+}
+
+/// What only the access log needs.
+#[derive(Debug)]
+struct Line {
+    time: Timestamp,
+    method: Method,
+    uri: Uri,
+    version: Version,
+    host: Option<HeaderValue>,
+    referer: Option<HeaderValue>,
+    user_agent: Option<HeaderValue>,
+}
+
+impl Exchange {
+    /// Opens the record of a request.
+    pub fn open(client: &Rc<Client>, request: &Request<Incoming>) -> Self {
+        client.activity.begin();
+        let headers = request.headers();
+        let local = &client.local;
+        let line = local.access_log.is_some().then(|| {
+            Box::new(Line {
+                time: Timestamp::now(),
+                method: request.method().clone(),
+                uri: request.uri().clone(),
+                version: request.version(),
+                host: headers.get(HOST).cloned(),
+                referer: headers.get(REFERER).cloned(),
+                user_agent: headers.get(USER_AGENT).cloned(),
+            })
+        });
+        Self {
+            client: Rc::clone(client),
+            started: Instant::now(),
+            address: client.hop.client(headers, &local.snapshot.trusted_proxies),
+            id: local.request_ids.id_of(headers),
+            route: None,
+            upload: None,
+            tried: None,
+            retries: 0,
+            status: 0,
+            sent: 0,
+            complete: false,
+            line,
+        }
+    }
+
+    fn log(&self, line: &Line) {
+        let Some(log) = &self.client.local.access_log else {
+            return;
+        };
+        let (upstream, endpoint) = match &self.tried {
+            Some((upstream, endpoint)) => (
+                upstream.shared.name(),
+                endpoint.shared.address().to_string(),
+            ),
+            None => ("", String::new()),
+        };
+        log.write(&Record {
+            time: line.time,
+            client: self.address,
+            method: line.method.as_str(),
+            host: text(&line.host),
+            target: line
+                .uri
+                .path_and_query()
+                .map_or("", |target| target.as_str()),
+            protocol: if line.version == Version::HTTP_10 {
+                "HTTP/1.0"
+            } else {
+                "HTTP/1.1"
+            },
+            status: self.status,
+            received: self.upload.as_ref().map_or(0, |upload| upload.received()),
+            sent: self.sent,
+            duration: self.started.elapsed(),
+            referer: text(&line.referer),
+            user_agent: text(&line.user_agent),
+            request_id: self.id.to_str().unwrap_or_default(),
+            route: self.route.as_ref().map_or("", |route| &route.name),
+            upstream,
+            endpoint: &endpoint,
+            retries: self.retries,
+            complete: self.complete,
+        });
+    }
+}
+
+fn text(value: &Option<HeaderValue>) -> &str {
+    value
+        .as_ref()
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let client = &self.client;
+        let stats = match &self.route {
+            Some(route) => &route.stats,
+            None => &client.listener().unrouted,
+        };
+        stats
+            .shard(client.local.worker)
+            .record(self.status, self.started.elapsed());
+        if let Some(line) = &self.line {
+            self.log(line);
+        }
+        let unread = self
+            .upload
+            .as_ref()
+            .is_some_and(|upload| !upload.finished());
+        client.activity.end(unread);
+    }
+}

@@ -1,0 +1,15 @@
+//! HTTP/1.1: one connection, one request, one answer.
+//!
+//! Read in this order: [`connection`] serves a client's connection; [`service`] takes a request through routing, limits and
+//! the route's action; [`forward`] finds a server that answers; [`download`] is the answer's body, in which everything
+//! that must live as long as the request rides; [`exchange`] is the record of one request and its answer.
+
+pub mod attempt;
+pub mod connection;
+pub mod download;
+pub mod error;
+pub mod exchange;
+pub mod forward;
+pub mod request_id;
+pub mod service;
+pub mod tunnel;

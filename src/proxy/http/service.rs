@@ -1,0 +1,285 @@
+//! A request's way, from its headers to its answer, in visible steps.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, LOCATION};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use super::connection::Client;
+use super::download::ResponseBody;
+use super::error::{ProxyError, wants_json};
+use super::exchange::Exchange;
+use super::forward;
+use super::request_id::X_REQUEST_ID;
+use super::tunnel::{ServerSide, Tunnel};
+use crate::limit;
+use crate::message::{Upload, UploadError};
+use crate::proxy::snapshot::{Action, LimitKey, RedirectTarget, RouteEntry};
+
+/// Answers a request.
+pub async fn serve(
+    client: Rc<Client>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let mut exchange = Exchange::open(&client, &request);
+    let json = wants_json(request.headers());
+    let mut response = match handle(&client, &mut exchange, request).await {
+        Ok(Answer::Response(response)) => response,
+        Ok(Answer::Switched(response, server)) => return Ok(switch(exchange, response, server)),
+        Err(error) => error.into_response(json, &exchange.id),
+    };
+    exchange.status = response.status().as_u16();
+    response
+        .headers_mut()
+        .insert(X_REQUEST_ID, exchange.id.clone());
+    response.body_mut().attach(exchange);
+    Ok(response)
+}
+
+/// What a request comes to.
+pub enum Answer {
+    /// An answer, ours or a server's.
+    Response(Response<ResponseBody>),
+    /// The server's 101: the exchange goes on in a tunnel.
+    Switched(Response<ResponseBody>, ServerSide),
+}
+
+fn switch(
+    mut exchange: Exchange,
+    mut response: Response<ResponseBody>,
+    server: ServerSide,
+) -> Response<ResponseBody> {
+    exchange.status = response.status().as_u16();
+    response
+        .headers_mut()
+        .insert(X_REQUEST_ID, exchange.id.clone());
+    let client = Rc::clone(&exchange.client);
+    client.activity.switch_to(Tunnel { server, exchange });
+    response
+}
+
+async fn handle(
+    client: &Rc<Client>,
+    exchange: &mut Exchange,
+    request: Request<Incoming>,
+) -> Result<Answer, ProxyError> {
+    let (mut head, body) = request.into_parts();
+    if !body.is_end_stream() {
+        exchange.upload = Some(Upload::new(body, client.listener().timeouts.idle));
+    }
+    check_method(&head.method)?;
+    settle_host(&head.uri, head.version, &mut head.headers)?;
+
+    let routes = &client.listener().routes;
+    let route = routes.find(
+        host_of(&head.headers),
+        head.uri.path(),
+        &head.method,
+        &head.headers,
+    );
+    let route = Arc::clone(route.ok_or(ProxyError::NoRoute)?);
+    exchange.route = Some(Arc::clone(&route));
+
+    let limit_headers = admit(client, exchange, &route, &head.headers).await?;
+    bound_body(exchange, &route)?;
+
+    let mut answer = match &route.action {
+        Action::Forward(forward) => forward::forward(exchange, forward, head).await?,
+        Action::Redirect { status, to } => {
+            Answer::Response(redirect(*status, to, host_of(&head.headers), &head.uri)?)
+        }
+        Action::Respond { status, body } => {
+            let mut response = Response::new(ResponseBody::full(body.clone()));
+            *response.status_mut() = *status;
+            response.headers_mut().insert(
+                CONTENT_TYPE,
+                HeaderValue::from_static("text/plain; charset=utf-8"),
+            );
+            Answer::Response(response)
+        }
+    };
+    if let (Some(fields), Answer::Response(response)) = (limit_headers, &mut answer) {
+        response.headers_mut().extend(fields);
+    }
+    Ok(answer)
+}
+
+/// CONNECT would make this an open relay, TRACE would show a client what proxies add to its requests.
+fn check_method(method: &Method) -> Result<(), ProxyError> {
+    match *method {
+        Method::CONNECT | Method::TRACE => Err(ProxyError::Method),
+        _ => Ok(()),
+    }
+}
+
+/// Makes Host say whom the request is for (RFC 9112, section 3.2): an absolute target wins over Host, HTTP/1.1 needs
+/// exactly one Host, HTTP/1.0 may have none.
+fn settle_host(uri: &Uri, version: Version, headers: &mut HeaderMap) -> Result<(), ProxyError> {
+    if let Some(authority) = uri.authority() {
+        let host = authority
+            .as_str()
+            .rsplit_once('@')
+            .map_or(authority.as_str(), |(_, host)| host);
+        let host = HeaderValue::from_str(host)
+            .map_err(|_| ProxyError::BadRequest("the target's host is invalid"))?;
+        headers.insert(HOST, host);
+    }
+    let mut hosts = headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) if host.to_str().is_ok() => Ok(()),
+        (Some(_), None) => Err(ProxyError::BadRequest("the Host field is invalid")),
+        (None, _) if version == Version::HTTP_10 => Ok(()),
+        (None, _) => Err(ProxyError::BadRequest("the Host field is missing")),
+        (Some(_), Some(_)) => Err(ProxyError::BadRequest("there are several Host fields")),
+    }
+}
+
+/// The Host field without its port.
+fn host_of(headers: &HeaderMap) -> Option<&str> {
+    let host = headers.get(HOST)?.to_str().ok()?;
+    match host.rfind(':') {
+        // A colon within brackets belongs to an IPv6 address.
+        Some(colon) if !host[colon..].contains(']') => Some(&host[..colon]),
+        _ => Some(host),
+    }
+}
+
+/// Counts the request against its limit. Gives the fields that an admitted answer should carry.
+async fn admit(
+    client: &Client,
+    exchange: &Exchange,
+    route: &RouteEntry,
+    headers: &HeaderMap,
+) -> Result<Option<HeaderMap>, ProxyError> {
+    let Some(index) = route.limit else {
+        return Ok(None);
+    };
+    let entry = &client.local.snapshot.limits[index];
+    let limiter = &client.local.limiters[index];
+    let key = match &entry.key {
+        LimitKey::ClientIp => limit::LimitKey::address(exchange.address),
+        LimitKey::Header(name) => {
+            limit::LimitKey::bytes(headers.get(name).map_or(b"", HeaderValue::as_bytes))
+        }
+        LimitKey::Route => limit::LimitKey::ALL,
+    };
+    let now = exchange.started.into_std();
+    let decision = match limiter.check_local(&key, now) {
+        Some(decision) => decision,
+        None => limiter.check(&key, now).await,
+    };
+    let stats = entry.stats.shard(client.local.worker);
+    if decision.degraded {
+        stats.store_failures.increment();
+    }
+    let fields = |always: bool| {
+        always.then(|| {
+            let mut fields = HeaderMap::new();
+            entry.shared.headers().apply(&decision.verdict, &mut fields);
+            fields
+        })
+    };
+    if decision.verdict.is_allowed() {
+        stats.allowed.increment();
+        Ok(fields(entry.always))
+    } else {
+        stats.denied.increment();
+        Err(ProxyError::RateLimited(fields(true).unwrap_or_default()))
+    }
+}
+
+/// Refuses a body that says it is too large, and has one that turns out to be stopped on the way.
+fn bound_body(exchange: &Exchange, route: &RouteEntry) -> Result<(), ProxyError> {
+    if let (Some(max), Some(upload)) = (route.max_body, &exchange.upload) {
+        upload.limit(max);
+        if upload.announced().is_some_and(|length| length > max) {
+            return Err(UploadError::TooLarge.into());
+        }
+    }
+    Ok(())
+}
+
+fn redirect(
+    status: StatusCode,
+    to: &RedirectTarget,
+    host: Option<&str>,
+    uri: &Uri,
+) -> Result<Response<ResponseBody>, ProxyError> {
+    let location = match to {
+        RedirectTarget::Location(location) => location.to_string(),
+        RedirectTarget::Parts {
+            scheme,
+            host: new_host,
+            port,
+        } => {
+            let scheme = scheme.as_deref().unwrap_or("http");
+            let host = new_host.as_deref().or(host);
+            let host = host.ok_or(ProxyError::BadRequest("a redirect needs a Host field"))?;
+            let default_port = if scheme == "https" { 443 } else { 80 };
+            let port = port
+                .filter(|port| *port != default_port)
+                .map_or(String::new(), |port| format!(":{port}"));
+            let target = uri.path_and_query().map_or("/", |target| target.as_str());
+            format!("{scheme}://{host}{port}{target}")
+        }
+    };
+    let location = HeaderValue::try_from(location)
+        .map_err(|_| ProxyError::BadRequest("the target is invalid"))?;
+    let mut response = Response::new(ResponseBody::empty());
+    *response.status_mut() = status;
+    response.headers_mut().insert(LOCATION, location);
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(uri: &str, version: Version, hosts: &[&'static str]) -> Result<Option<String>, String> {
+        let mut headers = HeaderMap::new();
+        for host in hosts {
+            headers.append(HOST, HeaderValue::from_static(host));
+        }
+        settle_host(&uri.parse().unwrap(), version, &mut headers)
+            .map_err(|error| error.to_string())?;
+        Ok(host_of(&headers).map(str::to_owned))
+    }
+
+    #[test]
+    fn a_host_is_found_without_its_port() {
+        let h11 = Version::HTTP_11;
+        assert_eq!(
+            host("/", h11, &["Example.com:8080"]),
+            Ok(Some("Example.com".to_owned()))
+        );
+        assert_eq!(
+            host("/", h11, &["[2001:db8::1]"]),
+            Ok(Some("[2001:db8::1]".to_owned()))
+        );
+        assert_eq!(
+            host("/", h11, &["[2001:db8::1]:80"]),
+            Ok(Some("[2001:db8::1]".to_owned()))
+        );
+        assert_eq!(
+            host("http://a.example:81/x", h11, &["b.example"]),
+            Ok(Some("a.example".to_owned()))
+        );
+        assert_eq!(host("/", Version::HTTP_10, &[]), Ok(None));
+    }
+
+    #[test]
+    fn a_missing_or_second_host_is_refused() {
+        assert_eq!(
+            host("/", Version::HTTP_11, &[]),
+            Err("the Host field is missing".to_owned())
+        );
+        assert_eq!(
+            host("/", Version::HTTP_10, &["a", "b"]),
+            Err("there are several Host fields".to_owned())
+        );
+    }
+}

@@ -1,0 +1,69 @@
+//! What a connection becomes after a switch of protocols (RFC 9110, section 7.8): bytes both ways, WebSocket mostly.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncWriteExt, copy_bidirectional};
+use tokio::time::timeout;
+
+use super::attempt::Attempt;
+use super::exchange::Exchange;
+use crate::net::{Stream, Traffic};
+
+/// A server's connection that has switched protocols.
+#[derive(Debug)]
+pub struct ServerSide {
+    /// The connection.
+    pub stream: Stream,
+    /// What the server sent right after its answer.
+    pub early: Bytes,
+    /// Counts as the server's load as long as the tunnel lasts.
+    pub attempt: Attempt,
+    /// The upstream's limit for waits without progress.
+    pub idle: Duration,
+}
+
+/// A server's side, waiting for the client's to have switched too.
+#[derive(Debug)]
+pub struct Tunnel {
+    /// Where the client's bytes go.
+    pub server: ServerSide,
+    /// Ends with the tunnel.
+    pub exchange: Exchange,
+}
+
+impl Tunnel {
+    /// Carries bytes until both sides have ended, one fails, or nothing has moved for the shorter idle timeout (noticed
+    /// after at most twice that time).
+    pub async fn run(self, client: Stream, early: Bytes, traffic: &Rc<Traffic>, idle: Duration) {
+        let Self {
+            server: side,
+            mut exchange,
+        } = self;
+        let idle = idle.min(side.idle);
+        let (mut client, mut server) = (client.switched(), side.stream.switched());
+        let carry = async {
+            server.write_all(&early).await?;
+            client.write_all(&side.early).await?;
+            copy_bidirectional(&mut client, &mut server).await
+        };
+        let mut carry = std::pin::pin!(carry);
+        let mut moved = (traffic.received(), traffic.sent());
+        loop {
+            match timeout(idle, carry.as_mut()).await {
+                Ok(result) => {
+                    exchange.complete = result.is_ok();
+                    return;
+                }
+                Err(_) => {
+                    let now = (traffic.received(), traffic.sent());
+                    if now == moved {
+                        return;
+                    }
+                    moved = now;
+                }
+            }
+        }
+    }
+}

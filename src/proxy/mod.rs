@@ -1,0 +1,9 @@
+//! The request's way through the load balancer.
+//!
+//! [`snapshot`] is what a request needs from the configuration, made by [`build`]; [`local`] is what a worker owns
+//! besides. [`http`] serves connections.
+
+pub mod build;
+pub mod http;
+pub mod local;
+pub mod snapshot;

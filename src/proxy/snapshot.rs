@@ -1,0 +1,158 @@
+//! Everything that a request needs from the configuration, immutable and shared by all workers.
+//!
+//! `build.rs` makes it from a [`Config`](crate::config::model::Config).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+pub use crate::config::model::{HashKey, LimitKey, ListenerTimeouts, RedirectTarget};
+use crate::limit::LimiterShared;
+use crate::message::forwarded::TrustedProxies;
+use crate::metrics::{Counter, Outcomes, Sharded};
+use crate::net::stream::ByteStats;
+use crate::route::RouteTable;
+use crate::upstream::Upstream;
+
+/// What requests need from the configuration.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// In the configuration's order.
+    pub listeners: Vec<ListenerEntry>,
+    /// In the configuration's order.
+    pub upstreams: Vec<UpstreamEntry>,
+    /// The global limit, if there is one, then the routes' own.
+    pub limits: Vec<LimitEntry>,
+    /// Whose forwarding fields are believed.
+    pub trusted_proxies: TrustedProxies,
+    /// The Redis of limits that count there.
+    pub redis: Option<RedisSettings>,
+}
+
+/// The Redis of limits that count there.
+#[derive(Debug, Clone)]
+pub struct RedisSettings {
+    /// With its password, if it has one.
+    pub url: crate::config::types::Secret,
+    /// How long one check may take.
+    pub timeout: Duration,
+}
+
+/// A listener, as its connections see it.
+#[derive(Debug)]
+pub struct ListenerEntry {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Client-side timeouts.
+    pub timeouts: ListenerTimeouts,
+    /// Its routes.
+    pub routes: RouteTable<Arc<RouteEntry>>,
+    /// The same routes, for metrics.
+    pub entries: Vec<Arc<RouteEntry>>,
+    /// Requests that matched no route.
+    pub unrouted: Sharded<Outcomes>,
+    /// Connections.
+    pub stats: Sharded<ListenerStats>,
+    /// Bytes on the wire.
+    pub bytes: Arc<Sharded<ByteStats>>,
+}
+
+/// A listener's connections.
+#[derive(Debug, Default)]
+pub struct ListenerStats {
+    /// Accepted so far.
+    pub accepted: Counter,
+    /// Open now.
+    pub open: Counter,
+    /// Closed because a request's headers did not arrive in time.
+    pub header_timeouts: Counter,
+    /// Closed because what arrived was not HTTP or too large.
+    pub malformed: Counter,
+    /// Times that accepting failed, for want of file descriptors mostly.
+    pub accept_failures: Counter,
+}
+
+/// A route of a listener.
+#[derive(Debug)]
+pub struct RouteEntry {
+    /// Its name in the configuration.
+    pub name: String,
+    /// What to do.
+    pub action: Action,
+    /// Index into `Snapshot::limits`.
+    pub limit: Option<usize>,
+    /// Largest request body in bytes.
+    pub max_body: Option<u64>,
+    /// Requests at this listener that took the route.
+    pub stats: Sharded<Outcomes>,
+}
+
+/// What a route does.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Sends the request to an upstream.
+    Forward(Forward),
+    /// Answers with a redirect.
+    Redirect {
+        /// 3xx.
+        status: StatusCode,
+        /// Where to.
+        to: RedirectTarget,
+    },
+    /// Answers by itself.
+    Respond {
+        /// Any.
+        status: StatusCode,
+        /// Sent as text/plain.
+        body: bytes::Bytes,
+    },
+}
+
+/// How a route forwards.
+#[derive(Debug, Clone)]
+pub struct Forward {
+    /// Index into `Snapshot::upstreams`.
+    pub upstream: usize,
+    /// Removed from the front of the path.
+    pub strip_prefix: Option<String>,
+    /// Whether the client's Host is sent.
+    pub preserve_host: bool,
+    /// To the answer's headers.
+    pub timeout: Duration,
+    /// Tries after the first.
+    pub retries: u32,
+}
+
+/// An upstream, and what its strategy hashes.
+#[derive(Debug)]
+pub struct UpstreamEntry {
+    /// Shared by all threads.
+    pub shared: Arc<Upstream>,
+    /// What `consistent_hash` hashes; `None` for the other strategies.
+    pub hash: Option<HashKey>,
+}
+
+/// A limit of requests.
+#[derive(Debug)]
+pub struct LimitEntry {
+    /// The counts that all workers share.
+    pub shared: Arc<LimiterShared>,
+    /// Whose requests are counted together.
+    pub key: LimitKey,
+    /// Whether admitted answers carry them too.
+    pub always: bool,
+    /// What it decided.
+    pub stats: Sharded<LimitStats>,
+}
+
+/// What a limit decided.
+#[derive(Debug, Default)]
+pub struct LimitStats {
+    /// Requests admitted.
+    pub allowed: Counter,
+    /// Requests answered 429.
+    pub denied: Counter,
+    /// Those of them that `on_store_failure` decided.
+    pub store_failures: Counter,
+}

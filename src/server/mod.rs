@@ -1,0 +1,149 @@
+//! Composition: from a configuration to a running load balancer, and to its end.
+//!
+//! The main thread becomes the control thread. It binds everything, starts the workers, and then runs what is not on a
+//! request's way: health checks, the admin API, expiry of limiter keys, signals.
+
+mod bind;
+mod control;
+mod worker;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::JoinHandle;
+
+use thiserror::Error;
+
+use crate::admin::{self, AdminState, Overlay, StateFile};
+use crate::config::model::{AccessLogFormat, Config};
+use crate::limit::{RedisConnection, StoreError};
+use crate::metrics::access_log::{AccessLog, Format};
+use crate::proxy::snapshot::Snapshot;
+use crate::route;
+
+/// Why the load balancer does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A listener's address cannot be bound.
+    #[error("cannot listen on {address} (listener \"{listener}\"): {error}")]
+    Listen {
+        /// The listener's name.
+        listener: String,
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel says.
+        error: io::Error,
+    },
+    /// The admin API's address cannot be bound.
+    #[error("cannot listen on {address} (admin.listen): {error}")]
+    Admin {
+        /// The address.
+        address: String,
+        /// What the kernel says.
+        error: io::Error,
+    },
+    /// The access log cannot be opened.
+    #[error("cannot open the access log {path:?}: {error}")]
+    AccessLog {
+        /// Its path; standard output if empty.
+        path: PathBuf,
+        /// What the file system says.
+        error: io::Error,
+    },
+    /// The file of run-time changes cannot be used.
+    #[error(transparent)]
+    State(#[from] admin::StateError),
+    /// The routes contradict each other.
+    #[error("routes: {0}")]
+    Routes(#[from] route::BuildError),
+    /// The Redis URL cannot be used.
+    #[error("redis.url: {0}")]
+    Redis(#[from] StoreError),
+    /// A thread or runtime cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// Runs the load balancer until it is told to end. `effective` is the configuration as the admin API shows it.
+///
+/// # Errors
+/// It could not start; nothing is left running.
+pub fn run(config: &Config, effective: serde_json::Value) -> Result<ExitCode, StartError> {
+    let bound = bind::listeners(config)?;
+    let admin_socket = bind::admin(config)?;
+    let (access_log, log_writer) = open_access_log(config)?;
+    let mut overlay = match &config.admin {
+        Some(admin) => StateFile::load(&admin.state_file)?,
+        None => Overlay::default(),
+    };
+    let snapshot = Arc::new(build_snapshot(config, &mut overlay)?);
+    if let Some(redis) = &snapshot.redis {
+        RedisConnection::new(redis.url.expose(), redis.timeout)?; // connects to nothing yet
+    }
+
+    let admin = config
+        .admin
+        .as_ref()
+        .zip(admin_socket)
+        .map(|(admin, socket)| {
+            let state = AdminState {
+                snapshot: Arc::clone(&snapshot),
+                config: effective,
+                token: admin.token.clone(),
+                state: StateFile::new(admin.state_file.clone(), overlay),
+                access_log: access_log.clone(),
+                draining: AtomicBool::new(false),
+            };
+            (socket, Arc::new(state))
+        });
+    let crew = worker::start(bound, &snapshot, access_log.as_ref(), config.drain_timeout)?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        workers = config.workers.get(),
+        "started"
+    );
+    let code = control::run(&snapshot, admin, crew)?;
+
+    // The workers and the admin API are gone, and with them the other handles: the writer ends after the last line.
+    drop(access_log);
+    if let Some(writer) = log_writer {
+        _ = writer.join();
+    }
+    Ok(code)
+}
+
+fn build_snapshot(config: &Config, overlay: &mut Overlay) -> Result<Snapshot, route::BuildError> {
+    Snapshot::build(config, |index| {
+        let upstream = &config.upstreams[index];
+        let configured = upstream
+            .servers
+            .iter()
+            .map(|server| (server.address.clone(), server.weight))
+            .collect();
+        overlay.apply(&upstream.name, configured)
+    })
+}
+
+type LogWriter = JoinHandle<()>;
+
+fn open_access_log(
+    config: &Config,
+) -> Result<(Option<Arc<AccessLog>>, Option<LogWriter>), StartError> {
+    let Some(settings) = &config.access_log else {
+        return Ok((None, None));
+    };
+    let format = match settings.format {
+        AccessLogFormat::Json => Format::Json,
+        AccessLogFormat::Combined => Format::Combined,
+    };
+    let (log, writer) = AccessLog::open(format, settings.path.as_deref()).map_err(|error| {
+        StartError::AccessLog {
+            path: settings.path.clone().unwrap_or_default(),
+            error,
+        }
+    })?;
+    Ok((Some(Arc::new(log)), Some(writer)))
+}

@@ -1,0 +1,219 @@
+//! One server of an upstream: what all threads share about it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use http::HeaderValue;
+use tokio::sync::Notify;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::latency::PeakEwma;
+use crate::config::types::ServerAddress;
+use crate::health;
+use crate::metrics::{Counter, Outcomes, Sharded};
+use crate::net::stream::ByteStats;
+
+/// Who put a server into its upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The configuration file. It is used until its first probe has failed: at start there is no better knowledge.
+    Config,
+    /// The admin API. It is used only after its first probe has succeeded.
+    Admin,
+}
+
+/// What happened to the requests that were sent to a server.
+#[derive(Debug, Default)]
+pub struct EndpointStats {
+    /// By status class, `none` for those that got no answer, and the time to the end of the answer.
+    pub outcomes: Outcomes,
+    /// Connections opened.
+    pub connects: Counter,
+    /// Connections that could not be opened.
+    pub connect_failures: Counter,
+}
+
+/// One server of an upstream.
+#[derive(Debug)]
+pub struct Endpoint {
+    id: String,
+    address: ServerAddress,
+    host: HeaderValue,
+    identity: u64,
+    origin: Origin,
+    checked: bool,
+    /// Consecutive connection failures after which the health checks are told.
+    fall: u32,
+    weight: AtomicU32,
+    draining: AtomicBool,
+    health: AtomicU8,
+    resolved: ArcSwap<Vec<SocketAddr>>,
+    in_flight: AtomicU32,
+    latency: PeakEwma,
+    connect_failures: AtomicU32,
+    trouble: Notify,
+    /// Requests, by worker.
+    pub stats: Sharded<EndpointStats>,
+    /// Bytes on the wire, by worker.
+    pub bytes: Arc<Sharded<ByteStats>>,
+}
+
+/// What an endpoint is made of.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// Where it listens.
+    pub address: ServerAddress,
+    /// 0 to 256.
+    pub weight: u32,
+    /// Who put it there.
+    pub origin: Origin,
+    /// Whether it starts out draining.
+    pub draining: bool,
+}
+
+impl Endpoint {
+    /// A server of the upstream named `upstream`. `fall` is the health check's, `None` without one.
+    pub(super) fn new(upstream: &str, spec: Spec, fall: Option<u32>, workers: usize) -> Self {
+        let address = spec.address.to_string();
+        let resolved = match spec.address {
+            ServerAddress::Ip(ip) => vec![ip],
+            ServerAddress::Name { .. } => Vec::new(),
+        };
+        Self {
+            id: format!("{upstream}@{address}"),
+            host: HeaderValue::try_from(&address).expect("a server address is a valid field value"),
+            identity: xxh3_64(address.as_bytes()),
+            address: spec.address,
+            origin: spec.origin,
+            checked: fall.is_some(),
+            fall: fall.unwrap_or(u32::MAX),
+            weight: AtomicU32::new(spec.weight),
+            draining: AtomicBool::new(spec.draining),
+            health: AtomicU8::new(health::State::Unknown as u8),
+            resolved: ArcSwap::from_pointee(resolved),
+            in_flight: AtomicU32::new(0),
+            latency: PeakEwma::new(Instant::now()),
+            connect_failures: AtomicU32::new(0),
+            trouble: Notify::new(),
+            stats: Sharded::new(workers),
+            bytes: Arc::new(Sharded::new(workers)),
+        }
+    }
+
+    /// Its name in the admin API: `upstream@address`.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Where it listens, as configured.
+    pub fn address(&self) -> &ServerAddress {
+        &self.address
+    }
+
+    /// The Host that requests carry when the client's is not preserved.
+    pub fn host(&self) -> &HeaderValue {
+        &self.host
+    }
+
+    /// A hash of its address, the same in every process.
+    pub fn identity(&self) -> u64 {
+        self.identity
+    }
+
+    /// Who put it there.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// Its share relative to others; 0 gets no new requests.
+    pub fn weight(&self) -> u32 {
+        self.weight.load(Relaxed)
+    }
+
+    pub(super) fn set_weight(&self, weight: u32) {
+        self.weight.store(weight, Relaxed);
+    }
+
+    /// Whether it finishes what it has and gets nothing new.
+    pub fn draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    pub(super) fn set_draining(&self, draining: bool) {
+        self.draining.store(draining, Relaxed);
+    }
+
+    /// What its probes say.
+    pub fn health(&self) -> health::State {
+        match self.health.load(Relaxed) {
+            state if state == health::State::Up as u8 => health::State::Up,
+            state if state == health::State::Down as u8 => health::State::Down,
+            _ => health::State::Unknown,
+        }
+    }
+
+    pub(super) fn set_health(&self, state: health::State) {
+        // Failures from before a change say nothing about the time after it.
+        self.connect_failures.store(0, Relaxed);
+        self.health.store(state as u8, Relaxed);
+    }
+
+    /// Whether new requests may be sent to it.
+    pub fn eligible(&self) -> bool {
+        let healthy = match self.health() {
+            health::State::Up => true,
+            health::State::Down => false,
+            health::State::Unknown => !self.checked || self.origin == Origin::Config,
+        };
+        healthy && !self.draining() && self.weight() > 0
+    }
+
+    /// Its IP addresses; none while its name is not resolved.
+    pub fn resolved(&self) -> Arc<Vec<SocketAddr>> {
+        self.resolved.load_full()
+    }
+
+    pub(super) fn set_resolved(&self, addresses: Vec<SocketAddr>) {
+        self.resolved.store(Arc::new(addresses));
+    }
+
+    /// Requests in flight, over all workers.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Relaxed)
+    }
+
+    pub(super) fn begin_request(&self) {
+        self.in_flight.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn end_request(&self) {
+        self.in_flight.fetch_sub(1, Relaxed);
+    }
+
+    /// Its recent latency.
+    pub fn latency(&self) -> &PeakEwma {
+        &self.latency
+    }
+
+    /// Live traffic could not connect; after `fall` times in a row the health checks hear of it.
+    pub(super) fn connect_failed(&self) {
+        if self.connect_failures.fetch_add(1, Relaxed) + 1 >= self.fall {
+            self.trouble.notify_one();
+        }
+    }
+
+    /// Live traffic could connect.
+    pub(super) fn connect_succeeded(&self) {
+        self.connect_failures.store(0, Relaxed);
+    }
+
+    /// Resolves when live traffic failed to connect `fall` times in a row.
+    pub(super) async fn trouble(&self) {
+        while self.connect_failures.load(Relaxed) < self.fall {
+            self.trouble.notified().await;
+        }
+    }
+}

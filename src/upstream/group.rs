@@ -1,0 +1,258 @@
+//! The upstream itself: who belongs to it, and who of them is used.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use thiserror::Error;
+use tokio::sync::Notify;
+
+use super::endpoint::{Endpoint, Spec};
+use crate::balance::{Balancer, Kind, Member};
+use crate::config::types::ServerAddress;
+use crate::health;
+use crate::metrics::{Counter, Sharded};
+
+/// An upstream's policy.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How a server is chosen.
+    pub strategy: Kind,
+    /// What probes do and when; `None` takes every server to be healthy.
+    pub health: Option<(health::Probe, health::Settings)>,
+    /// The port that is probed in place of the server's own.
+    pub health_port: Option<u16>,
+    /// TCP connect.
+    pub connect: Duration,
+    /// From the request's end to the response's headers.
+    pub response: Duration,
+    /// Without progress of a body or tunnel.
+    pub idle: Duration,
+    /// How long a pooled connection may be unused.
+    pub pool_idle: Duration,
+}
+
+/// Requests that no single server answers for.
+#[derive(Debug, Default)]
+pub struct UpstreamStats {
+    /// Tries after a request's first.
+    pub retries: Counter,
+    /// Requests for which no server was eligible.
+    pub nobody: Counter,
+}
+
+/// The eligible servers, in the order that their balancer knows.
+#[derive(Debug)]
+pub struct Members {
+    /// Healthy, not draining, weight above 0.
+    pub endpoints: Vec<Arc<Endpoint>>,
+    /// Chooses among them.
+    pub balancer: Balancer,
+}
+
+/// A named group of servers and its policy.
+#[derive(Debug)]
+pub struct Upstream {
+    name: String,
+    workers: usize,
+    settings: Settings,
+    /// All servers. Only the control thread locks it.
+    roster: Mutex<Vec<Arc<Endpoint>>>,
+    members: ArcSwap<Members>,
+    /// Counts the publications of `members`, so that a worker sees with one load whether its view is current.
+    generation: AtomicU64,
+    roster_changed: Notify,
+    eligibility_changed: Notify,
+    /// By worker.
+    pub stats: Sharded<UpstreamStats>,
+}
+
+/// Why the servers of an upstream could not be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum RosterError {
+    /// The address is already there.
+    #[error("the upstream has a server with this address already")]
+    Duplicate,
+    /// No such server.
+    #[error("the upstream has no such server")]
+    Unknown,
+}
+
+impl Upstream {
+    /// An upstream with these servers, their addresses distinct.
+    pub fn new(name: String, settings: Settings, servers: Vec<Spec>, workers: usize) -> Arc<Self> {
+        let upstream = Self {
+            members: ArcSwap::from_pointee(Members {
+                endpoints: Vec::new(),
+                balancer: Balancer::build(settings.strategy, &[], None),
+            }),
+            name,
+            workers,
+            settings,
+            roster: Mutex::default(),
+            generation: AtomicU64::new(0),
+            roster_changed: Notify::new(),
+            eligibility_changed: Notify::new(),
+            stats: Sharded::new(workers),
+        };
+        let endpoints = servers
+            .into_iter()
+            .map(|spec| Arc::new(upstream.endpoint(spec)))
+            .collect();
+        *upstream.roster() = endpoints;
+        upstream.publish();
+        Arc::new(upstream)
+    }
+
+    fn endpoint(&self, spec: Spec) -> Endpoint {
+        let fall = self
+            .settings
+            .health
+            .as_ref()
+            .map(|(_, settings)| settings.fall.get());
+        Endpoint::new(&self.name, spec, fall, self.workers)
+    }
+
+    /// Its name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its policy.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn roster(&self) -> MutexGuard<'_, Vec<Arc<Endpoint>>> {
+        // Every change to the roster is a single push or remove: a panic cannot leave it half changed.
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All servers, eligible or not.
+    pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        self.roster().clone()
+    }
+
+    /// The server at this address.
+    pub fn find(&self, address: &ServerAddress) -> Option<Arc<Endpoint>> {
+        self.roster()
+            .iter()
+            .find(|endpoint| endpoint.address() == address)
+            .cloned()
+    }
+
+    /// Adds a server. Workers know it when this returns; it gets requests after its first good probe.
+    ///
+    /// # Errors
+    /// The address is there already.
+    pub fn add(&self, spec: Spec) -> Result<Arc<Endpoint>, RosterError> {
+        let endpoint = Arc::new(self.endpoint(spec));
+        {
+            let mut roster = self.roster();
+            if roster
+                .iter()
+                .any(|other| other.address() == endpoint.address())
+            {
+                return Err(RosterError::Duplicate);
+            }
+            roster.push(Arc::clone(&endpoint));
+        }
+        self.publish();
+        self.roster_changed.notify_one();
+        Ok(endpoint)
+    }
+
+    /// Removes a server. It gets no new request when this returns; those in flight go on to their end.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn remove(&self, address: &ServerAddress) -> Result<Arc<Endpoint>, RosterError> {
+        let endpoint = {
+            let mut roster = self.roster();
+            let position = roster
+                .iter()
+                .position(|endpoint| endpoint.address() == address);
+            roster.remove(position.ok_or(RosterError::Unknown)?)
+        };
+        endpoint.set_draining(true);
+        self.publish();
+        self.roster_changed.notify_one();
+        Ok(endpoint)
+    }
+
+    /// Changes a server's weight or makes it drain; `None` leaves as it is. In force when this returns.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn change(
+        &self,
+        address: &ServerAddress,
+        weight: Option<u32>,
+        draining: Option<bool>,
+    ) -> Result<Arc<Endpoint>, RosterError> {
+        let endpoint = self.find(address).ok_or(RosterError::Unknown)?;
+        if let Some(weight) = weight {
+            endpoint.set_weight(weight);
+        }
+        if let Some(draining) = draining {
+            endpoint.set_draining(draining);
+        }
+        self.publish();
+        Ok(endpoint)
+    }
+
+    /// A probe changed a server's state. Publication follows soon, together with other changes of the moment.
+    pub(super) fn set_health(&self, endpoint: &Endpoint, state: health::State) {
+        let before = endpoint.eligible();
+        endpoint.set_health(state);
+        if endpoint.eligible() != before {
+            self.eligibility_changed.notify_one();
+        }
+    }
+
+    /// Makes the workers see who is eligible now.
+    pub(super) fn publish(&self) {
+        let roster = self.roster();
+        let endpoints: Vec<_> = roster
+            .iter()
+            .filter(|endpoint| endpoint.eligible())
+            .cloned()
+            .collect();
+        let members: Vec<_> = endpoints
+            .iter()
+            .map(|endpoint| Member {
+                identity: endpoint.identity(),
+                weight: endpoint.weight().max(1),
+            })
+            .collect();
+        let balancer = Balancer::build(
+            self.settings.strategy,
+            &members,
+            Some(&self.members.load().balancer),
+        );
+        self.members.store(Arc::new(Members {
+            endpoints,
+            balancer,
+        }));
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) async fn eligibility_changed(&self) {
+        self.eligibility_changed.notified().await;
+    }
+
+    pub(super) async fn roster_changed(&self) {
+        self.roster_changed.notified().await;
+    }
+
+    /// How often the members were published.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Who is eligible now.
+    pub fn members(&self) -> Arc<Members> {
+        self.members.load_full()
+    }
+}

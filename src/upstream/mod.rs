@@ -1,0 +1,17 @@
+//! Upstreams: named groups of servers, which of them may be used, and the connections to them.
+//!
+//! [`Upstream`] and [`Endpoint`] are shared by all threads. The control thread changes who belongs to an upstream and who
+//! is healthy, and publishes the eligible ones as one immutable [`Members`]. [`local`] is a worker's own side of an
+//! upstream: its view of the members and its pool of connections, which no other thread touches.
+
+pub mod endpoint;
+mod group;
+pub mod latency;
+pub mod local;
+pub mod pool;
+pub mod supervisor;
+
+pub use endpoint::{Endpoint, Origin};
+pub use group::{Members, RosterError, Settings, Upstream};
+pub use local::{InFlight, LocalEndpoint, LocalUpstream};
+pub use pool::Connection;

@@ -1,0 +1,18 @@
+//! The behaviour of the programs, a file a feature. `support` has the fixtures.
+
+mod access_log;
+mod balancing;
+mod cli;
+mod forwarding;
+mod headers;
+mod health;
+mod layers;
+mod rate_limit;
+mod retries;
+mod routing;
+mod shutdown;
+mod streaming;
+mod support;
+mod support_smoke;
+mod timeouts;
+mod upgrades;
