@@ -35,7 +35,17 @@ fn round_robin_contended(bencher: Bencher<'_, '_>) {
     let now = Instant::now();
     bencher
         .with_inputs(|| fastrand::Rng::with_seed(1))
-        .bench_refs(|rng| balancer.pick(&set, &mut Pick { rng, now, hash: 0 }));
+        .bench_refs(|rng| {
+            balancer.pick(
+                &set,
+                &mut Pick {
+                    rng,
+                    now,
+                    hash: 0,
+                    retry: false,
+                },
+            )
+        });
 }
 
 #[divan::bench(args = SERVERS)]
@@ -97,7 +107,15 @@ fn bench(bencher: Bencher<'_, '_>, kind: Kind, servers: usize, weight: fn(usize)
     bencher.bench_local(|| {
         let hash = rng.u64(..);
         let rng = &mut rng;
-        balancer.pick(black_box(&set), &mut Pick { rng, now, hash })
+        balancer.pick(
+            black_box(&set),
+            &mut Pick {
+                rng,
+                now,
+                hash,
+                retry: false,
+            },
+        )
     });
 }
 

@@ -284,11 +284,15 @@ fn a_requests_head_may_have_32_kib() {
     };
     assert_eq!(request(proxy.addr(), with_size(31 << 10)).status, 200);
     assert_eq!(request(proxy.addr(), with_size(33 << 10)).status, 431);
-    // Refused long before its end, and the answer can be read all the same.
+    // Refused long before its end, and the rest is no reason to reset the connection.
     let mut client = Connection::open(proxy.addr()).expect("the proxy listens");
-    client
-        .send_raw(with_size(500 << 10))
-        .expect("the proxy takes it");
+    let head = with_size(500 << 10);
+    let (begin, rest) = head.split_at(50 << 10);
+    client.send_raw(begin).expect("sent");
     assert_eq!(client.read_response(false).expect("an answer").status, 431);
+    for piece in rest.chunks(10_000) {
+        client.send_raw(piece).expect("the proxy takes it");
+    }
+    assert_eq!(client.read_to_end().expect("the proxy closes"), b"");
     assert_eq!(backend.heads().len(), 1);
 }

@@ -1,6 +1,7 @@
 //! The behaviour of the programs, a file a feature. `support` has the fixtures.
 
 mod access_log;
+mod admin;
 mod balancing;
 mod cli;
 mod forwarding;

@@ -242,10 +242,10 @@ fn a_route_has_its_own_limit_or_none_or_shares_that_of_all() {
 }
 
 /// A proxy that counts in Redis, which has `timeout` for an answer.
-fn limited_by(redis: &Redis, timeout: &str, limit: &str) -> RunningProxy {
+fn limited_by(redis: &Redis, workers: u8, timeout: &str, limit: &str) -> RunningProxy {
     let url = redis.url();
     Proxy::new()
-        .setting("workers = 2")
+        .setting(&format!("workers = {workers}"))
         .extra(&format!(
             "[redis]\nurl = {url:?}\ntimeout = {timeout:?}\n\
              [rate_limit]\nstore = \"redis\"\n{limit}\n[[routes]]\nrespond = {{}}"
@@ -260,7 +260,7 @@ fn two_proxies_that_share_redis_share_one_limit() {
         let limit = format!(
             "algorithm = {algorithm:?}\nrequests = 5\nwindow = \"10m\"\non_store_failure = \"deny\""
         );
-        let proxies = [(); 2].map(|()| limited_by(&redis, "5s", &limit));
+        let proxies = [(); 2].map(|()| limited_by(&redis, 2, "5s", &limit));
         let statuses = in_parallel(50, |number| proxies[number % 2].get("/").status);
         assert_eq!(admitted_and_denied(&statuses), (5, 45), "{algorithm}");
 
@@ -279,7 +279,8 @@ fn while_redis_hangs_the_policy_answers_within_the_timeout() {
     for (policy, expected) in [("local", (10, 20)), ("allow", (30, 0)), ("deny", (0, 30))] {
         let redis = Redis::start();
         let limit = format!("requests = 10\nwindow = \"10m\"\non_store_failure = {policy:?}");
-        let proxy = limited_by(&redis, "100ms", &limit);
+        let proxy = limited_by(&redis, 1, "100ms", &limit);
+        assert_eq!(ask(&proxy, &[]).status, 200);
         redis.pause();
         let answers = [(); 30].map(|()| {
             let start = Instant::now();
@@ -313,6 +314,7 @@ fn a_redis_that_is_killed_and_started_again_is_used_again() {
     let mut redis = Redis::start();
     let proxy = limited_by(
         &redis,
+        2,
         "1s",
         "requests = 2\nwindow = \"10m\"\non_store_failure = \"allow\"",
     );
@@ -332,7 +334,7 @@ fn a_redis_that_is_killed_and_started_again_is_used_again() {
 fn without_redis_at_its_start_the_proxy_serves_by_the_policy() {
     let mut redis = Redis::start();
     redis.kill_9();
-    let proxy = limited_by(&redis, "1s", "requests = 2\nwindow = \"10m\"");
+    let proxy = limited_by(&redis, 2, "1s", "requests = 2\nwindow = \"10m\"");
     assert_eq!(statuses(&proxy, &[]), [200, 200, 429]);
     redis.restart();
     wait_until("Redis counts, from 0", || ask(&proxy, &[]).status == 200);

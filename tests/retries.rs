@@ -1,1 +1,356 @@
-//! (being written)
+//! Servers that fail: what goes to another one, what must not, and what the client sees when nothing helps.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::backend::{Backend, RawBackend, RawConnection, RefusingPort};
+use crate::support::client::{Connection, message, request};
+use crate::support::proxy::{Proxy, RunningProxy};
+use crate::support::{DEADLINE, wait_until};
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+fn before(backend: &RawBackend) -> RunningProxy {
+    let proxy = Proxy::new().setting("workers = 1");
+    proxy.unprobed("app", &[backend.addr()]).start()
+}
+
+fn connect(proxy: &RunningProxy) -> Connection {
+    Connection::open(proxy.addr()).expect("the proxy listens")
+}
+
+/// Takes a request's head and closes the connection.
+fn dropping() -> RawBackend {
+    RawBackend::start(|connection| connection.read_head().map(drop))
+}
+
+/// How many requests these servers have got together.
+fn requests(servers: &[&RawBackend]) -> usize {
+    servers.iter().map(|server| server.heads().len()).sum()
+}
+
+#[test]
+fn a_refused_connection_costs_no_request_of_any_method() {
+    let (refusing, backend) = (RefusingPort::new(), Backend::start());
+    let servers = [refusing.addr(), backend.addr()];
+    let proxy = Proxy::new().unprobed("app", &servers).start();
+    let mut client = connect(&proxy);
+    for method in ["GET", "POST", "PUT", "DELETE", "PATCH", "REPORT"] {
+        // Twice, so that no strategy can avoid the server that refuses.
+        for _ in 0..2 {
+            let answer = client.request(message(method, "/echo", &[], b"precious"));
+            let answer = answer.expect("an answer");
+            assert_eq!(
+                (answer.status, answer.text()),
+                (200, "precious"),
+                "{method}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_server_is_tried_once_at_most() {
+    let (refusing, backend) = ([RefusingPort::new(), RefusingPort::new()], Backend::start());
+    let servers = [refusing[0].addr(), refusing[1].addr(), backend.addr()];
+    let proxy = Proxy::new().unprobed("app", &servers).start();
+    // Two further tries reach the third of three servers only if none repeats another.
+    for _ in 0..12 {
+        assert_eq!(proxy.get("/").status, 200);
+    }
+}
+
+#[test]
+fn a_route_can_forbid_further_tries() {
+    let (refusing, backend) = (RefusingPort::new(), Backend::start());
+    let proxy = Proxy::new()
+        .setting("workers = 1")
+        .unprobed("app", &[refusing.addr(), backend.addr()])
+        .extra("[[routes]]\nupstream = \"app\"\nretry = { attempts = 0 }")
+        .start();
+    let mut statuses: Vec<_> = (0..4).map(|_| proxy.get("/").status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 200, 502, 502]);
+}
+
+#[test]
+fn a_get_that_a_server_drops_goes_to_another_one() {
+    let (dropping, backend) = (dropping(), RawBackend::answering(OK));
+    let servers = [dropping.addr(), backend.addr()];
+    let proxy = Proxy::new().unprobed("app", &servers).start();
+    for _ in 0..4 {
+        assert_eq!(proxy.get("/").text(), "ok");
+    }
+    assert_eq!(backend.heads().len(), 4);
+    assert!(!dropping.heads().is_empty(), "no request was dropped");
+}
+
+#[test]
+fn a_post_that_a_server_drops_is_not_made_again() {
+    let servers = [dropping(), dropping()];
+    let addrs = [servers[0].addr(), servers[1].addr()];
+    let proxy = Proxy::new().unprobed("app", &addrs).start();
+    for (count, body) in [&b""[..], b"order"].iter().enumerate() {
+        let answer = request(proxy.addr(), message("POST", "/orders", &[], body));
+        assert_eq!(answer.status, 502);
+        assert_eq!(requests(&[&servers[0], &servers[1]]), count + 1);
+    }
+}
+
+/// Takes a request with a body of 5 bytes and closes the connection.
+fn taking_bodies() -> RawBackend {
+    RawBackend::start(|connection| {
+        connection.read_head()?;
+        connection.stream.read_exact(&mut [0; 5])
+    })
+}
+
+#[test]
+fn a_body_that_was_sent_is_not_sent_again() {
+    let servers = [taking_bodies(), taking_bodies()];
+    let addrs = [servers[0].addr(), servers[1].addr()];
+    let proxy = Proxy::new().unprobed("app", &addrs).start();
+    // PUT could be made again, but its body is gone.
+    let answer = request(proxy.addr(), message("PUT", "/", &[], b"whole"));
+    assert_eq!(answer.status, 502);
+    assert_eq!(requests(&[&servers[0], &servers[1]]), 1);
+}
+
+#[test]
+fn a_server_that_is_alone_is_not_asked_again() {
+    let server = dropping();
+    assert_eq!(before(&server).get("/").status, 502);
+    assert_eq!(server.heads().len(), 1);
+}
+
+/// A server alone, with a route that forbids further tries.
+fn before_once(server: &RawBackend) -> RunningProxy {
+    Proxy::new()
+        .setting("workers = 1")
+        .unprobed("app", &[server.addr()])
+        .extra("[[routes]]\nupstream = \"app\"\nretry = { attempts = 0 }")
+        .start()
+}
+
+#[test]
+fn a_connection_that_the_server_closed_meanwhile_costs_nothing() {
+    let (closed, closes) = mpsc::channel();
+    let server = RawBackend::start(move |connection| {
+        let head = connection.read_head()?;
+        let body = if head.starts_with("POST") { 5 } else { 0 };
+        connection.stream.read_exact(&mut [0; 5][..body])?;
+        connection.stream.write_all(OK)?;
+        connection.stream.shutdown(Shutdown::Both)?;
+        closed.send(()).map_err(io::Error::other)
+    });
+    let proxy = before_once(&server);
+    let mut client = connect(&proxy);
+    for _ in 0..10 {
+        for bytes in [
+            message("POST", "/", &[], b"order"),
+            message("GET", "/", &[], b""),
+        ] {
+            let answer = client.request(bytes).expect("an answer");
+            assert_eq!(answer.text(), "ok");
+            closes.recv_timeout(DEADLINE).expect("the server closes");
+        }
+    }
+    assert_eq!((server.connections(), server.heads().len()), (20, 20));
+}
+
+/// Answers the first request on each connection and closes it at the second.
+fn closing_at_the_second_request() -> RawBackend {
+    RawBackend::start(|connection| {
+        connection.read_head()?;
+        connection.stream.write_all(OK)?;
+        connection.read_head().map(drop)
+    })
+}
+
+#[test]
+fn a_get_that_meets_the_close_of_a_used_connection_goes_on_a_new_one() {
+    let server = closing_at_the_second_request();
+    let proxy = before_once(&server);
+    for _ in 0..5 {
+        assert_eq!(proxy.get("/").text(), "ok");
+    }
+    // All but the first were sent twice, which only the first of the two connections knows.
+    assert_eq!((server.connections(), server.heads().len()), (5, 9));
+}
+
+#[test]
+fn a_post_that_meets_the_close_of_a_used_connection_is_not_made_again() {
+    let server = closing_at_the_second_request();
+    let proxy = before_once(&server);
+    let post = message("POST", "/orders", &[], b"");
+    assert_eq!(request(proxy.addr(), &post).text(), "ok");
+    assert_eq!(request(proxy.addr(), &post).status, 502);
+    assert_eq!((server.connections(), server.heads().len()), (1, 2));
+}
+
+#[test]
+fn no_eligible_server_is_503_at_once() {
+    let refusing = RefusingPort::new();
+    let proxy = Proxy::new().upstream("app", &[refusing.addr()]).start();
+    wait_until("the server is known to be down", || {
+        proxy.get("/").status == 503
+    });
+    let mut client = connect(&proxy);
+    let times = (0..5).map(|_| {
+        let start = Instant::now();
+        let answer = client.get("/").expect("an answer");
+        let elapsed = start.elapsed();
+        assert_eq!(answer.status, 503);
+        let after = answer
+            .headers
+            .get("retry-after")
+            .and_then(|after| after.parse().ok());
+        assert!(
+            after.is_some_and(|seconds: u32| seconds > 0),
+            "{:?}",
+            answer.headers
+        );
+        elapsed
+    });
+    let best = times.min().expect("five times");
+    assert!(best < Duration::from_millis(100), "{best:?}");
+}
+
+#[test]
+fn servers_that_all_refuse_are_502() {
+    let refusing = [RefusingPort::new(), RefusingPort::new()];
+    let servers = [refusing[0].addr(), refusing[1].addr()];
+    let proxy = Proxy::new().unprobed("app", &servers).start();
+    for method in ["GET", "POST"] {
+        assert_eq!(
+            request(proxy.addr(), message(method, "/", &[], b"")).status,
+            502
+        );
+    }
+}
+
+#[test]
+fn killing_a_server_under_load_fails_no_request() {
+    const CLIENTS: usize = 4;
+    const EACH: usize = 1000;
+    let (mut doomed, other) = (Backend::start(), Backend::start());
+    let servers = [doomed.addr(), other.addr()];
+    let proxy = Proxy::new().upstream("app", &servers).start();
+    let done = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let mut client = connect(&proxy);
+                for _ in 0..EACH {
+                    let answer = client.get("/").expect("an answer");
+                    assert_eq!(answer.status, 200, "{}", answer.text());
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        wait_until("half of the answers", || {
+            done.load(Ordering::Relaxed) > CLIENTS * EACH / 2
+        });
+        doomed.kill_9();
+        assert!(
+            done.load(Ordering::Relaxed) < CLIENTS * EACH,
+            "it was killed too late"
+        );
+    });
+    assert_eq!(proxy.get("/").headers.get("x-backend"), Some(other.name()));
+}
+
+fn always(answer: impl Into<Vec<u8>>) -> RawBackend {
+    let answer = answer.into();
+    RawBackend::start(move |connection| {
+        connection.read_head()?;
+        connection.stream.write_all(&answer)?;
+        // Until the proxy has had enough of it.
+        discard(connection)
+    })
+}
+
+fn discard(connection: &mut RawConnection) -> io::Result<()> {
+    io::copy(&mut connection.stream, &mut io::sink()).map(drop)
+}
+
+#[test]
+fn what_is_no_answer_is_502_and_the_end_of_its_connection() {
+    let long = format!("HTTP/1.1 200 OK\r\nx-long: {}\r\n\r\n", "x".repeat(70_000));
+    let many = "x: 1\r\n".repeat(1000);
+    let many = format!("HTTP/1.1 200 OK\r\n{many}content-length: 0\r\n\r\n");
+    let cases = [
+        "garbage\r\n\r\n",
+        "HTTP/1.1 2000 OK\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: many\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n",
+        &long,
+        &many,
+    ];
+    for case in cases {
+        let server = always(case);
+        let proxy = before(&server);
+        let mut client = connect(&proxy);
+        for count in 1..=2 {
+            let answer = client.get("/").expect("an answer");
+            assert_eq!(answer.status, 502, "{case:.80?}");
+            assert_eq!(server.connections(), count, "{case:.80?}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_with_two_framings_is_passed_on_with_one() {
+    let server = RawBackend::answering(
+        b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    );
+    let proxy = before(&server);
+    let mut client = connect(&proxy);
+    for _ in 0..2 {
+        let answer = client.get("/").expect("an answer with one framing");
+        // RFC 9112, section 6.3: it is an error, or the length is removed.
+        assert!(answer.status == 502 || answer.text() == "ok", "{answer:?}");
+    }
+}
+
+#[test]
+fn what_follows_an_answer_never_becomes_the_next_one() {
+    let (sent, times_sent) = mpsc::channel();
+    let server = RawBackend::start(move |connection| {
+        while connection.read_head().is_ok() {
+            let evil = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil";
+            connection.stream.write_all(&[OK, evil].concat())?;
+            sent.send(()).map_err(io::Error::other)?;
+        }
+        Ok(())
+    });
+    let proxy = before(&server);
+    let mut client = connect(&proxy);
+    for _ in 0..5 {
+        assert_eq!(client.get("/").expect("an answer").text(), "ok");
+        times_sent.recv_timeout(DEADLINE).expect("both were sent");
+    }
+}
+
+#[test]
+fn a_retried_request_is_the_same_request() {
+    let (dropping, backend) = (dropping(), RawBackend::answering(OK));
+    let servers = [dropping.addr(), backend.addr()];
+    let proxy = Proxy::new().unprobed("app", &servers).start();
+    let bytes = message(
+        "GET",
+        "/x?y",
+        &[("via", "1.1 a"), ("x-request-id", "one")],
+        b"",
+    );
+    while dropping.heads().is_empty() {
+        assert_eq!(request(proxy.addr(), &bytes).text(), "ok");
+    }
+    assert_eq!(backend.heads().last(), dropping.heads().last());
+}

@@ -1,1 +1,605 @@
-//! (being written)
+//! Bodies on their way: as they come, in little memory, and never taken for whole when they are not.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
+
+use crate::support::backend::{Backend, RawBackend, RawConnection};
+use crate::support::client::{Connection, message, request, try_get};
+use crate::support::proxy::{Proxy, RunningProxy};
+use crate::support::{DEADLINE, wait_until};
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+const CHUNKED: (&str, &str) = ("transfer-encoding", "chunked");
+
+fn before(backend: &Backend) -> RunningProxy {
+    Proxy::new().upstream("app", &[backend.addr()]).start()
+}
+
+fn before_script(backend: &RawBackend) -> RunningProxy {
+    let proxy = Proxy::new().setting("workers = 1");
+    proxy.unprobed("app", &[backend.addr()]).start()
+}
+
+fn connect(proxy: &RunningProxy) -> Connection {
+    Connection::open(proxy.addr()).expect("the proxy listens")
+}
+
+/// A body in chunks of `size` bytes.
+fn chunks(body: &[u8], size: usize) -> Vec<u8> {
+    let chunk = |data: &[u8]| [format!("{:x}\r\n", data.len()).as_bytes(), data, b"\r\n"].concat();
+    let mut bytes: Vec<u8> = body.chunks(size).flat_map(chunk).collect();
+    bytes.extend(b"0\r\n\r\n");
+    bytes
+}
+
+/// A server that hands over what its scripts see, and a script's way to do so.
+fn reporting<T: Send + 'static>(
+    script: impl Fn(&mut RawConnection) -> io::Result<T> + Send + Sync + 'static,
+) -> (RawBackend, Receiver<T>) {
+    let (report, reports) = mpsc::channel();
+    let backend = RawBackend::start(move |connection| {
+        let seen = script(connection)?;
+        // A test that does not look any more has ended.
+        let _ = report.send(seen);
+        Ok(())
+    });
+    (backend, reports)
+}
+
+/// A server that reads all that comes on a connection, until its end or an error.
+fn swallowing() -> (RawBackend, Receiver<Vec<u8>>) {
+    reporting(|connection| {
+        connection.read_head()?;
+        let mut bytes = Vec::new();
+        let _ = connection.stream.read_to_end(&mut bytes);
+        Ok(bytes)
+    })
+}
+
+fn report<T>(reports: &Receiver<T>) -> T {
+    reports.recv_timeout(DEADLINE).expect("the server's report")
+}
+
+#[test]
+fn a_chunked_upload_arrives_piece_by_piece() {
+    let (seen, arrived) = mpsc::channel();
+    let backend = RawBackend::start(move |connection| {
+        connection.read_head()?;
+        for end in [&b"one\r\n"[..], b"0\r\n\r\n"] {
+            let _ = seen.send(connection.read_until(end)?);
+        }
+        connection.stream.write_all(OK)
+    });
+    let proxy = before_script(&backend);
+    let mut client = connect(&proxy);
+    let first = message("POST", "/", &[CHUNKED], b"3\r\none\r\n");
+    client.send_raw(first).expect("sent");
+    assert_eq!(report(&arrived), b"3\r\none\r\n");
+    client.send_raw("3\r\ntwo\r\n0\r\n\r\n").expect("sent");
+    assert_eq!(report(&arrived), b"3\r\ntwo\r\n0\r\n\r\n");
+    assert_eq!(client.read_response(false).expect("an answer").text(), "ok");
+
+    let backend = Backend::start();
+    let body: Vec<u8> = (0..=250).cycle().take(300_000).collect();
+    let bytes = message("POST", "/upload", &[CHUNKED], &chunks(&body, 1000));
+    let counted = request(before(&backend).addr(), bytes).json();
+    assert_eq!(counted["bytes"], 300_000);
+    assert_eq!(counted["xxh3"], format!("{:016x}", xxh3_64(&body)));
+}
+
+#[test]
+fn a_chunked_download_arrives_piece_by_piece() {
+    let (go, gone) = mpsc::channel();
+    let gone = Mutex::new(gone);
+    let backend = RawBackend::start(move |connection| {
+        connection.read_head()?;
+        let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n";
+        connection.stream.write_all(head)?;
+        let gone = gone.lock().expect("no holder panics");
+        gone.recv_timeout(DEADLINE).map_err(io::Error::other)?;
+        connection.stream.write_all(b"3\r\ntwo\r\n0\r\n\r\n")
+    });
+    let proxy = before_script(&backend);
+    let mut client = connect(&proxy);
+    client
+        .send_raw(message("GET", "/", &[], b""))
+        .expect("sent");
+    let head = client.read_head().expect("an answer");
+    assert_eq!(head.headers.get("transfer-encoding"), Some("chunked"));
+    assert_eq!(client.read_exact(8).expect("a chunk"), b"3\r\none\r\n");
+    go.send(()).expect("the script waits");
+    assert_eq!(
+        client.read_exact(13).expect("the rest"),
+        b"3\r\ntwo\r\n0\r\n\r\n"
+    );
+}
+
+#[test]
+fn trailers_of_an_answer_reach_a_client_that_takes_them() {
+    let backend = RawBackend::answering(
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-checksum\r\n\r\n\
+        4\r\nbody\r\n0\r\nx-checksum: abc\r\n\r\n",
+    );
+    let proxy = before_script(&backend);
+    let mut client = connect(&proxy);
+    let taking = client.request(message("GET", "/", &[("te", "trailers")], b""));
+    let taking = taking.expect("an answer");
+    assert_eq!(taking.text(), "body");
+    assert_eq!(taking.trailers.get("x-checksum"), Some("abc"));
+    assert!(backend.heads()[0].contains("te: trailers\r\n"));
+
+    let other = client.get("/").expect("an answer");
+    assert_eq!(other.text(), "body");
+    assert!(other.trailers.0.is_empty(), "{:?}", other.trailers);
+}
+
+#[test]
+fn trailers_of_a_request_reach_the_server() {
+    let (backend, bodies) = reporting(|connection| {
+        connection.read_head()?;
+        let body = connection.read_until(b"\r\n\r\n")?;
+        connection.stream.write_all(OK)?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    });
+    let proxy = before_script(&backend);
+    let fields = [CHUNKED, ("trailer", "x-checksum")];
+    let body = b"4\r\nbody\r\n0\r\nX-Checksum: abc\r\n\r\n";
+    let answer = request(proxy.addr(), message("POST", "/", &fields, body));
+    assert_eq!(answer.text(), "ok");
+    let seen = report(&bodies).to_ascii_lowercase();
+    assert_eq!(seen, "4\r\nbody\r\n0\r\nx-checksum: abc\r\n\r\n");
+}
+
+#[test]
+fn a_client_that_waits_is_told_to_continue() {
+    let (backend, bodies) = reporting(|connection| {
+        connection.read_head()?;
+        let mut body = [0; 5];
+        connection.stream.read_exact(&mut body)?;
+        connection.stream.write_all(OK)?;
+        Ok(body)
+    });
+    let proxy = before_script(&backend);
+    let mut client = connect(&proxy);
+    let fields = [("expect", "100-continue"), ("content-length", "5")];
+    client
+        .send_raw(message("PUT", "/", &fields, b""))
+        .expect("sent");
+    let interim = client.read_response(false).expect("an interim answer");
+    assert_eq!(interim.status, 100);
+    client.send_raw("hello").expect("sent");
+    assert_eq!(client.read_response(false).expect("an answer").text(), "ok");
+    assert_eq!(&report(&bodies), b"hello");
+    assert!(
+        !backend.heads()[0].contains("expect"),
+        "answered here, so not passed on"
+    );
+}
+
+/// A server behind a limit for bodies of 64 KiB.
+fn before_limited(backend: &RawBackend) -> RunningProxy {
+    Proxy::new()
+        .unprobed("app", &[backend.addr()])
+        .extra("[[routes]]\npaths = [\"/limited\"]\nupstream = \"app\"\nmax_body = \"64KiB\"")
+        .start()
+}
+
+#[test]
+fn a_client_that_waits_in_vain_gets_the_final_answer_only() {
+    let backend = RawBackend::answering(OK);
+    let proxy = before_limited(&backend);
+    for (path, status) in [("/limited", 413), ("/nowhere", 404)] {
+        let mut client = connect(&proxy);
+        let fields = [("expect", "100-continue"), ("content-length", "65537")];
+        client
+            .send_raw(message("POST", path, &fields, b""))
+            .expect("sent");
+        let answer = client.read_response(false).expect("an answer");
+        assert_eq!(answer.status, status);
+        // What it would send next cannot be told from a body.
+        assert_eq!(client.read_to_end().expect("the proxy closes"), b"");
+    }
+    assert_eq!(backend.connections(), 0);
+}
+
+/// Sends a request until its answer comes, and the rest afterwards: a proxy that closed at the answer would reset the
+/// connection here, and with it a client that writes before it reads.
+fn refused_on_the_way(proxy: &RunningProxy, bytes: &[u8]) {
+    let mut client = connect(proxy);
+    let (begin, rest) = bytes.split_at(100_000);
+    client.send_raw(begin).expect("sent");
+    assert_eq!(client.read_response(false).expect("an answer").status, 413);
+    for piece in rest.chunks(10_000) {
+        client.send_raw(piece).expect("the proxy takes it");
+    }
+    assert_eq!(client.read_to_end().expect("the proxy closes"), b"");
+}
+
+#[test]
+fn a_body_that_is_announced_too_large_is_refused_before_it_is_read() {
+    let backend = RawBackend::answering(OK);
+    let proxy = before_limited(&backend);
+    refused_on_the_way(&proxy, &message("POST", "/limited", &[], &[0; 512 << 10]));
+    assert_eq!(backend.connections(), 0);
+}
+
+#[test]
+fn a_body_that_turns_out_too_large_is_refused_on_the_way() {
+    let (backend, bodies) = swallowing();
+    let proxy = before_limited(&backend);
+    let body = chunks(&[0; 512 << 10], 10_000);
+    refused_on_the_way(&proxy, &message("POST", "/limited", &[CHUNKED], &body));
+    let seen = report(&bodies);
+    assert!(seen.len() < 80_000, "{} bytes passed the limit", seen.len());
+    assert!(
+        !seen.ends_with(b"0\r\n\r\n"),
+        "it looks whole to the server"
+    );
+}
+
+#[test]
+fn a_body_of_the_largest_size_passes() {
+    let backend = Backend::start();
+    let proxy = Proxy::new()
+        .upstream("app", &[backend.addr()])
+        .extra("[[routes]]\nupstream = \"app\"\nmax_body = \"64KiB\"")
+        .start();
+    let body = [7; 64 << 10];
+    let sized = message("POST", "/upload", &[], &body);
+    let chunked = message("POST", "/upload", &[CHUNKED], &chunks(&body, 999));
+    for bytes in [sized, chunked] {
+        assert_eq!(request(proxy.addr(), bytes).json()["bytes"], 64 << 10);
+    }
+}
+
+#[test]
+fn a_broken_upload_never_looks_whole_to_the_server() {
+    let (backend, bodies) = swallowing();
+    let proxy = before_script(&backend);
+    for malformed in [
+        "2\r\nhi\r\nzz\r\n",
+        "2\r\nhi!\r\n0\r\n\r\n",
+        "2\r\nhi\r\nfffffffffffffffff\r\n",
+    ] {
+        let bytes = message("POST", "/", &[CHUNKED], malformed.as_bytes());
+        assert_eq!(request(proxy.addr(), bytes).status, 400, "{malformed:?}");
+        let seen = report(&bodies);
+        assert!(
+            !seen.ends_with(b"0\r\n\r\n"),
+            "{malformed:?} became {seen:?}"
+        );
+    }
+    // Or the client leaves.
+    for (field, sent) in [
+        (("content-length", "1000"), "half"),
+        (CHUNKED, "4\r\nhalf\r\n"),
+    ] {
+        let mut client = connect(&proxy);
+        let bytes = message("POST", "/", &[field], sent.as_bytes());
+        client.send_raw(bytes).expect("sent");
+        drop(client);
+        let seen = report(&bodies);
+        assert!(seen.is_empty() || seen == sent.as_bytes(), "{seen:?}");
+    }
+}
+
+#[test]
+fn a_broken_answer_never_looks_whole_to_the_client() {
+    let answers: [&'static [u8]; 4] = [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n4\r\nh",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n",
+    ];
+    for answer in answers {
+        let backend = RawBackend::start(|connection| {
+            connection.read_head()?;
+            connection.stream.write_all(answer)
+        });
+        let proxy = before_script(&backend);
+        let error = try_get(proxy.addr(), "/").expect_err("half a body");
+        assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "{error}");
+        assert_eq!(
+            backend.heads().len(),
+            1,
+            "an answer had begun: no second try"
+        );
+    }
+
+    let backend = Backend::start();
+    let proxy = before(&backend);
+    let mut client = connect(&proxy);
+    client
+        .send_raw(message("GET", "/cut/1000000", &[], b""))
+        .expect("sent");
+    let head = client.read_head().expect("an answer");
+    let mut count = 0;
+    let error = client.read_body(&head, |data| count += data.len());
+    assert_eq!(
+        error.expect_err("half a body").kind(),
+        ErrorKind::UnexpectedEof
+    );
+    assert_eq!(count, 500_000);
+}
+
+#[test]
+fn a_client_that_leaves_is_no_work_for_the_server_any_more() {
+    let (backend, ends) = reporting(|connection| {
+        let head = connection.read_head()?;
+        if head.starts_with("GET /download") {
+            connection.stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+            while connection.stream.write_all(&[0; 10_000]).is_ok() {}
+        } else {
+            // No answer at all.
+            let mut rest = Vec::new();
+            let _ = connection.stream.read_to_end(&mut rest);
+            assert!(rest.is_empty());
+        }
+        Ok(Instant::now())
+    });
+    let proxy = before_script(&backend);
+    for (count, path) in ["/download", "/wait"].iter().enumerate() {
+        let mut client = connect(&proxy);
+        client
+            .send_raw(message("GET", path, &[], b""))
+            .expect("sent");
+        wait_until("the request at the server", || {
+            backend.heads().len() == count + 1
+        });
+        let left = Instant::now();
+        drop(client);
+        // Not because a deadline of the script has passed.
+        assert!(report(&ends) - left < DEADLINE / 2, "{path}");
+    }
+}
+
+const LARGE: usize = 5_000_000;
+
+#[test]
+fn an_answer_that_comes_before_the_upload_has_ended_is_passed_on_at_once() {
+    let (backend, rests) = reporting(|connection| {
+        connection.read_head()?;
+        connection.stream.write_all(OK)?;
+        let mut body = vec![0; LARGE];
+        connection.stream.read_exact(&mut body)?;
+        Ok(xxh3_64(&body))
+    });
+    let proxy = before_script(&backend);
+    let mut client = connect(&proxy);
+    let body: Vec<u8> = (0..=250).cycle().take(LARGE).collect();
+    let bytes = message("POST", "/", &[], &body);
+    let (begin, rest) = bytes.split_at(10_000);
+    client.send_raw(begin).expect("sent");
+    assert_eq!(client.read_response(false).expect("an answer").text(), "ok");
+    client.send_raw(rest).expect("the proxy still reads");
+    assert_eq!(report(&rests), xxh3_64(&body));
+    // The connection is as good as before.
+    client.send_raw(bytes).expect("the proxy reads");
+    assert_eq!(client.read_response(false).expect("an answer").text(), "ok");
+    assert_eq!(report(&rests), xxh3_64(&body));
+}
+
+#[test]
+fn an_upload_may_take_longer_after_its_answer_than_headers_may() {
+    let (backend, rests) = reporting(|connection| {
+        connection.read_head()?;
+        connection.stream.write_all(OK)?;
+        let mut body = [0; 20];
+        connection.stream.read_exact(&mut body)?;
+        Ok(body)
+    });
+    let proxy = Proxy::new()
+        .listener("timeouts = { headers = \"200ms\", keep_alive = \"200ms\" }")
+        .unprobed("app", &[backend.addr()])
+        .start();
+    let mut client = connect(&proxy);
+    let fields = [("content-length", "20")];
+    client
+        .send_raw(message("POST", "/", &fields, b""))
+        .expect("sent");
+    assert_eq!(client.read_response(false).expect("an answer").text(), "ok");
+    for _ in 0..20 {
+        client.send_raw("x").expect("the proxy still reads");
+        thread::sleep(Duration::from_millis(30));
+    }
+    assert_eq!(&report(&rests), &[b'x'; 20]);
+}
+
+#[test]
+fn an_answer_passes_although_the_server_does_not_want_the_rest_of_the_upload() {
+    let backend = RawBackend::start(|connection| {
+        connection.read_head()?;
+        let answer = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno";
+        connection.stream.write_all(answer)?;
+        connection.stream.shutdown(Shutdown::Write)?;
+        // Some of it was on its way; a close right now would reset the connection and could lose the answer.
+        io::copy(&mut connection.stream, &mut io::sink()).map(drop)
+    });
+    let proxy = before_script(&backend);
+    for _ in 0..3 {
+        let answer = request(proxy.addr(), message("POST", "/", &[], &vec![0; LARGE]));
+        assert_eq!((answer.status, answer.text()), (403, "no"));
+    }
+}
+
+#[test]
+fn an_answer_outlives_the_reset_of_a_server_that_drops_the_upload() {
+    let backend = RawBackend::start(|connection| {
+        connection.read_head()?;
+        connection.stream.write_all(OK)
+        // The close with unread bytes is a reset. What came before it can still be read.
+    });
+    let proxy = before_script(&backend);
+    for _ in 0..10 {
+        let answer = request(proxy.addr(), message("POST", "/", &[], &vec![0; LARGE]));
+        assert_eq!((answer.status, answer.text()), (200, "ok"));
+    }
+}
+
+/// The bodies that follow are longer than what all buffers of the kernel on their way hold.
+const HUGE: usize = 64 << 20;
+
+/// What a proxy may grow by, in KiB, whatever passes through it.
+const GROWTH: u64 = 32 << 10;
+
+/// The content of the test server's `/bytes`, in blocks.
+fn blocks(length: usize) -> impl Iterator<Item = Vec<u8>> {
+    let block: Vec<u8> = (0..=250).cycle().take(251 << 10).collect();
+    let starts = (0..length).step_by(block.len());
+    starts.map(move |start| block[..block.len().min(length - start)].to_vec())
+}
+
+fn hash_of_blocks(length: usize) -> u64 {
+    let mut hash = Xxh3Default::new();
+    blocks(length).for_each(|block| hash.update(&block));
+    hash.digest()
+}
+
+#[test]
+fn a_huge_download_passes_in_little_memory() {
+    let backend = Backend::start();
+    let proxy = before(&backend);
+    let mut client = connect(&proxy);
+    assert_eq!(client.get("/health").expect("an answer").status, 200);
+    let (before, mut peak, mut look) = (proxy.process().rss_kib(), 0, 0);
+    client
+        .send_raw(message("GET", "/bytes/64MiB", &[], b""))
+        .expect("sent");
+    let head = client.read_head().expect("an answer");
+    let (mut count, mut hash) = (0, Xxh3Default::new());
+    let each = |data: &[u8]| {
+        hash.update(data);
+        count += data.len();
+        if count >= look {
+            look += HUGE / 16;
+            peak = peak.max(proxy.process().rss_kib());
+        }
+    };
+    client.read_body(&head, each).expect("a whole body");
+    assert_eq!((count, hash.digest()), (HUGE, hash_of_blocks(HUGE)));
+    assert!(peak < before + GROWTH, "grew from {before} to {peak} KiB");
+}
+
+#[test]
+fn a_huge_upload_passes_in_little_memory() {
+    let backend = Backend::start();
+    let proxy = before(&backend);
+    let mut client = connect(&proxy);
+    assert_eq!(client.get("/health").expect("an answer").status, 200);
+    let (before, mut peak) = (proxy.process().rss_kib(), 0);
+    let fields = [("content-length", &*HUGE.to_string())];
+    client
+        .send_raw(message("POST", "/upload", &fields, b""))
+        .expect("sent");
+    for (number, block) in blocks(HUGE).enumerate() {
+        client.send_raw(block).expect("the proxy reads");
+        if number % 16 == 0 {
+            peak = peak.max(proxy.process().rss_kib());
+        }
+    }
+    let counted = client.read_response(false).expect("an answer").json();
+    assert_eq!(counted["bytes"], HUGE);
+    assert_eq!(counted["xxh3"], format!("{:016x}", hash_of_blocks(HUGE)));
+    assert!(peak < before + GROWTH, "grew from {before} to {peak} KiB");
+}
+
+/// Waits until a count stays as it is.
+fn settled(count: &AtomicU64) -> u64 {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        let before = count.load(Ordering::Relaxed);
+        thread::sleep(Duration::from_millis(200));
+        if before > 0 && before == count.load(Ordering::Relaxed) {
+            return before;
+        }
+        assert!(Instant::now() < end, "the sender is never held back");
+    }
+}
+
+#[test]
+fn a_slow_reader_holds_the_server_back() {
+    let sent = Arc::new(AtomicU64::new(0));
+    let backend = RawBackend::start({
+        let sent = Arc::clone(&sent);
+        move |connection| {
+            connection.read_head()?;
+            write!(
+                connection.stream,
+                "HTTP/1.1 200 OK\r\ncontent-length: {HUGE}\r\n\r\n"
+            )?;
+            for block in blocks(HUGE) {
+                connection.stream.write_all(&block)?;
+                sent.fetch_add(block.len() as u64, Ordering::Relaxed);
+            }
+            Ok(())
+        }
+    });
+    let proxy = before_script(&backend);
+    let mut client = connect(&proxy);
+    let before = proxy.process().rss_kib();
+    client
+        .send_raw(message("GET", "/", &[], b""))
+        .expect("sent");
+    let head = client.read_head().expect("an answer");
+
+    let held = settled(&sent);
+    assert!(held < HUGE as u64, "all of it fits into buffers");
+    let now = proxy.process().rss_kib();
+    assert!(now < before + GROWTH / 2, "grew from {before} to {now} KiB");
+
+    let (mut count, mut hash) = (0, Xxh3Default::new());
+    let each = |data: &[u8]| {
+        hash.update(data);
+        count += data.len();
+    };
+    client.read_body(&head, each).expect("a whole body");
+    assert_eq!((count, hash.digest()), (HUGE, hash_of_blocks(HUGE)));
+}
+
+#[test]
+fn a_slow_server_holds_the_client_back() {
+    let (go, gone) = mpsc::channel();
+    let gone = Mutex::new(gone);
+    let (backend, hashes) = reporting(move |connection| {
+        connection.read_head()?;
+        let gone = gone.lock().expect("no holder panics");
+        gone.recv_timeout(DEADLINE).map_err(io::Error::other)?;
+        let mut hash = Xxh3Default::new();
+        for mut block in blocks(HUGE) {
+            connection.stream.read_exact(&mut block)?;
+            hash.update(&block);
+        }
+        connection.stream.write_all(OK)?;
+        Ok(hash.digest())
+    });
+    let proxy = before_script(&backend);
+    let mut client = connect(&proxy);
+    let before = proxy.process().rss_kib();
+    let sent = AtomicU64::new(0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let fields = [("content-length", &*HUGE.to_string())];
+            client
+                .send_raw(message("POST", "/", &fields, b""))
+                .expect("sent");
+            for block in blocks(HUGE) {
+                client.send_raw(&block).expect("the proxy reads in the end");
+                sent.fetch_add(block.len() as u64, Ordering::Relaxed);
+            }
+        });
+        let held = settled(&sent);
+        assert!(held < HUGE as u64, "all of it fits into buffers");
+        let now = proxy.process().rss_kib();
+        assert!(now < before + GROWTH / 2, "grew from {before} to {now} KiB");
+        go.send(()).expect("the script waits");
+    });
+    assert_eq!(client.read_response(false).expect("an answer").text(), "ok");
+    assert_eq!(report(&hashes), hash_of_blocks(HUGE));
+}

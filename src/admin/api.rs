@@ -16,6 +16,7 @@ use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::ToSchema;
 
@@ -174,11 +175,13 @@ pub(super) async fn config(State(state): State<Arc<AdminState>>) -> Json<Value> 
     path = "/metrics",
     responses((status = 200, body = String, content_type = "text/plain; version=0.0.4; charset=utf-8")),
 )]
-pub(super) async fn prometheus(State(state): State<Arc<AdminState>>) -> impl IntoResponse {
-    (
-        [(CONTENT_TYPE, text::CONTENT_TYPE)],
-        metrics::render(&state),
-    )
+pub(super) async fn prometheus(
+    State(state): State<Arc<AdminState>>,
+) -> Result<impl IntoResponse, ApiError> {
+    // Thousands of servers take long enough that health checks, which share the thread, would be late.
+    let text = spawn_blocking(move || metrics::render(&state)).await;
+    let text = text.map_err(|_| ApiError::Internal)?;
+    Ok(([(CONTENT_TYPE, text::CONTENT_TYPE)], text))
 }
 
 /// This API as an OpenAPI document.

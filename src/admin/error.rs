@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{BytesRejection, JsonRejection};
 use axum::http::header::{HeaderValue, WWW_AUTHENTICATE};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -51,9 +51,6 @@ pub(super) enum ApiError {
     /// The body is too large.
     #[error("the body is too large")]
     TooLarge,
-    /// The body is not said to be JSON.
-    #[error("the body must be JSON: send \"Content-Type: application/json\"")]
-    MediaType,
     /// Our fault, or the disk's: the change was not made.
     #[error("nothing was changed: {0}")]
     State(#[from] StateError),
@@ -88,7 +85,6 @@ impl ApiError {
             Self::Duplicate(_) => (StatusCode::CONFLICT, "duplicate"),
             Self::Ambiguous { .. } => (StatusCode::CONFLICT, "ambiguous"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
-            Self::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type"),
             Self::State(_) => (StatusCode::INTERNAL_SERVER_ERROR, "state_file"),
             Self::Timeout => (StatusCode::SERVICE_UNAVAILABLE, "timeout"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
@@ -116,17 +112,19 @@ impl IntoResponse for ApiError {
     }
 }
 
+impl From<BytesRejection> for ApiError {
+    fn from(rejection: BytesRejection) -> Self {
+        match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Self::TooLarge,
+            _ => Self::Invalid(rejection.body_text()),
+        }
+    }
+}
+
 impl From<JsonRejection> for ApiError {
     fn from(rejection: JsonRejection) -> Self {
-        match rejection.status() {
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::MediaType,
-            StatusCode::PAYLOAD_TOO_LARGE => Self::TooLarge,
-            // The source names the field, what it holds and what is expected there.
-            _ => Self::Invalid(
-                rejection
-                    .source()
-                    .map_or_else(|| rejection.body_text(), ToString::to_string),
-            ),
-        }
+        // The source names the field, what it holds and what is expected there.
+        let source = rejection.source().map(ToString::to_string);
+        Self::Invalid(source.unwrap_or_else(|| rejection.body_text()))
     }
 }

@@ -12,8 +12,8 @@ use super::{api, servers};
 #[openapi(
     info(
         title = "loadbalancer admin API",
-        description = "Any request may also be answered 401 or 403 (access), 405 (method), 413 (body over 64 KiB), 415 \
-                       (body not JSON), 500 (state file not writable) or 503 (took over 10 s). Every error is an \
+        description = "Any request may also be answered 401 or 403 (access), 405 (method), 413 (body over 64 KiB), \
+                       500 (state file not writable) or 503 (took over 10 s). Every error is an \
                        `ErrorBody`.",
     ),
     paths(

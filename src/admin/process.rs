@@ -28,6 +28,11 @@ pub(super) fn write(text: &mut Text) {
             text.sample(name, &[], value);
         }
     }
+    if let Some(seconds) = cpu_seconds() {
+        let name = "process_cpu_seconds_total";
+        text.counter(name, "Processor time, user and system.");
+        text.sample(name, &[], seconds);
+    }
 }
 
 fn resident_bytes() -> Option<u64> {
@@ -44,12 +49,21 @@ fn open_fds() -> Option<u64> {
 
 fn start_time() -> Option<u64> {
     let boot_time = field(&fs::read_to_string("/proc/stat").ok()?, "btime")?;
-    let own = fs::read_to_string("/proc/self/stat").ok()?;
-    // Field 22 of proc_pid_stat(5). The second is the program's name in parentheses, which may hold anything; field 3
-    // comes after it.
-    let (_, from_third) = own.rsplit_once(')')?;
-    let ticks: u64 = from_third.split_whitespace().nth(22 - 3)?.parse().ok()?;
+    let ticks = stat_field(22)?;
     Some(boot_time + ticks / USER_HZ)
+}
+
+fn cpu_seconds() -> Option<f64> {
+    let ticks = stat_field(14)? + stat_field(15)?;
+    Some(ticks as f64 / USER_HZ as f64)
+}
+
+/// A field of proc_pid_stat(5), counted from 1 as there.
+fn stat_field(number: usize) -> Option<u64> {
+    let own = fs::read_to_string("/proc/self/stat").ok()?;
+    // The second is the program's name in parentheses, which may hold anything; field 3 comes after it.
+    let (_, from_third) = own.rsplit_once(')')?;
+    from_third.split_whitespace().nth(number - 3)?.parse().ok()
 }
 
 /// The first number on the line that begins with `name`.
@@ -69,6 +83,8 @@ mod tests {
         let rss = resident_bytes().unwrap();
         assert!((1 << 20..1 << 34).contains(&rss), "{rss}");
         assert!(open_fds().unwrap() >= 3);
+        let before = cpu_seconds().unwrap();
+        while cpu_seconds().unwrap() <= before {} // a tick is 10 ms
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap()

@@ -9,6 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, Path, RawQuery, Request, State};
 use axum::http::StatusCode;
@@ -25,14 +26,15 @@ use crate::proxy::snapshot::Snapshot;
 use crate::upstream::endpoint::Spec;
 use crate::upstream::{Endpoint, Origin, Upstream};
 
-/// A JSON body.
+/// A JSON body. It need not say that it is one: `curl -d` does not.
 pub(super) struct Body<T>(T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let Json(value) = Json::from_request(request, state).await?;
+        let bytes = Bytes::from_request(request, state).await?;
+        let Json(value) = Json::from_bytes(&bytes)?;
         Ok(Self(value))
     }
 }

@@ -73,6 +73,8 @@ pub struct Pick<'a> {
     pub now: Instant,
     /// Hash of the request's key; only [`Kind::ConsistentHash`] reads it.
     pub hash: u64,
+    /// Whether the request has been tried on another endpoint before.
+    pub retry: bool,
 }
 
 /// Picks one of a set of endpoints.

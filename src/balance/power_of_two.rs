@@ -108,6 +108,7 @@ mod tests {
                     rng: &mut rng,
                     now: std::time::Instant::now(),
                     hash: 0,
+                    retry: false,
                 };
                 let picked = strategy(&servers, &mut pick).unwrap();
                 servers[picked].load += 1;

@@ -90,8 +90,13 @@ impl RoundRobin {
 
 impl Strategy for RoundRobin {
     fn pick<C: Candidate>(&self, set: &[C], pick: &mut Pick<'_>) -> Option<usize> {
-        let ticket = self.ticket.fetch_add(1, Ordering::Relaxed);
-        available_or_any(set, self.member_at(ticket), pick.rng)
+        // A retry takes no turn. If it did, of two endpoints every request would begin at the one that refuses.
+        let choice = if pick.retry {
+            pick.rng.usize(..set.len())
+        } else {
+            self.member_at(self.ticket.fetch_add(1, Ordering::Relaxed))
+        };
+        available_or_any(set, choice, pick.rng)
     }
 }
 

@@ -67,7 +67,15 @@ pub(super) fn picks(strategy: &impl Strategy, set: &[Server], requests: usize) -
     for _ in 0..requests {
         let hash = rng.u64(..);
         let rng = &mut rng;
-        let index = strategy.pick(set, &mut Pick { rng, now, hash });
+        let index = strategy.pick(
+            set,
+            &mut Pick {
+                rng,
+                now,
+                hash,
+                retry: false,
+            },
+        );
         picked[index.expect("a server is available")] += 1;
     }
     picked
@@ -78,6 +86,7 @@ fn pick_once(balancer: &Balancer, set: &[Server], seed: u64) -> Option<usize> {
         rng: &mut fastrand::Rng::with_seed(seed),
         now: Instant::now(),
         hash: seed,
+        retry: false,
     };
     balancer.pick(set, &mut pick)
 }
@@ -192,6 +201,7 @@ fn each_kind_reads_its_own_measure() {
             rng: &mut fastrand::Rng::with_seed(1),
             now: Instant::now(),
             hash: 0,
+            retry: false,
         };
         assert_eq!(balancer.pick(&set, &mut pick), Some(idle), "{kind:?}");
     }

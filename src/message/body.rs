@@ -107,7 +107,9 @@ impl Upload {
                 if received > self.max.get() {
                     return Poll::Ready(Some(Err(self.fail(UploadError::TooLarge))));
                 }
-                self.finished.set(incoming.is_end_stream());
+                // Nobody asks for more after trailers.
+                self.finished
+                    .set(frame.is_trailers() || incoming.is_end_stream());
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(self.fail(UploadError::Broken)))),

@@ -12,6 +12,14 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
+/// Fields that servers believe of a proxy, and that this one does not set.
+const UNSET: [HeaderName; 4] = [
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-forwarded-server"),
+];
+
 /// The proxies whose word on earlier hops is believed.
 #[derive(Debug, Clone, Default)]
 pub struct TrustedProxies(Vec<IpNet>);
@@ -81,6 +89,9 @@ impl Hop {
         if !self.trusted {
             headers.remove(X_FORWARDED_FOR);
             headers.remove(FORWARDED);
+            for name in UNSET {
+                headers.remove(name);
+            }
         }
         append_to_list(headers, X_FORWARDED_FOR, self.address.clone());
         append_to_list(headers, FORWARDED, self.forwarded(host));
@@ -221,6 +232,7 @@ mod tests {
             ("x-forwarded-for", "1.1.1.1"),
             ("x-forwarded-proto", "https"),
             ("x-forwarded-host", "evil"),
+            ("x-real-ip", "1.1.1.1"),
             ("forwarded", "for=1.1.1.1"),
         ]);
         Hop::new("[2001:db8::1]:5".parse().unwrap(), &trusted())

@@ -48,6 +48,12 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
         .filter(|token| !token.is_empty())
 }
 
+/// Whether Transfer-Encoding, if it is there, names nothing but `chunked`: the only coding that can be undone here
+/// (RFC 9112, section 6.1).
+pub fn only_chunked(headers: &HeaderMap) -> bool {
+    tokens(headers, &TRANSFER_ENCODING).all(|coding| coding.eq_ignore_ascii_case("chunked"))
+}
+
 /// Removes the fields that are meant for one connection only: the known ones, and those that Connection nominates.
 ///
 /// Host stays even when nominated, as no request can do without it. With Transfer-Encoding a Content-Length goes too

@@ -9,8 +9,8 @@ use std::io::{self, BufWriter, Write};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, channel, sync_channel};
+use std::thread;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -18,6 +18,9 @@ use serde::Serialize;
 
 /// Lines that may wait for the writer.
 const QUEUE: usize = 8192;
+
+/// How long the last lines may take.
+const FINISH_LIMIT: Duration = Duration::from_secs(2);
 
 /// A line's form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,23 +150,25 @@ impl AccessLog {
     ///
     /// # Errors
     /// The file cannot be opened for appending, or the thread cannot be started.
-    pub fn open(format: Format, path: Option<&Path>) -> io::Result<(Self, JoinHandle<()>)> {
+    pub fn open(format: Format, path: Option<&Path>) -> io::Result<(Self, LogWriter)> {
         let output: Box<dyn Write + Send> = match path {
             Some(path) => Box::new(OpenOptions::new().create(true).append(true).open(path)?),
             None => Box::new(io::stdout()),
         };
         let (queue, lines) = sync_channel(QUEUE);
-        let writer = thread::Builder::new()
+        let (ended, end) = channel();
+        thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || write_lines(&lines, BufWriter::with_capacity(64 * 1024, output)))?;
-        Ok((
-            Self {
-                format,
-                queue,
-                dropped: AtomicU64::new(0),
-            },
-            writer,
-        ))
+            .spawn(move || {
+                write_lines(&lines, BufWriter::with_capacity(64 * 1024, output));
+                drop(ended);
+            })?;
+        let log = Self {
+            format,
+            queue,
+            dropped: AtomicU64::new(0),
+        };
+        Ok((log, LogWriter { end }))
     }
 
     /// Queues a line, or drops and counts it.
@@ -176,6 +181,21 @@ impl AccessLog {
     /// Lines dropped because the writer could not keep up.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Relaxed)
+    }
+}
+
+/// The thread that writes the lines.
+#[derive(Debug)]
+pub struct LogWriter {
+    /// Closes when the thread ends.
+    end: Receiver<()>,
+}
+
+impl LogWriter {
+    /// Waits until the queue is written, for a moment at most: standard output may be a pipe that nobody reads. To be
+    /// called when all handles to the log have been dropped.
+    pub fn finish(self) {
+        _ = self.end.recv_timeout(FINISH_LIMIT);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The Prometheus text exposition format, version 0.0.4.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 use super::{BOUNDS, Durations, Sharded};
 
@@ -35,7 +35,7 @@ impl Text {
     }
 
     /// Writes one sample.
-    pub fn sample(&mut self, name: &str, labels: &Labels<'_>, value: u64) {
+    pub fn sample(&mut self, name: &str, labels: &Labels<'_>, value: impl Display) {
         self.labelled(name, labels, None);
         _ = writeln!(self.0, " {value}");
     }

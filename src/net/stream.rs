@@ -28,6 +28,7 @@ pub struct ByteStats {
 pub struct Traffic {
     received: Cell<u64>,
     sent: Cell<u64>,
+    blocked: Cell<bool>,
     totals: Arc<Sharded<ByteStats>>,
     worker: usize,
 }
@@ -38,6 +39,7 @@ impl Traffic {
         Rc::new(Self {
             received: Cell::new(0),
             sent: Cell::new(0),
+            blocked: Cell::new(false),
             totals,
             worker,
         })
@@ -53,7 +55,12 @@ impl Traffic {
         self.sent.get()
     }
 
-    fn add_received(&self, bytes: usize) {
+    /// Whether the last write found no room: there is something to send, and the peer is not reading it.
+    pub fn blocked(&self) -> bool {
+        self.blocked.get()
+    }
+
+    pub(crate) fn add_received(&self, bytes: usize) {
         self.received.set(self.received.get() + bytes as u64);
         self.totals.shard(self.worker).received.add(bytes as u64);
     }
@@ -76,6 +83,7 @@ pub struct Stream {
     traffic: Rc<Traffic>,
     send_stall: Stall,
     switched: bool,
+    reads_on: bool,
 }
 
 impl Stream {
@@ -86,7 +94,16 @@ impl Stream {
             traffic,
             send_stall: Stall::new(idle),
             switched: false,
+            reads_on: false,
         }
+    }
+
+    /// The stream of a client's side, which hears a server out: a server may answer and close before it has read the
+    /// whole request. A write that then fails counts as done, so that what came before can be read; the next read tells
+    /// of the end.
+    pub fn reading_on(mut self) -> Self {
+        self.reads_on = true;
+        self
     }
 
     /// The stream after a switch of protocols: each direction can be shut down.
@@ -123,11 +140,15 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match Pin::new(&mut self.tcp).poll_write(cx, buf) {
+        let polled = Pin::new(&mut self.tcp).poll_write(cx, buf);
+        self.traffic.blocked.set(polled.is_pending());
+        match polled {
             Poll::Ready(result) => {
                 self.send_stall.progress();
-                if let Ok(bytes) = result {
-                    self.traffic.add_sent(bytes);
+                match result {
+                    Ok(bytes) => self.traffic.add_sent(bytes),
+                    Err(_) if self.reads_on && !self.switched => return Poll::Ready(Ok(buf.len())),
+                    Err(_) => {}
                 }
                 Poll::Ready(result)
             }

@@ -1,7 +1,6 @@
 //! The control thread: everything that is not on a request's way.
 
 use std::io;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -18,6 +17,17 @@ use crate::upstream::supervisor::supervise;
 /// Time between two looks for limiter keys that have expired.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How the load balancer has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The workers have ended as they were told.
+    Drained,
+    /// A second signal came, and the workers still run.
+    AtOnce,
+    /// A worker panicked.
+    Failed,
+}
+
 /// Runs until a signal ends it, and the workers with it.
 ///
 /// # Errors
@@ -26,7 +36,7 @@ pub fn run(
     snapshot: &Arc<Snapshot>,
     admin: Option<(admin::Socket, Arc<AdminState>)>,
     crew: Crew,
-) -> io::Result<ExitCode> {
+) -> io::Result<End> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::new()?;
@@ -43,16 +53,12 @@ pub fn run(
 }
 
 /// Waits for the signal to end, drains, and waits for the workers. A second signal ends at once.
-async fn until_ended(
-    signals: &mut Signals,
-    admin: Option<Arc<AdminState>>,
-    mut crew: Crew,
-) -> ExitCode {
+async fn until_ended(signals: &mut Signals, admin: Option<Arc<AdminState>>, mut crew: Crew) -> End {
     tokio::select! {
         name = signals.next() => tracing::info!(signal = name, "draining: no new connections, finishing what is under way"),
         () = crew.ended() => {
             tracing::error!("all workers have ended");
-            return ExitCode::FAILURE;
+            return End::Failed;
         }
     }
     if let Some(admin) = admin {
@@ -62,11 +68,11 @@ async fn until_ended(
     tokio::select! {
         name = signals.next() => {
             tracing::warn!(signal = name, "ending at once");
-            ExitCode::FAILURE
+            End::AtOnce
         }
         () = crew.ended() => {
             tracing::info!("ended");
-            if crew.join() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            if crew.join() { End::Drained } else { End::Failed }
         }
     }
 }

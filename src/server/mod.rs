@@ -13,16 +13,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::thread::JoinHandle;
 
 use thiserror::Error;
 
 use crate::admin::{self, AdminState, Overlay, StateFile};
 use crate::config::model::{AccessLogFormat, Config};
 use crate::limit::{RedisConnection, StoreError};
-use crate::metrics::access_log::{AccessLog, Format};
+use crate::metrics::access_log::{AccessLog, Format, LogWriter};
 use crate::proxy::snapshot::Snapshot;
 use crate::route;
+use control::End;
 
 /// Why the load balancer does not start.
 #[derive(Debug, Error)]
@@ -105,14 +105,16 @@ pub fn run(config: &Config, effective: serde_json::Value) -> Result<ExitCode, St
         workers = config.workers.get(),
         "started"
     );
-    let code = control::run(&snapshot, admin, crew)?;
-
-    // The workers and the admin API are gone, and with them the other handles: the writer ends after the last line.
-    drop(access_log);
-    if let Some(writer) = log_writer {
-        _ = writer.join();
+    let end = control::run(&snapshot, admin, crew)?;
+    if let (End::Drained, Some(writer)) = (end, log_writer) {
+        // The last handle to the log, now that the workers and the admin API are gone.
+        drop(access_log);
+        writer.finish();
     }
-    Ok(code)
+    Ok(match end {
+        End::Drained => ExitCode::SUCCESS,
+        End::AtOnce | End::Failed => ExitCode::FAILURE,
+    })
 }
 
 fn build_snapshot(config: &Config, overlay: &mut Overlay) -> Result<Snapshot, route::BuildError> {
@@ -126,8 +128,6 @@ fn build_snapshot(config: &Config, overlay: &mut Overlay) -> Result<Snapshot, ro
         overlay.apply(&upstream.name, configured)
     })
 }
-
-type LogWriter = JoinHandle<()>;
 
 fn open_access_log(
     config: &Config,

@@ -54,7 +54,7 @@ impl Crew {
     }
 }
 
-/// Starts a worker for each list of sockets.
+/// Starts a worker for each list of sockets, and waits until all accept connections.
 ///
 /// # Errors
 /// A thread or its runtime cannot be started.
@@ -66,6 +66,7 @@ pub fn start(
 ) -> io::Result<Crew> {
     let (drain, drained) = watch::channel(false);
     let (alive, running) = mpsc::channel(1);
+    let (ready, all_ready) = std::sync::mpsc::channel();
     let mut threads = Vec::new();
     for (index, bound) in bound.into_iter().enumerate() {
         let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -76,6 +77,7 @@ pub fn start(
             access_log: access_log.cloned(),
             drain: drained.clone(),
             drain_limit,
+            ready: ready.clone(),
         };
         let alive = alive.clone();
         threads.push(
@@ -87,6 +89,9 @@ pub fn start(
                 })?,
         );
     }
+    drop(ready);
+    // Ends with the last worker's sign, or without it should that worker have panicked.
+    all_ready.iter().for_each(drop);
     Ok(Crew {
         threads,
         drain,
@@ -101,6 +106,8 @@ struct Worker {
     access_log: Option<Arc<AccessLog>>,
     drain: watch::Receiver<bool>,
     drain_limit: Duration,
+    /// Dropped when the worker accepts connections.
+    ready: std::sync::mpsc::Sender<()>,
 }
 
 impl Worker {
@@ -116,6 +123,7 @@ impl Worker {
             access_log,
             mut drain,
             drain_limit,
+            ready,
         } = self;
         let local = Local::new(index, snapshot, access_log);
         if let Some(redis) = &local.redis {
@@ -125,6 +133,7 @@ impl Worker {
             spawn_local(listen(bound, Rc::clone(&local)));
         }
         spawn_local(prune(Rc::clone(&local)));
+        drop(ready);
 
         _ = drain.wait_for(|drain| *drain).await;
         local.drain.begin();

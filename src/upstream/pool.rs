@@ -45,7 +45,7 @@ struct Wire {
 impl Connection {
     /// Speaks HTTP/1.1 on a connected socket.
     pub async fn new(tcp: TcpStream, traffic: Rc<Traffic>, idle: Duration) -> hyper::Result<Self> {
-        let stream = TokioIo::new(Stream::new(tcp, Rc::clone(&traffic), idle));
+        let stream = TokioIo::new(Stream::new(tcp, Rc::clone(&traffic), idle).reading_on());
         let (sender, driver) = http1::Builder::new()
             .writev(false)
             .max_header_size(MAX_HEADER_SIZE)

@@ -184,20 +184,25 @@ impl Drop for RawBackend {
 impl RawConnection {
     /// Reads up to and including the empty line after a request's headers.
     pub fn read_head(&mut self) -> io::Result<String> {
-        let mut head = Vec::new();
-        let mut byte = [0];
-        while !head.ends_with(b"\r\n\r\n") {
-            // Byte by byte: what follows the head belongs to the script.
-            self.stream.read_exact(&mut byte)?;
-            head.extend(byte);
-        }
-        let head = String::from_utf8_lossy(&head).into_owned();
+        let head = String::from_utf8_lossy(&self.read_until(b"\r\n\r\n")?).into_owned();
         self.log
             .heads
             .lock()
             .expect("no holder panics")
             .push(head.clone());
         Ok(head)
+    }
+
+    /// Reads up to and including `end`.
+    pub fn read_until(&mut self, end: &[u8]) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut byte = [0];
+        while !bytes.ends_with(end) {
+            // Byte by byte: what follows belongs to the script.
+            self.stream.read_exact(&mut byte)?;
+            bytes.extend(byte);
+        }
+        Ok(bytes)
     }
 
     fn set_timeouts(&self) -> io::Result<()> {

@@ -46,9 +46,10 @@ pub fn get(addr: SocketAddr, path: &str) -> Response {
     try_get(addr, path).unwrap_or_else(|error| panic!("GET {path} from {addr}: {error}"))
 }
 
-/// GET on a connection of its own.
+/// GET on a connection of its own; the address is the Host, as from any client of a URL with an address.
 pub fn try_get(addr: SocketAddr, path: &str) -> io::Result<Response> {
-    Connection::open(addr)?.request(message("GET", path, &[("connection", "close")], b""))
+    let headers = [("host", &*addr.to_string()), ("connection", "close")];
+    Connection::open(addr)?.request(message("GET", path, &headers, b""))
 }
 
 /// One request, as bytes, on a connection of its own. Panics without a whole answer.
@@ -218,6 +219,11 @@ impl Connection {
         let mut bytes = Vec::new();
         self.stream.read_to_end(&mut bytes)?;
         Ok(bytes)
+    }
+
+    /// A second handle, to write with while this one reads.
+    pub fn try_clone_stream(&self) -> io::Result<TcpStream> {
+        self.stream.get_ref().try_clone()
     }
 
     fn read_pieces(&mut self, mut length: u64, each: &mut impl FnMut(&[u8])) -> io::Result<()> {

@@ -165,10 +165,15 @@ impl RunningProxy {
         client::get(self.admin, "/metrics").text().to_owned()
     }
 
+    /// Waits for the end of the process.
+    pub fn wait_exit(&mut self, limit: Duration) -> ExitStatus {
+        self.process.wait_exit(limit)
+    }
+
     /// Sends SIGTERM and waits for the end.
     pub fn terminate(&mut self) -> ExitStatus {
         self.process.signal("TERM");
-        self.process.wait_exit(SHUTDOWN_LIMIT)
+        self.wait_exit(SHUTDOWN_LIMIT)
     }
 
     /// Kills it and starts it again with the same files. The ports are new ones.

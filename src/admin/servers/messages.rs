@@ -33,7 +33,7 @@ pub(in crate::admin) struct ServerView {
     /// Who put it there: `config` or `admin`.
     #[schema(example = "config")]
     origin: &'static str,
-    /// Requests that were sent to it and have ended.
+    /// Requests that it was chosen for and that have ended.
     requests: u64,
     /// Its IP addresses; none while its name is not resolved.
     #[schema(example = json!(["127.0.0.1:3000"]))]

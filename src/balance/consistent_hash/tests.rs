@@ -23,6 +23,7 @@ fn pick(strategy: &ConsistentHash, set: &[Server], hash: u64, seed: u64) -> Opti
         rng: &mut fastrand::Rng::with_seed(seed),
         now: std::time::Instant::now(),
         hash,
+        retry: false,
     };
     strategy.pick(set, &mut pick)
 }

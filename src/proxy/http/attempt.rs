@@ -72,7 +72,7 @@ pub enum Failure {
     /// The connection ended after that, without an answer: the server may have acted on the request.
     Reset,
     /// What the server sent is no answer.
-    BadAnswer(hyper::Error),
+    BadAnswer,
     /// No answer in time.
     Timeout,
     /// The client's body failed, not the server.
@@ -88,7 +88,7 @@ impl Failure {
             }
             Self::Connect(_) => ProxyError::Connect,
             Self::Unsent | Self::Reset => ProxyError::Reset,
-            Self::BadAnswer(_) => ProxyError::BadAnswer,
+            Self::BadAnswer => ProxyError::BadAnswer,
             Self::Timeout => ProxyError::AnswerTimeout,
             Self::Upload(error) => error,
         }
@@ -115,7 +115,7 @@ pub async fn send(
             Poll::Ready(Err(error)) => {
                 Poll::Ready(Err(failure(error, upload, connection.sent() > sent_before)))
             }
-            Poll::Pending if over => Poll::Ready(Err(Failure::Reset)),
+            Poll::Pending if over => Poll::Ready(Err(lost(connection.sent() > sent_before))),
             // While the body is on its way, its own watchdog and the connection's see to progress.
             Poll::Pending if upload.is_some_and(|upload| !upload.finished()) => Poll::Pending,
             Poll::Pending => {
@@ -138,13 +138,18 @@ fn failure(
     if let Some(fault) = upload.and_then(Upload::error) {
         return Failure::Upload(fault.into());
     }
-    if !sent {
-        return Failure::Unsent;
-    }
-    let error = error.into_error();
-    if error.is_parse() {
-        Failure::BadAnswer(error)
+    if sent && error.into_error().is_parse() {
+        Failure::BadAnswer
     } else {
+        lost(sent)
+    }
+}
+
+/// The connection ended without an answer.
+fn lost(sent: bool) -> Failure {
+    if sent {
         Failure::Reset
+    } else {
+        Failure::Unsent
     }
 }

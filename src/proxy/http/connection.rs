@@ -1,38 +1,35 @@
 //! One client's connection, from the accepted socket to its close.
 //!
-//! hyper parses and frames; the deadlines are ours, because hyper has one for all that comes between two requests and
-//! answers none of them.
-//!
-//! ```text
-//!          first byte             headers complete
-//!   IDLE ─────────────▶ HEAD ──────────────────────▶ EXCHANGE ─┐
-//!    ▲  keep_alive:           headers: 408, close     (bodies and answers have watchdogs of their own)
-//!    │  close                                                  │
-//!    └─────────────────────────────────────────────────────────┘ answer handed over
-//! ```
+//! hyper parses and frames; the deadlines are ours (`activity.rs`), because hyper has one for all that comes between two
+//! requests, and answers none of them.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 
+use super::activity::{Activity, Deadline, Wait};
+use super::download::ResponseBody;
 use super::service;
 use super::tunnel::Tunnel;
 use crate::message::forwarded::Hop;
 use crate::net::{Stream, Traffic};
 use crate::proxy::local::Local;
-use crate::proxy::snapshot::{ListenerEntry, ListenerTimeouts};
+use crate::proxy::snapshot::ListenerEntry;
 
 /// Largest request head, in bytes; 431 beyond. hyper also refuses more than 100 fields.
 const MAX_HEADER_SIZE: usize = 32 * 1024;
@@ -41,6 +38,9 @@ const MAX_HEADER_SIZE: usize = 32 * 1024;
 /// not reset the connection before the client has read the answer (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 1024 * 1024;
+
+/// How long a connection on which nothing has arrived is kept when the worker drains.
+const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
 const REQUEST_TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain; charset=utf-8\r\n\
@@ -58,6 +58,8 @@ pub struct Client {
     pub hop: Hop,
     /// Where the connection is between requests.
     pub activity: Activity,
+    /// Whether the last request was of HTTP/1.0, whose answers can end with the connection.
+    pub http_1_0: Cell<bool>,
 }
 
 impl Client {
@@ -67,89 +69,14 @@ impl Client {
     }
 }
 
-/// Where a connection is in the cycle of its requests.
-#[derive(Debug)]
-pub struct Activity {
-    in_exchange: Cell<bool>,
-    /// Since when it has waited for a request, or for the rest of its headers.
-    since: Cell<Instant>,
-    /// Bytes received when that wait began.
-    received: Cell<u64>,
-    /// Bytes sent when this was looked at last: the end of an answer may still be on its way to a slow reader.
-    sent: Cell<u64>,
-    in_head: Cell<bool>,
-    unread_body: Cell<bool>,
-    traffic: Rc<Traffic>,
-    tunnel: RefCell<Option<Tunnel>>,
-}
-
-impl Activity {
-    fn new(traffic: Rc<Traffic>) -> Self {
-        Self {
-            in_exchange: Cell::new(false),
-            since: Cell::new(Instant::now()),
-            received: Cell::new(0),
-            sent: Cell::new(0),
-            in_head: Cell::new(false),
-            unread_body: Cell::new(false),
-            traffic,
-            tunnel: RefCell::new(None),
-        }
-    }
-
-    /// A request's headers are complete.
-    pub fn begin(&self) {
-        self.in_exchange.set(true);
-        self.in_head.set(false);
-        self.unread_body.set(false);
-    }
-
-    /// The answer has been handed over, or given up. `unread_body`: the request's body was not read to its end.
-    pub fn end(&self, unread_body: bool) {
-        self.in_exchange.set(false);
-        self.unread_body.set(unread_body);
-        self.since.set(Instant::now());
-        self.received.set(self.traffic.received());
-    }
-
-    /// Has the connection become a tunnel once hyper has sent the answer.
-    pub fn switch_to(&self, tunnel: Tunnel) {
-        *self.tunnel.borrow_mut() = Some(tunnel);
-    }
-
-    /// When the present wait has lasted too long, and whether it is for the rest of a request's headers.
-    fn deadline(&self, timeouts: &ListenerTimeouts) -> Option<(Instant, bool)> {
-        if self.in_exchange.get() {
-            return None;
-        }
-        if !self.in_head.get() {
-            let sent = self.sent.replace(self.traffic.sent());
-            let received = self.traffic.received() > self.received.get();
-            self.in_head.set(received);
-            if received || self.traffic.sent() != sent {
-                self.since.set(Instant::now());
-            }
-        }
-        let in_head = self.in_head.get();
-        let limit = if in_head {
-            timeouts.headers
-        } else {
-            timeouts.keep_alive
-        };
-        Some((self.since.get() + limit, in_head))
-    }
-}
-
 /// Why hyper is done with a connection.
 enum Ending {
     /// The client closed it, an answer said `Connection: close`, or it switches protocols.
     Done,
     /// An error: hyper has answered 400 or 431 if it could.
     Failed(hyper::Error),
-    /// Nothing came between requests.
-    Idle,
-    /// A request's headers did not come to their end.
-    HeadersTimeout,
+    /// What it waited for did not come.
+    TimedOut(Wait),
 }
 
 /// Serves a client's connection to its end.
@@ -162,75 +89,109 @@ pub async fn serve(tcp: TcpStream, peer: SocketAddr, listener: usize, local: Rc<
         listener,
         hop: Hop::new(peer, &local.snapshot.trusted_proxies),
         activity: Activity::new(Rc::clone(&traffic)),
+        http_1_0: Cell::new(false),
         local,
     });
-    let requests = Rc::clone(&client);
-    let mut http = http1::Builder::new()
+    // Not in the client, which the tunnel's exchange refers to: nothing would ever end such a circle.
+    let tunnel = Rc::new(Cell::new(None));
+    let service = {
+        let (client, tunnel) = (Rc::clone(&client), Rc::clone(&tunnel));
+        service_fn(move |request| service::serve(Rc::clone(&client), Rc::clone(&tunnel), request))
+    };
+    let http = http1::Builder::new()
         .writev(false)
         .max_header_size(MAX_HEADER_SIZE)
         .header_read_timeout(None)
-        .serve_connection(
-            TokioIo::new(stream),
-            service_fn(move |request| service::serve(Rc::clone(&requests), request)),
-        );
+        .serve_connection(TokioIo::new(stream), service);
 
+    let (ending, mut stream, early) = speak_http(http, &client, &traffic).await;
+    match ending {
+        Ending::Done => {
+            if let Some(tunnel) = tunnel.take() {
+                return Tunnel::run(tunnel, stream, early, &traffic, timeouts.idle).await;
+            }
+        }
+        Ending::Failed(error) => {
+            failed(&client, peer, &error);
+            if error.is_user() && client.http_1_0.get() {
+                // An answer that broke off: to this client only a reset differs from its end.
+                _ = SockRef::from(&*stream.tcp()).set_linger(Some(Duration::ZERO));
+                return;
+            }
+            return close(&mut stream, error.is_parse()).await;
+        }
+        Ending::TimedOut(Wait::Request) => {}
+        Ending::TimedOut(Wait::Head) => {
+            let stats = &client.listener().stats;
+            stats.shard(client.local.worker).header_timeouts.increment();
+            // A client that is not reading either gets no more than this.
+            _ = stream.tcp().try_write(REQUEST_TIMEOUT);
+        }
+    }
+    close(&mut stream, client.activity.unread_body()).await;
+}
+
+/// Has hyper serve requests until the connection's HTTP part is over. Gives back the socket, with what hyper has read of
+/// it but not used.
+async fn speak_http<S>(
+    mut http: http1::Connection<TokioIo<Stream>, S>,
+    client: &Client,
+    traffic: &Traffic,
+) -> (Ending, Stream, Bytes)
+where
+    S: HttpService<Incoming, ResBody = ResponseBody>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let timeouts = client.listener().timeouts;
     let mut deadline = Deadline::default();
+    let mut drain = pin!(client.local.drain.begun());
+    let mut grace = pin!(None);
     let mut draining = false;
-    let mut drain = std::pin::pin!(client.local.drain.begun());
     let ending = poll_fn(|cx| {
         loop {
             if let Poll::Ready(result) = Pin::new(&mut http).poll(cx) {
                 return Poll::Ready(result.map_or_else(Ending::Failed, |()| Ending::Done));
             }
             if !draining && drain.as_mut().poll(cx).is_ready() {
-                draining = true;
-                Pin::new(&mut http).graceful_shutdown();
-                continue; // an idle connection ends here and now
+                // Told to end, hyper drops what it has of a request: that must be none or all of its headers. On a new
+                // connection there may be some that nobody has read yet.
+                let ready = match client.activity.wait() {
+                    Some(Wait::Head) => false,
+                    Some(Wait::Request) if traffic.received() == 0 => {
+                        if grace.is_none() {
+                            grace.set(Some(sleep(DRAIN_GRACE)));
+                        }
+                        let grace = grace.as_mut().as_pin_mut();
+                        grace.is_none_or(|grace| grace.poll(cx).is_ready())
+                    }
+                    _ => true,
+                };
+                if ready {
+                    draining = true;
+                    Pin::new(&mut http).graceful_shutdown();
+                    continue; // an idle connection ends here and now
+                }
             }
-            return deadline.poll(cx, &client.activity, &timeouts);
+            return deadline
+                .poll(cx, &client.activity, &timeouts)
+                .map(Ending::TimedOut);
         }
     })
     .await;
-
     let parts = http.into_parts();
-    let mut stream = parts.io.into_inner();
-    match ending {
-        Ending::Done => {
-            let tunnel = client.activity.tunnel.borrow_mut().take();
-            if let Some(tunnel) = tunnel {
-                return tunnel
-                    .run(stream, parts.read_buf, &traffic, timeouts.idle)
-                    .await;
-            }
-        }
-        Ending::Failed(error) => {
-            failed(&client, peer, &error);
-            return close(&mut stream, error.is_parse()).await;
-        }
-        Ending::Idle => {}
-        Ending::HeadersTimeout => {
-            client
-                .listener()
-                .stats
-                .shard(client.local.worker)
-                .header_timeouts
-                .increment();
-            _ = stream.tcp().try_write(REQUEST_TIMEOUT); // a client that is not reading either gets no more than this
-        }
-    }
-    close(&mut stream, client.activity.unread_body.get()).await;
+    (ending, parts.io.into_inner(), parts.read_buf)
 }
 
 fn failed(client: &Client, peer: SocketAddr, error: &hyper::Error) {
+    let listener = client.listener();
     if error.is_parse() {
-        client
-            .listener()
+        listener
             .stats
             .shard(client.local.worker)
             .malformed
             .increment();
     }
-    tracing::debug!(%peer, listener = client.listener().name, %error, "a client's connection failed");
+    tracing::debug!(%peer, listener = listener.name, %error, "a client's connection failed");
 }
 
 /// Ends the sending side, and reads on for a while if the client may still be sending.
@@ -239,41 +200,6 @@ async fn close(stream: &mut Stream, unread_body: bool) {
     if tcp.shutdown().await.is_ok() && unread_body {
         let mut rest = tcp.take(LINGER_BYTES);
         _ = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
-    }
-}
-
-/// One timer for all waits of a connection. It is moved only when it fires too early or would fire too late, so that a
-/// request on a busy connection costs no timer operation.
-#[derive(Default)]
-struct Deadline(Option<Pin<Box<Sleep>>>);
-
-impl Deadline {
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        activity: &Activity,
-        timeouts: &ListenerTimeouts,
-    ) -> Poll<Ending> {
-        let Some((deadline, in_head)) = activity.deadline(timeouts) else {
-            return Poll::Pending;
-        };
-        let timer = self
-            .0
-            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        if timer.deadline() > deadline {
-            timer.as_mut().reset(deadline);
-        }
-        loop {
-            ready!(timer.as_mut().poll(cx));
-            if timer.deadline() >= deadline {
-                return Poll::Ready(if in_head {
-                    Ending::HeadersTimeout
-                } else {
-                    Ending::Idle
-                });
-            }
-            timer.as_mut().reset(deadline);
-        }
     }
 }
 

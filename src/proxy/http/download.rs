@@ -91,15 +91,15 @@ impl ResponseBody {
         }
     }
 
-    /// Has `exchange` end with this body.
-    pub fn attach(&mut self, mut exchange: Exchange) {
-        exchange.complete = matches!(self.kind, Kind::Empty);
+    /// Has `exchange` end with this body. An answer to HEAD is complete without it.
+    pub fn attach(&mut self, mut exchange: Exchange, to_head: bool) {
+        exchange.complete = to_head || matches!(self.kind, Kind::Empty);
         self.exchange = Some(exchange);
     }
 
     /// Notes what was handed on, and whether that was all.
     fn record(&mut self, frame: &Frame<Bytes>) {
-        let ended = self.is_end_stream();
+        let ended = frame.is_trailers() || self.is_end_stream();
         if let Some(exchange) = &mut self.exchange {
             exchange.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
             exchange.complete = ended;
@@ -170,7 +170,8 @@ impl Download {
         match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.stall.progress();
-                if self.incoming.is_end_stream() {
+                // Nobody asks for more after trailers.
+                if frame.is_trailers() || self.incoming.is_end_stream() {
                     self.release(cx);
                 }
                 Poll::Ready(Some(Ok(frame)))

@@ -16,6 +16,9 @@ pub enum ProxyError {
     /// The client's fault: the request cannot be understood.
     #[error("{0}")]
     BadRequest(&'static str),
+    /// The client's fault: a transfer coding besides chunked.
+    #[error("this transfer coding is not supported")]
+    Coding,
     /// The client's fault: CONNECT or TRACE.
     #[error("this method is not served here")]
     Method,
@@ -56,6 +59,7 @@ impl ProxyError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) | Self::Upload(UploadError::Broken) => StatusCode::BAD_REQUEST,
+            Self::Coding => StatusCode::NOT_IMPLEMENTED,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Upload(UploadError::Stalled) => StatusCode::REQUEST_TIMEOUT,
@@ -71,6 +75,7 @@ impl ProxyError {
     fn code(&self) -> &'static str {
         match self {
             Self::BadRequest(_) => "bad_request",
+            Self::Coding => "transfer_coding",
             Self::Method => "method_not_allowed",
             Self::NoRoute => "no_route",
             Self::Upload(UploadError::Broken) => "body_broken",

@@ -63,6 +63,7 @@ impl Exchange {
     /// Opens the record of a request.
     pub fn open(client: &Rc<Client>, request: &Request<Incoming>) -> Self {
         client.activity.begin();
+        client.http_1_0.set(request.version() == Version::HTTP_10);
         let headers = request.headers();
         let local = &client.local;
         let line = local.access_log.is_some().then(|| {
@@ -153,10 +154,6 @@ impl Drop for Exchange {
         if let Some(line) = &self.line {
             self.log(line);
         }
-        let unread = self
-            .upload
-            .as_ref()
-            .is_some_and(|upload| !upload.finished());
-        client.activity.end(unread);
+        client.activity.end(self.upload.as_ref());
     }
 }

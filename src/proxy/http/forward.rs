@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use http::header::{CONNECTION, COOKIE, EXPECT, HOST, HeaderMap, HeaderValue, TE, UPGRADE};
+use http::header::{
+    CONNECTION, COOKIE, EXPECT, HOST, HeaderMap, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Uri, Version};
@@ -42,7 +44,10 @@ pub async fn forward(
         Some(key) => hash_of(key, exchange.address, &head),
         None => 0,
     };
-    let upgrade = headers::upgrade(&head.headers);
+    let upgrade = match head.version {
+        Version::HTTP_11 => headers::upgrade(&head.headers),
+        _ => None, // HTTP/1.0 has no such thing (RFC 9110, section 7.8)
+    };
     rewrite(exchange, policy, &mut head, upgrade.as_ref())?;
     let request = Outgoing {
         upload: exchange.upload.clone(),
@@ -62,6 +67,7 @@ pub async fn forward(
                     rng,
                     now: exchange.started.into_std(),
                     hash,
+                    retry: !tried.is_empty(),
                 },
                 &tried,
             )
@@ -166,7 +172,7 @@ impl Outgoing<'_> {
         match failure {
             Failure::Connect(_) | Failure::Unsent => !body_begun,
             Failure::Reset => !body_begun && self.head.method.is_idempotent(),
-            Failure::BadAnswer(_) | Failure::Timeout | Failure::Upload(_) => false,
+            Failure::BadAnswer | Failure::Timeout | Failure::Upload(_) => false,
         }
     }
 
@@ -179,6 +185,9 @@ impl Outgoing<'_> {
     ) -> Result<Answer, Failure> {
         let idle = upstream.shared.settings().idle;
         let (mut head, incoming) = response.into_parts();
+        if !headers::only_chunked(&head.headers) {
+            return Err(Failure::BadAnswer);
+        }
         let switched_to = headers::upgrade(&head.headers);
         headers::strip_hop_by_hop(&mut head.headers);
         headers::add_via(&mut head.headers);
@@ -242,6 +251,14 @@ fn rewrite(
     } else if trailers {
         fields.insert(CONNECTION, HeaderValue::from_static("te"));
         fields.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    if exchange
+        .upload
+        .as_ref()
+        .is_some_and(|upload| upload.announced().is_none())
+    {
+        // hyper takes a body of unknown length for none with methods that usually have none, unless told.
+        fields.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     // The client is told to continue by us, when a server's connection begins to take the body.
     fields.remove(EXPECT);

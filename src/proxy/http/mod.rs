@@ -4,6 +4,7 @@
 //! the route's action; [`forward`] finds a server that answers; [`download`] is the answer's body, in which everything
 //! that must live as long as the request rides; [`exchange`] is the record of one request and its answer.
 
+pub mod activity;
 pub mod attempt;
 pub mod connection;
 pub mod download;

@@ -15,28 +15,33 @@ use super::error::{ProxyError, wants_json};
 use super::exchange::Exchange;
 use super::forward;
 use super::request_id::X_REQUEST_ID;
-use super::tunnel::{ServerSide, Tunnel};
+use super::tunnel::{ServerSide, Tunnel, TunnelSlot};
 use crate::limit;
-use crate::message::{Upload, UploadError};
+use crate::message::{Upload, UploadError, headers};
 use crate::proxy::snapshot::{Action, LimitKey, RedirectTarget, RouteEntry};
 
-/// Answers a request.
+/// Answers a request. If that switches protocols, `tunnel` holds what the connection becomes.
 pub async fn serve(
     client: Rc<Client>,
+    tunnel: TunnelSlot,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let mut exchange = Exchange::open(&client, &request);
     let json = wants_json(request.headers());
-    let mut response = match handle(&client, &mut exchange, request).await {
-        Ok(Answer::Response(response)) => response,
-        Ok(Answer::Switched(response, server)) => return Ok(switch(exchange, response, server)),
-        Err(error) => error.into_response(json, &exchange.id),
+    let to_head = request.method() == Method::HEAD;
+    let (mut response, server) = match handle(&client, &mut exchange, request).await {
+        Ok(Answer::Response(response)) => (response, None),
+        Ok(Answer::Switched(response, server)) => (response, Some(server)),
+        Err(error) => (error.into_response(json, &exchange.id), None),
     };
     exchange.status = response.status().as_u16();
     response
         .headers_mut()
         .insert(X_REQUEST_ID, exchange.id.clone());
-    response.body_mut().attach(exchange);
+    match server {
+        Some(server) => tunnel.set(Some(Tunnel { server, exchange })),
+        None => response.body_mut().attach(exchange, to_head),
+    }
     Ok(response)
 }
 
@@ -46,20 +51,6 @@ pub enum Answer {
     Response(Response<ResponseBody>),
     /// The server's 101: the exchange goes on in a tunnel.
     Switched(Response<ResponseBody>, ServerSide),
-}
-
-fn switch(
-    mut exchange: Exchange,
-    mut response: Response<ResponseBody>,
-    server: ServerSide,
-) -> Response<ResponseBody> {
-    exchange.status = response.status().as_u16();
-    response
-        .headers_mut()
-        .insert(X_REQUEST_ID, exchange.id.clone());
-    let client = Rc::clone(&exchange.client);
-    client.activity.switch_to(Tunnel { server, exchange });
-    response
 }
 
 async fn handle(
@@ -72,6 +63,9 @@ async fn handle(
         exchange.upload = Some(Upload::new(body, client.listener().timeouts.idle));
     }
     check_method(&head.method)?;
+    if !headers::only_chunked(&head.headers) {
+        return Err(ProxyError::Coding);
+    }
     settle_host(&head.uri, head.version, &mut head.headers)?;
 
     let routes = &client.listener().routes;
@@ -119,23 +113,26 @@ fn check_method(method: &Method) -> Result<(), ProxyError> {
 /// Makes Host say whom the request is for (RFC 9112, section 3.2): an absolute target wins over Host, HTTP/1.1 needs
 /// exactly one Host, HTTP/1.0 may have none.
 fn settle_host(uri: &Uri, version: Version, headers: &mut HeaderMap) -> Result<(), ProxyError> {
+    let mut hosts = headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) if host.to_str().is_ok() => {}
+        (Some(_), None) => return Err(ProxyError::BadRequest("the Host field is invalid")),
+        (None, _) if version == Version::HTTP_10 => {}
+        (None, _) => return Err(ProxyError::BadRequest("the Host field is missing")),
+        (Some(_), Some(_)) => {
+            return Err(ProxyError::BadRequest("there are several Host fields"));
+        }
+    }
     if let Some(authority) = uri.authority() {
+        let authority = authority.as_str();
         let host = authority
-            .as_str()
             .rsplit_once('@')
-            .map_or(authority.as_str(), |(_, host)| host);
+            .map_or(authority, |(_, host)| host);
         let host = HeaderValue::from_str(host)
             .map_err(|_| ProxyError::BadRequest("the target's host is invalid"))?;
         headers.insert(HOST, host);
     }
-    let mut hosts = headers.get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(host), None) if host.to_str().is_ok() => Ok(()),
-        (Some(_), None) => Err(ProxyError::BadRequest("the Host field is invalid")),
-        (None, _) if version == Version::HTTP_10 => Ok(()),
-        (None, _) => Err(ProxyError::BadRequest("the Host field is missing")),
-        (Some(_), Some(_)) => Err(ProxyError::BadRequest("there are several Host fields")),
-    }
+    Ok(())
 }
 
 /// The Host field without its port.
