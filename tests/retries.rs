@@ -178,7 +178,7 @@ fn a_get_that_meets_the_close_of_a_used_connection_goes_on_a_new_one() {
     for _ in 0..5 {
         assert_eq!(proxy.get("/").text(), "ok");
     }
-    // All but the first were sent twice, which only the first of the two connections knows.
+    // Each connection but the last got a second request, which then went to the next one.
     assert_eq!((server.connections(), server.heads().len()), (5, 9));
 }
 

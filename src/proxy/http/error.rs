@@ -3,12 +3,17 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::header::{
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
+};
 use http::{Response, StatusCode};
 use thiserror::Error;
 
 use super::download::ResponseBody;
 use crate::message::UploadError;
+
+/// What a 405 says is allowed: all but the two that are refused, extension methods aside.
+const METHODS: &str = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS";
 
 /// Why a request is not answered by a server. The texts go to clients: they name no server and no address.
 #[derive(Debug, Error)]
@@ -111,6 +116,9 @@ impl ProxyError {
         let headers = response.headers_mut();
         match self {
             Self::RateLimited(fields) => headers.extend(fields),
+            Self::Method => {
+                headers.insert(ALLOW, HeaderValue::from_static(METHODS));
+            }
             Self::NoServer { retry_after } => {
                 let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
                 headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
