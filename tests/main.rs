@@ -9,6 +9,7 @@ mod headers;
 mod health;
 mod layers;
 mod rate_limit;
+mod regressions;
 mod retries;
 mod routing;
 mod shutdown;

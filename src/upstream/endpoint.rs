@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use http::HeaderValue;
@@ -205,9 +205,18 @@ impl Endpoint {
         }
     }
 
-    /// Live traffic could connect.
+    /// Live traffic could connect, or has got an answer.
     pub(super) fn connect_succeeded(&self) {
-        self.connect_failures.store(0, Relaxed);
+        // Mostly it is 0, and a store would take the cache line from the other workers.
+        if self.connect_failures.load(Relaxed) != 0 {
+            self.connect_failures.store(0, Relaxed);
+        }
+    }
+
+    /// Live traffic has got an answer's headers after `latency`.
+    pub fn answered(&self, latency: Duration, now: Instant) {
+        self.connect_succeeded();
+        self.latency.observe(latency, now);
     }
 
     /// Resolves when live traffic failed to connect `fall` times in a row.

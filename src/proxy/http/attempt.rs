@@ -45,10 +45,8 @@ impl Attempt {
     pub fn answered(&mut self, status: u16) {
         self.status = status;
         let now = Instant::now();
-        self.endpoint()
-            .shared
-            .latency()
-            .observe(now - self.started, now.into_std());
+        let endpoint = &self.endpoint().shared;
+        endpoint.answered(now - self.started, now.into_std());
     }
 }
 

@@ -197,7 +197,7 @@ impl Outgoing<'_> {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             // hyper's client takes a 101 for an end only if the request asked for one.
             let (Some(_), Some(protocol)) = (&self.upgrade, switched_to) else {
-                return Err(Failure::Reset);
+                return Err(Failure::BadAnswer);
             };
             head.headers
                 .insert(CONNECTION, HeaderValue::from_static("upgrade"));

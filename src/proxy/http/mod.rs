@@ -1,8 +1,10 @@
 //! HTTP/1.1: one connection, one request, one answer.
 //!
-//! Read in this order: [`connection`] serves a client's connection; [`service`] takes a request through routing, limits and
-//! the route's action; [`forward`] finds a server that answers; [`download`] is the answer's body, in which everything
-//! that must live as long as the request rides; [`exchange`] is the record of one request and its answer.
+//! Read in this order: [`connection`] serves a client's connection, and [`activity`] knows how long it may wait;
+//! [`service`] takes a request through routing, limits and the route's action; [`forward`] finds a server that answers,
+//! by one [`attempt`] or several; [`download`] is the answer's body, in which everything that must live as long as the
+//! request rides; [`exchange`] is the record of one request and its answer; [`tunnel`] is what a connection becomes
+//! after a switch of protocols.
 
 pub mod activity;
 pub mod attempt;
