@@ -101,9 +101,10 @@ fn a_line_says_all_about_a_request_and_its_answer() {
             "request_id": "7b3f",
             "route": "site",
             "upstream": "app",
-            "endpoint": backend.addr().to_string(),
+            "server": backend.addr().to_string(),
             "retries": 0,
             "complete": true,
+            "error": "",
         })
     );
 }
@@ -126,7 +127,7 @@ fn a_request_without_a_route_has_neither_upstream_nor_server() {
     );
     assert_eq!(answer.status, 404);
     let expected = json!({
-        "status": 404, "route": "", "upstream": "", "endpoint": "", "complete": true,
+        "status": 404, "route": "", "upstream": "", "server": "", "complete": true, "error": "no_route",
         "host": "b.example", "target": "/x", "sent": answer.body.len(), "received": 0,
         "request_id": answer.headers.get("x-request-id"), "user_agent": "", "referer": "",
     });
@@ -145,7 +146,7 @@ fn a_request_that_no_server_answers_names_the_last_one_tried() {
     );
     assert_eq!(answer.status, 502);
     let expected = json!({
-        "status": 502, "route": "site", "upstream": "app", "endpoint": closed.to_string(),
+        "status": 502, "route": "site", "upstream": "app", "server": closed.to_string(),
         "retries": 0, "complete": true, "sent": answer.body.len(),
     });
     assert_has(&log.only_record(), expected);
@@ -176,7 +177,7 @@ fn a_try_on_another_server_is_counted() {
     for record in &records {
         assert_has(
             record,
-            json!({ "endpoint": backend.addr().to_string(), "status": 200 }),
+            json!({ "server": backend.addr().to_string(), "status": 200 }),
         );
     }
 }
@@ -267,4 +268,44 @@ fn lines_are_appended_and_none_is_lost_at_the_end() {
     let text = fs::read_to_string(&log.path).expect("the log");
     assert_eq!(text.lines().next(), Some("from before"));
     assert_eq!(text.lines().count(), 21);
+}
+
+#[test]
+fn sigusr1_reopens_the_file_after_a_rotation() {
+    let log = LogFile::new();
+    let backend = Backend::start();
+    let proxy = Proxy::new()
+        .upstream("app", &[backend.addr()])
+        .extra(&log.table("json"))
+        .start();
+    proxy.get("/");
+    log.lines(1);
+    let rotated = log.path.with_extension("1");
+    fs::rename(&log.path, &rotated).expect("a renamed log");
+    proxy.process().signal("USR1");
+    wait_until("the log is there again", || log.path.exists());
+    proxy.get("/");
+    log.lines(1);
+    let old = fs::read_to_string(&rotated).expect("the rotated log");
+    assert_eq!(old.lines().count(), 1);
+}
+
+#[test]
+fn a_reason_is_given_for_answers_of_the_proxy_and_for_broken_ones() {
+    let log = LogFile::new();
+    let backend = Backend::start();
+    let proxy = Proxy::new()
+        .upstream("app", &[backend.addr()])
+        .extra(&log.table("json"))
+        .start();
+    let mut client = Connection::open(proxy.addr()).expect("a connection");
+    assert!(client.get("/cut/100000").is_err(), "the answer was cut");
+    assert_eq!(proxy.get("/reset").status, 502);
+    assert_eq!(proxy.get("/").status, 200);
+    let reasons: Vec<Value> = log
+        .lines(3)
+        .iter()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON")["error"].clone())
+        .collect();
+    assert_eq!(reasons, ["answer_broken", "server_closed", ""]);
 }

@@ -225,6 +225,8 @@ fn end_twice(config: &str) {
     let mut proxy = slow.proxy().extra(config).start();
     let download = Download::start(&proxy);
     end(&proxy, "TERM");
+    // Within 100 ms it would be the same signal, sent to the process and to its group.
+    thread::sleep(Duration::from_millis(200));
     proxy.process().signal("TERM");
     let status = proxy.wait_exit(DEADLINE);
     assert_eq!(status.code(), Some(1), "before the drain limit of 30 s");
@@ -241,4 +243,26 @@ fn a_second_signal_ends_it_at_once_although_a_line_of_the_access_log_is_to_come(
     let directory = TempDir::new();
     let path = directory.path().join("access.log");
     end_twice(&format!("[access_log]\npath = {path:?}"));
+}
+
+#[test]
+fn a_signal_that_comes_twice_at_once_is_one() {
+    let slow = Slow::start();
+    let mut proxy = slow.proxy().start();
+    let download = Download::start(&proxy);
+    end(&proxy, "TERM");
+    proxy.process().signal("TERM");
+    slow.go_on();
+    assert!(proxy.wait_exit(DEADLINE).success());
+    assert_eq!(download.rest_if_any(), b"56789");
+}
+
+#[test]
+fn sighup_does_not_end_it() {
+    let slow = Slow::start();
+    let proxy = slow.proxy().start();
+    proxy.process().signal("HUP");
+    proxy.process().wait_for_line("SIGHUP");
+    slow.go_on();
+    assert_eq!(proxy.get("/").text(), "0123456789");
 }

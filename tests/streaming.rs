@@ -387,6 +387,27 @@ fn an_answer_that_comes_before_the_upload_has_ended_is_passed_on_at_once() {
 }
 
 #[test]
+fn an_upload_passes_whole_although_its_early_answer_has_no_body() {
+    let (backend, rests) = reporting(|connection| {
+        connection.read_head()?;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        connection.stream.write_all(answer)?;
+        let mut body = vec![0; LARGE];
+        connection.stream.read_exact(&mut body)?;
+        Ok(xxh3_64(&body))
+    });
+    let proxy = before_script(&backend);
+    let mut client = connect(&proxy);
+    let body: Vec<u8> = (0..=250).cycle().take(LARGE).collect();
+    let bytes = message("POST", "/", &[], &body);
+    let (begin, rest) = bytes.split_at(10_000);
+    client.send_raw(begin).expect("sent");
+    assert_eq!(client.read_response(false).expect("an answer").status, 200);
+    client.send_raw(rest).expect("the proxy still reads");
+    assert_eq!(report(&rests), xxh3_64(&body));
+}
+
+#[test]
 fn an_upload_may_take_longer_after_its_answer_than_headers_may() {
     let (backend, rests) = reporting(|connection| {
         connection.read_head()?;

@@ -8,11 +8,13 @@ use serde_ignored::Path;
 use serde_json::Value;
 use serde_path_to_error::{Segment as ErrorSegment, Track};
 
+use super::deserializer::Node;
 use super::environment::Overrides;
 use super::error::Problems;
 use super::forms::Table;
 use super::key_path::{KeyPath, Segment};
 use super::keys;
+use super::mistake::Mistake;
 use super::schema::Root;
 
 /// Reads what can be read of `tree`. Keys whose value is at fault are as if they were not there.
@@ -30,7 +32,7 @@ pub(super) fn decode(mut tree: Value, overrides: &mut Overrides) -> (Root, Probl
                 }
                 return (root, problems);
             }
-            Err((path, message)) => {
+            Err((path, mistake)) => {
                 // LB__ADMIN__TOKEN=1234 is an integer at first sight.
                 let text = overrides.take_text(&path);
                 if let Some((value, text)) = path.find_mut(&mut tree).zip(text) {
@@ -40,8 +42,12 @@ pub(super) fn decode(mut tree: Value, overrides: &mut Overrides) -> (Root, Probl
                 let later = path
                     .find(&tree)
                     .and_then(|value| keys::explain_later_value(&path, value));
+                let message = later.unwrap_or_else(|| match keys::example_of_list(&path) {
+                    Some(example) => format!("{mistake}, for example {example}"),
+                    None => mistake.to_string(),
+                });
                 let removed = remove(&mut tree, &path);
-                problems.add(path, later.unwrap_or(message));
+                problems.add(path, message);
                 if !removed {
                     return (Root::default(), problems);
                 }
@@ -72,10 +78,10 @@ fn find_nulls(value: &Value, at: &KeyPath, problems: &mut Problems) {
 }
 
 /// Deserializes `tree`, or says what is wrong first and where; collects the keys that the schema does not have.
-fn attempt(tree: &Value, unknown: &mut Vec<KeyPath>) -> Result<Root, (KeyPath, String)> {
+fn attempt(tree: &Value, unknown: &mut Vec<KeyPath>) -> Result<Root, (KeyPath, Mistake)> {
     let mut track = Track::new();
     let mut on_ignored = |path: Path<'_>| unknown.push(ignored_path(&path));
-    let tracked = serde_path_to_error::Deserializer::new(tree, &mut track);
+    let tracked = serde_path_to_error::Deserializer::new(Node(tree), &mut track);
     let watched = serde_ignored::Deserializer::new(tracked, &mut on_ignored);
     Table::<Root>::deserialize(watched)
         .map(|root| root.0)
@@ -87,7 +93,7 @@ fn attempt(tree: &Value, unknown: &mut Vec<KeyPath>) -> Result<Root, (KeyPath, S
                 // What is inside an enum has no path of its own.
                 ErrorSegment::Enum { .. } | ErrorSegment::Unknown => None,
             });
-            (segments.collect(), error.to_string())
+            (segments.collect(), error)
         })
 }
 
@@ -163,7 +169,7 @@ mod tests {
         for (tree, message) in [
             (
                 json!({ "drain_timeout": 5 }),
-                "drain_timeout: invalid type: integer `5`, expected a duration with its unit",
+                "drain_timeout: 5 is a number; expected a duration with its unit",
             ),
             (
                 json!({ "upstreams": [{ "servers": ["127.0.0.1"] }] }),
@@ -171,7 +177,39 @@ mod tests {
             ),
             (
                 json!({ "upstreams": [{ "strategy": "rr" }] }),
-                "upstreams[0].strategy: unknown variant `rr`, expected one of `round_robin`",
+                r#"upstreams[0].strategy: "rr" is not one of "round_robin", "random", "#,
+            ),
+            (
+                json!({ "upstreams": [{ "strategy": "consistant_hash" }] }),
+                r#""consistent_hash"; did you mean "consistent_hash"?"#,
+            ),
+            (
+                json!({ "access_log": { "format": 1 } }),
+                r#"access_log.format: 1 is a number; expected one of "json", "combined""#,
+            ),
+            (
+                json!({ "routes": [{ "retry": { "attempts": "3" } }] }),
+                r#"routes[0].retry.attempts: "3" is a string; expected a whole number, 0 or more"#,
+            ),
+            (
+                json!({ "rate_limit": { "requests": 1.5 } }),
+                "rate_limit.requests: 1.5 is a decimal number; expected a whole number, 1 or more",
+            ),
+            (
+                json!({ "rate_limit": { "burst": 5_000_000_000_u64 } }),
+                "rate_limit.burst: 5000000000 is too large; expected a whole number",
+            ),
+            (
+                json!({ "upstreams": [{ "servers": [{ "weight": -1 }] }] }),
+                "upstreams[0].servers[0].weight: -1 is too small; expected a whole number, 0 or more",
+            ),
+            (
+                json!({ "routes": [{ "hosts": "a" }] }),
+                r#"routes[0].hosts: "a" is a string; expected a list, for example ["api.example.com"]"#,
+            ),
+            (
+                json!({ "workers": "many" }),
+                r#"workers: "many" is not right; expected "auto" or a number from 1 to 1024"#,
             ),
             (
                 json!({ "rate_limit": { "store": "cluster" } }),
@@ -179,11 +217,11 @@ mod tests {
             ),
             (
                 json!({ "admin": ["127.0.0.1:1"] }),
-                "admin: invalid type: sequence, expected a table",
+                "admin: is a list; expected a table",
             ),
             (
                 json!({ "listeners": {} }),
-                "listeners: invalid type: map, expected a sequence",
+                "listeners: is a table; expected a list, for example [[listeners]]",
             ),
             (
                 json!({ "routes": [{ "rate_limit": "on" }] }),
@@ -199,12 +237,53 @@ mod tests {
             ),
             (
                 json!({ "routes": [{ "headers": { "a": 1 } }] }),
-                "routes[0].headers.a: invalid type",
+                "routes[0].headers.a: 1 is a number; expected a string in quotes",
             ),
         ] {
             let problems = problems(tree);
             assert_eq!(problems.len(), 1, "{problems:?}");
             assert!(problems[0].contains(message), "{problems:?}");
+        }
+    }
+
+    /// Every key of the schema, with every kind of value that may be wrong there.
+    #[test]
+    fn no_message_has_words_of_serde_or_rust() {
+        let values = [
+            json!("\n"),
+            json!(-1),
+            json!(0),
+            json!(1.5),
+            json!(u64::MAX),
+            json!(true),
+            json!([[]]),
+            json!({ "a": [] }),
+        ];
+        for (table, keys) in keys::TABLES {
+            for (key, value) in keys()
+                .iter()
+                .flat_map(|key| values.iter().map(move |v| (key, v)))
+            {
+                let mut tree = json!({ (*key): value });
+                for step in table.rsplit('.').filter(|step| !step.is_empty()) {
+                    tree = match step.strip_suffix("[]") {
+                        Some(list) => json!({ (list): [tree] }),
+                        None => json!({ (step): tree }),
+                    };
+                }
+                for problem in problems(tree) {
+                    for word in [
+                        "invalid", "variant", "sequence", "map", "struct", "enum", "integer",
+                        "nonzero", "u16", "u32", "usize", "`",
+                    ] {
+                        assert!(!problem.contains(word), "{problem}");
+                    }
+                    assert!(
+                        !problem.contains("expected a list") || problem.contains("for example"),
+                        "{problem}"
+                    );
+                }
+            }
         }
     }
 

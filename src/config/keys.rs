@@ -80,6 +80,20 @@ const LATER_VALUES: [(&str, &[&str], &str); 3] = [
     ),
 ];
 
+/// What every list may look like, for the message about a value that is no list.
+const LISTS: [(&str, &str); 10] = [
+    ("trusted_proxies", r#"["10.0.0.0/8"]"#),
+    ("listeners", "[[listeners]]"),
+    ("routes", "[[routes]]"),
+    ("routes[].listeners", r#"["web"]"#),
+    ("routes[].hosts", r#"["api.example.com"]"#),
+    ("routes[].paths", r#"["/v1/*"]"#),
+    ("routes[].methods", r#"["GET", "POST"]"#),
+    ("upstreams", "[[upstreams]]"),
+    ("upstreams[].servers", r#"["127.0.0.1:3000"]"#),
+    ("upstreams[].health_check.expect", r#"["2xx", "3xx"]"#),
+];
+
 /// What to say about a key that the schema does not have; nothing when its value changes nothing.
 pub(super) fn explain_unknown(path: &KeyPath, value: Option<&Value>) -> Option<String> {
     let pattern = path.pattern();
@@ -110,6 +124,15 @@ pub(super) fn explain_later_value(path: &KeyPath, value: &Value) -> Option<Strin
         .map(|(.., expected)| {
             format!("{text:?} is not supported by this version; expected {expected}")
         })
+}
+
+/// What the value at `path` may look like, if it is to be a list.
+pub(super) fn example_of_list(path: &KeyPath) -> Option<&'static str> {
+    let pattern = path.pattern();
+    LISTS
+        .iter()
+        .find(|(key, _)| *key == pattern)
+        .map(|(_, example)| *example)
 }
 
 fn keys_in(table: &str) -> &'static [&'static str] {
@@ -168,14 +191,15 @@ mod tests {
     }
 
     #[test]
-    fn no_key_is_of_this_version_and_a_later_one() {
+    fn each_key_is_of_this_version_or_a_later_one() {
         for (key, _) in LATER_KEYS {
             let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
             assert!(!keys_in(table).contains(&name), "{key}");
             assert!(table.is_empty() || !keys_in(table).is_empty(), "{key}");
         }
-        for (key, ..) in LATER_VALUES {
-            let (table, name) = key.rsplit_once('.').unwrap();
+        let later_values = LATER_VALUES.iter().map(|(key, ..)| key);
+        for key in later_values.chain(LISTS.iter().map(|(key, _)| key)) {
+            let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
             assert!(keys_in(table).contains(&name), "{key}");
         }
     }

@@ -9,6 +9,7 @@
 //! reads `model` and `types`; the schema, in which keys may be missing, stays in here.
 
 mod decode;
+mod deserializer;
 mod effective;
 mod environment;
 mod error;
@@ -16,6 +17,7 @@ mod forms;
 mod key_path;
 mod keys;
 mod locate;
+mod mistake;
 pub mod model;
 mod names;
 mod schema;
@@ -26,6 +28,7 @@ pub mod types;
 mod validate;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use config::{FileFormat, Format as _, Map, Value as FileValue};
@@ -80,8 +83,14 @@ pub fn load(path: &Path, env: impl Iterator<Item = (String, String)>) -> Result<
     let format = Format::of(path).ok_or_else(|| {
         failed("has no known extension; expected .toml, .yaml, .yml or .json".to_owned())
     })?;
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| failed(format!("cannot be read: {error}")))?;
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        // The name may be the default one, which the user has never heard of.
+        let advice = match error.kind() {
+            ErrorKind::NotFound => "; name one with --config FILE",
+            _ => "",
+        };
+        failed(format!("cannot be read: {error}{advice}"))
+    })?;
     parse(&text, format, &name, env)
 }
 

@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use super::probe::{HealthProbe, ProbeError, Target};
 use super::state::{Health, State, Transition};
+use crate::net::connect::is_local;
 
 /// The longest pause before a probe that may confirm a change.
 const CONFIRM_INTERVAL: Duration = Duration::from_secs(1);
@@ -141,6 +142,13 @@ impl<S: Subject> Watch<'_, S> {
                     self.announce(transition, target, &reason);
                 }
             }
+            // It says nothing about the endpoint.
+            Err(ProbeError::Connect { source, .. }) if is_local(&source) => tracing::warn!(
+                upstream = self.subject.upstream(),
+                server = target.address,
+                error = %source,
+                "cannot probe for want of resources here"
+            ),
             Err(error) => match self.health.on_failure() {
                 Some(transition) => {
                     let reason = match transition.from {

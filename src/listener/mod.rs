@@ -50,7 +50,12 @@ pub fn accept_waiting(
     permits: &Arc<Semaphore>,
     acceptor: &impl Acceptor,
 ) {
-    while let Ok((tcp, peer)) = listener.accept() {
+    loop {
+        let (tcp, peer) = match listener.accept() {
+            Ok(accepted) => accepted,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+            Err(_) => return,
+        };
         let Ok(permit) = Arc::clone(permits).try_acquire_owned() else {
             return;
         };

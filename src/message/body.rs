@@ -38,7 +38,7 @@ pub struct Upload {
     max: Cell<u64>,
     received: Cell<u64>,
     begun: Cell<bool>,
-    finished: Cell<bool>,
+    finished: Rc<Cell<bool>>,
     error: Cell<Option<UploadError>>,
 }
 
@@ -60,7 +60,7 @@ impl Upload {
             max: Cell::new(u64::MAX),
             received: Cell::new(0),
             begun: Cell::new(false),
-            finished: Cell::new(finished),
+            finished: Rc::new(Cell::new(finished)),
             error: Cell::new(None),
         })
     }
@@ -88,6 +88,11 @@ impl Upload {
     /// Whether its end was reached.
     pub fn finished(&self) -> bool {
         self.finished.get()
+    }
+
+    /// What [`finished`](Self::finished) says, for those who ask when the body itself is gone.
+    pub fn end(&self) -> Rc<Cell<bool>> {
+        Rc::clone(&self.finished)
     }
 
     /// Why it failed, if it did.

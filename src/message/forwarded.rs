@@ -85,6 +85,8 @@ impl Hop {
     }
 
     /// Writes the forwarding fields of a request whose Host is `host`. What an untrusted peer sent of them is replaced.
+    /// A trusted peer that speaks only one of the two forms is continued in that form, so that they never contradict
+    /// each other.
     pub fn set(&self, headers: &mut HeaderMap, host: Option<&HeaderValue>) {
         if !self.trusted {
             headers.remove(X_FORWARDED_FOR);
@@ -93,8 +95,18 @@ impl Hop {
                 headers.remove(name);
             }
         }
+        let x_forwarded = headers.contains_key(X_FORWARDED_FOR);
+        let forwarded = headers.contains_key(FORWARDED);
+        if forwarded || !x_forwarded {
+            append_to_list(headers, FORWARDED, self.forwarded(host));
+        }
+        if x_forwarded || !forwarded {
+            self.set_x_forwarded(headers, host);
+        }
+    }
+
+    fn set_x_forwarded(&self, headers: &mut HeaderMap, host: Option<&HeaderValue>) {
         append_to_list(headers, X_FORWARDED_FOR, self.address.clone());
-        append_to_list(headers, FORWARDED, self.forwarded(host));
         if !self.trusted || !headers.contains_key(X_FORWARDED_PROTO) {
             headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
         }
@@ -268,6 +280,32 @@ mod tests {
                 ("x-forwarded-host", "outer"),
                 ("forwarded", "for=1.1.1.1, for=10.0.0.1;proto=http"),
             ])
+        );
+    }
+
+    #[test]
+    fn a_trusted_peer_is_continued_in_the_form_that_it_speaks() {
+        let hop = Hop::new("10.0.0.1:5".parse().unwrap(), &trusted());
+        let mut fields = headers(&[
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-proto", "https"),
+        ]);
+        hop.set(&mut fields, None);
+        assert_eq!(
+            fields,
+            headers(&[
+                ("x-forwarded-for", "1.1.1.1, 10.0.0.1"),
+                ("x-forwarded-proto", "https")
+            ])
+        );
+        let mut fields = headers(&[("forwarded", "for=1.1.1.1;proto=https")]);
+        hop.set(&mut fields, None);
+        assert_eq!(
+            fields,
+            headers(&[(
+                "forwarded",
+                "for=1.1.1.1;proto=https, for=10.0.0.1;proto=http"
+            )])
         );
     }
 }

@@ -48,10 +48,14 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
         .filter(|token| !token.is_empty())
 }
 
-/// Whether Transfer-Encoding, if it is there, names nothing but `chunked`: the only coding that can be undone here
+/// Whether Transfer-Encoding, if it is there, names nothing but `chunked`, and that once: the only coding that can be undone here
 /// (RFC 9112, section 6.1).
 pub fn only_chunked(headers: &HeaderMap) -> bool {
-    tokens(headers, &TRANSFER_ENCODING).all(|coding| coding.eq_ignore_ascii_case("chunked"))
+    let mut codings = tokens(headers, &TRANSFER_ENCODING);
+    codings
+        .next()
+        .is_none_or(|coding| coding.eq_ignore_ascii_case("chunked"))
+        && codings.next().is_none()
 }
 
 /// Removes the fields that are meant for one connection only: the known ones, and those that Connection nominates.

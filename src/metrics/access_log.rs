@@ -4,10 +4,10 @@
 //! counted; a request never waits for its line.
 
 use std::fmt::Write as _;
-use std::fs::OpenOptions;
-use std::io::{self, BufWriter, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Stdout, Write};
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, channel, sync_channel};
 use std::thread;
@@ -66,11 +66,13 @@ pub struct Record<'a> {
     /// The upstream's name, or empty when the request was not forwarded.
     pub upstream: &'a str,
     /// The last server that was tried, or empty.
-    pub endpoint: &'a str,
+    pub server: &'a str,
     /// Tries after the first.
     pub retries: u32,
     /// Whether the answer reached its end.
     pub complete: bool,
+    /// A word for why the load balancer answered itself or the answer broke off, or empty.
+    pub error: &'a str,
 }
 
 fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -137,11 +139,62 @@ fn escape(line: &mut String, text: &str) {
     }
 }
 
+/// What the writer is told.
+#[derive(Debug)]
+enum Order {
+    Line(String),
+    Reopen,
+}
+
+/// Where the lines go.
+#[derive(Debug)]
+enum Output {
+    Standard(Stdout),
+    File(PathBuf, File),
+}
+
+impl Output {
+    fn open(path: Option<&Path>) -> io::Result<Self> {
+        Ok(match path {
+            Some(path) => Self::File(path.to_owned(), open_file(path)?),
+            None => Self::Standard(io::stdout()),
+        })
+    }
+
+    /// Opens the path anew, which may by now be another file; the old one stays in use when that fails.
+    fn reopen(&mut self) -> io::Result<()> {
+        if let Self::File(path, file) = self {
+            *file = open_file(path)?;
+        }
+        Ok(())
+    }
+}
+
+fn open_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Standard(output) => output.write(bytes),
+            Self::File(_, file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Standard(output) => output.flush(),
+            Self::File(_, file) => file.flush(),
+        }
+    }
+}
+
 /// The handle that workers write through.
 #[derive(Debug)]
 pub struct AccessLog {
     format: Format,
-    queue: SyncSender<String>,
+    queue: SyncSender<Order>,
     dropped: AtomicU64,
 }
 
@@ -151,10 +204,7 @@ impl AccessLog {
     /// # Errors
     /// The file cannot be opened for appending, or the thread cannot be started.
     pub fn open(format: Format, path: Option<&Path>) -> io::Result<(Self, LogWriter)> {
-        let output: Box<dyn Write + Send> = match path {
-            Some(path) => Box::new(OpenOptions::new().create(true).append(true).open(path)?),
-            None => Box::new(io::stdout()),
-        };
+        let output = Output::open(path)?;
         let (queue, lines) = sync_channel(QUEUE);
         let (ended, end) = channel();
         thread::Builder::new()
@@ -173,9 +223,18 @@ impl AccessLog {
 
     /// Queues a line, or drops and counts it.
     pub fn write(&self, record: &Record<'_>) {
-        if self.queue.try_send(record.line(self.format)).is_err() {
+        if self
+            .queue
+            .try_send(Order::Line(record.line(self.format)))
+            .is_err()
+        {
             self.dropped.fetch_add(1, Relaxed);
         }
+    }
+
+    /// Has the file opened anew, after it was renamed by a log rotation. False if the queue is full.
+    pub fn reopen(&self) -> bool {
+        self.queue.try_send(Order::Reopen).is_ok()
     }
 
     /// Lines dropped because the writer could not keep up.
@@ -199,21 +258,25 @@ impl LogWriter {
     }
 }
 
-fn write_lines(lines: &Receiver<String>, mut output: impl Write) {
+fn write_lines(orders: &Receiver<Order>, mut output: BufWriter<Output>) {
     let mut failed = false;
     loop {
-        let line = match lines.try_recv() {
-            Ok(line) => line,
+        let order = match orders.try_recv() {
+            Ok(order) => order,
             Err(TryRecvError::Disconnected) => break,
             Err(TryRecvError::Empty) => {
                 report(output.flush(), &mut failed);
-                match lines.recv() {
-                    Ok(line) => line,
+                match orders.recv() {
+                    Ok(order) => order,
                     Err(_) => break,
                 }
             }
         };
-        report(output.write_all(line.as_bytes()), &mut failed);
+        let result = match order {
+            Order::Line(line) => output.write_all(line.as_bytes()),
+            Order::Reopen => output.flush().and_then(|()| output.get_mut().reopen()),
+        };
+        report(result, &mut failed);
     }
     report(output.flush(), &mut failed);
 }
@@ -251,9 +314,10 @@ mod tests {
             request_id: "id",
             route: "r",
             upstream: "u",
-            endpoint: "127.0.0.1:3000",
+            server: "127.0.0.1:3000",
             retries: 1,
             complete: true,
+            error: "",
         }
     }
 
@@ -277,7 +341,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_drops_and_counts() {
-        let (queue, lines) = sync_channel(1);
+        let (queue, orders) = sync_channel(1);
         let log = AccessLog {
             format: Format::Json,
             queue,
@@ -288,8 +352,6 @@ mod tests {
         }
         assert_eq!(log.dropped(), 2);
         drop(log);
-        let mut written = Vec::new();
-        write_lines(&lines, &mut written);
-        assert_eq!(written.iter().filter(|b| **b == b'\n').count(), 1);
+        assert_eq!(orders.iter().count(), 1);
     }
 }

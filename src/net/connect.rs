@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
@@ -29,4 +30,19 @@ pub async fn connect(addresses: &[SocketAddr], limit: Duration) -> io::Result<Tc
         }
     }
     Err(last)
+}
+
+/// Whether this machine, and not the server, is the reason: no file descriptors, ports or memory left.
+pub fn is_local(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    errno.is_some_and(|errno| {
+        [
+            Errno::MFILE,
+            Errno::NFILE,
+            Errno::ADDRNOTAVAIL,
+            Errno::NOBUFS,
+            Errno::NOMEM,
+        ]
+        .contains(&errno)
+    })
 }

@@ -147,7 +147,9 @@ impl AsyncWrite for Stream {
                 self.send_stall.progress();
                 match result {
                     Ok(bytes) => self.traffic.add_sent(bytes),
-                    Err(_) if self.reads_on && !self.switched => return Poll::Ready(Ok(buf.len())),
+                    Err(ref error) if self.reads_on && !self.switched && is_lost(error) => {
+                        return Poll::Ready(Ok(buf.len()));
+                    }
                     Err(_) => {}
                 }
                 Poll::Ready(result)
@@ -172,4 +174,13 @@ impl AsyncWrite for Stream {
             Poll::Ready(Ok(()))
         }
     }
+}
+
+/// Whether the peer has ended the connection.
+fn is_lost(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    matches!(
+        error.kind(),
+        BrokenPipe | ConnectionAborted | ConnectionReset
+    )
 }

@@ -7,15 +7,22 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::interval;
+use tokio::time::{interval, sleep, timeout};
 
 use super::worker::Crew;
 use crate::admin::{self, AdminState};
+use crate::metrics::access_log::AccessLog;
 use crate::proxy::snapshot::Snapshot;
 use crate::upstream::supervisor::supervise;
 
 /// Time between two looks for limiter keys that have expired.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Signals that come within this time of the first are the same one.
+const SAME_SIGNAL: Duration = Duration::from_millis(100);
+
+/// How long work that blocks may go on after the end.
+const LAST_WRITES: Duration = Duration::from_secs(1);
 
 /// How the load balancer has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,26 +43,40 @@ pub fn run(
     snapshot: &Arc<Snapshot>,
     admin: Option<(admin::Socket, Arc<AdminState>)>,
     crew: Crew,
+    access_log: Option<Arc<AccessLog>>,
 ) -> io::Result<End> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let end = runtime.block_on(async {
         let mut signals = Signals::new()?;
         for upstream in &snapshot.upstreams {
             tokio::spawn(supervise(Arc::clone(&upstream.shared)));
         }
         tokio::spawn(sweep(Arc::clone(snapshot)));
+        let (user1, hangup) = (
+            signal(SignalKind::user_defined1())?,
+            signal(SignalKind::hangup())?,
+        );
+        tokio::spawn(obey(user1, hangup, access_log));
         let state = admin.map(|(socket, state)| {
             tokio::spawn(serve_admin(socket, Arc::clone(&state)));
             state
         });
         Ok(until_ended(&mut signals, state, crew).await)
-    })
+    });
+    // A name server that does not answer must not hold up the end; the state file may be written to its end.
+    runtime.shutdown_timeout(match end {
+        Ok(End::AtOnce) => Duration::ZERO,
+        _ => LAST_WRITES,
+    });
+    end
 }
 
 /// Waits for the signal to end, drains, and waits for the workers. A second signal ends at once.
 async fn until_ended(signals: &mut Signals, admin: Option<Arc<AdminState>>, mut crew: Crew) -> End {
     tokio::select! {
-        name = signals.next() => tracing::info!(signal = name, "draining: no new connections, finishing what is under way"),
+        name = signals.end() => {
+            tracing::info!(signal = name, "draining: no new connections, finishing what is under way");
+        }
         () = crew.ended() => {
             tracing::error!("all workers have ended");
             return End::Failed;
@@ -65,14 +86,36 @@ async fn until_ended(signals: &mut Signals, admin: Option<Arc<AdminState>>, mut 
         admin.draining.store(true, Relaxed);
     }
     crew.drain();
+    let second = async {
+        // A terminal or supervisor may signal the process and its group: that is one signal, twice.
+        sleep(SAME_SIGNAL).await;
+        signals.forget().await;
+        signals.end().await
+    };
     tokio::select! {
-        name = signals.next() => {
+        name = second => {
             tracing::warn!(signal = name, "ending at once");
             End::AtOnce
         }
         () = crew.ended() => {
             tracing::info!("ended");
             if crew.join() { End::Drained } else { End::Failed }
+        }
+    }
+}
+
+/// SIGUSR1 reopens the access log, for log rotation. SIGHUP, which would end the process, only says that it does nothing.
+async fn obey(mut user1: Signal, mut hangup: Signal, access_log: Option<Arc<AccessLog>>) {
+    loop {
+        tokio::select! {
+            _ = user1.recv() => {
+                if access_log.as_ref().is_some_and(|log| !log.reopen()) {
+                    tracing::error!("the access log was not reopened: its queue is full");
+                }
+            }
+            _ = hangup.recv() => {
+                tracing::warn!("SIGHUP: this version reads its configuration at the start only; restart it");
+            }
         }
     }
 }
@@ -109,10 +152,15 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> &'static str {
+    async fn end(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
         }
+    }
+
+    /// Drops the signals that have come.
+    async fn forget(&mut self) {
+        while timeout(Duration::ZERO, self.end()).await.is_ok() {}
     }
 }

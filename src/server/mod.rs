@@ -105,7 +105,7 @@ pub fn run(config: &Config, effective: serde_json::Value) -> Result<ExitCode, St
         workers = config.workers.get(),
         "started"
     );
-    let end = control::run(&snapshot, admin, crew)?;
+    let end = control::run(&snapshot, admin, crew, access_log.clone())?;
     if let (End::Drained, Some(writer)) = (end, log_writer) {
         // The last handle to the log, now that the workers and the admin API are gone.
         drop(access_log);

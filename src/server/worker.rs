@@ -176,6 +176,7 @@ async fn listen(bound: Bound, local: Rc<Local>) {
             }
             if let Ok(socket) = socket.into_std() {
                 listener::accept_waiting(&socket, &permits, &acceptor);
+                tokio::task::yield_now().await; // until those just accepted count as open
             }
         }
         Err(error) => acceptor.failed(&error),

@@ -120,7 +120,7 @@ impl LocalUpstream {
     /// A connection to a server: an unused one unless `fresh`, else a new one.
     ///
     /// # Errors
-    /// The server could not be reached in time. It is counted against the server's health.
+    /// The server could not be reached in time. It is counted against the server's health, unless the reason is here.
     pub async fn connect(&self, endpoint: &LocalEndpoint, fresh: bool) -> io::Result<Connection> {
         if !fresh && let Some(connection) = poll_fn(|cx| Poll::Ready(endpoint.pool.take(cx))).await
         {
@@ -139,7 +139,11 @@ impl LocalUpstream {
             }
             Err(error) => {
                 stats.connect_failures.increment();
-                endpoint.shared.connect_failed();
+                if connect::is_local(&error) {
+                    tracing::debug!(server = endpoint.shared.id(), %error, "cannot connect for want of resources here");
+                } else {
+                    endpoint.shared.connect_failed();
+                }
                 Err(error)
             }
         }

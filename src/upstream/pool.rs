@@ -154,7 +154,10 @@ impl Pool {
 
     /// Keeps a connection whose answer has been read, if it can be used again.
     pub fn put(&self, mut connection: Connection, cx: &mut Context<'_>) {
-        if connection.ready(cx) {
+        if connection.0.traffic.blocked() {
+            // The server answered before it took all of the request: somebody has to send the rest.
+            connection.detach();
+        } else if connection.ready(cx) {
             let mut idle = self.idle.borrow_mut();
             if idle.len() < MAX_IDLE {
                 connection.0.reused = true;

@@ -45,10 +45,10 @@ rate_limit = { requests = 0, store = "redis" }
             r#"lb.toml:4: listeners[0].listen: "localhost:80" is not an IP address and port; expected for example "127.0.0.1:8080", "0.0.0.0:8080" or "[::]:8080""#,
             r#"lb.toml:5: listeners[0].mode: "tcp" is not supported by this version, only "http""#,
             r#"lb.toml:11: upstreams[0].servers[1]: "127.0.0.1" has no port; expected "host:port", for example "127.0.0.1:3000""#,
-            r#"lb.toml:14: upstreams[0].timeouts.connect: invalid type: integer `3`, expected a duration with its unit, for example "250ms", "5s" or "1h30m""#,
+            r#"lb.toml:14: upstreams[0].timeouts.connect: 3 is a number; expected a duration with its unit, for example "250ms", "5s" or "1h30m""#,
             r#"lb.toml:16: upstreams[1].name: is missing; expected a name by which routes refer to it, for example "app""#,
             r#"lb.toml:20: routes[0].upstream: no upstream is named "ap"; did you mean "app"?"#,
-            r#"lb.toml:21: routes[0].rate_limit.requests: invalid value: integer `0`, expected a nonzero u32"#,
+            r#"lb.toml:21: routes[0].rate_limit.requests: 0 is too small; expected a whole number, 1 or more"#,
             r#"LB__ADMIN__PORT: admin.port: is not a key of the configuration; known: listen, token, state_file"#,
             r#"LB__REDIS__URL: redis.url: the environment variable "NOT_SET" is not set"#,
         ]
@@ -89,7 +89,10 @@ fn a_file_needs_a_listener_and_an_upstream() {
 #[test]
 fn a_file_that_cannot_be_read_is_one_line() {
     for (path, message) in [
-        ("no/such.toml", "no/such.toml: cannot be read: No such file"),
+        (
+            "no/such.toml",
+            "no/such.toml: cannot be read: No such file or directory (os error 2); name one with --config FILE",
+        ),
         (
             "lb.ini",
             "lb.ini: has no known extension; expected .toml, .yaml, .yml or .json",
@@ -123,7 +126,7 @@ fn what_concerns_the_whole() {
     refused(
         "[access_log]\nformat = \"clf\"\n",
         "lb.toml:2: access_log.format:",
-        "`combined`",
+        "\"clf\" is not one of \"json\", \"combined\"",
     );
     refused("[redis]\n", "lb.toml:1: redis.url:", "is missing");
     refused(
@@ -251,11 +254,27 @@ fn upstreams() {
         ),
         (
             "health_check = { expect = [200] }",
-            "health_check.expect[0]: invalid type",
+            "health_check.expect[0]: 200 is a number; expected statuses as a string",
         ),
         (
             "health_check = { kind = \"tcp\", path = \"/\" }",
             "health_check.path: is for kind",
+        ),
+        (
+            "health_check = { kind = \"off\", path = \"/\" }",
+            "health_check.path: is for kind = \"http\"",
+        ),
+        (
+            "health_check = { kind = \"off\", host = \"a\" }",
+            "health_check.host: is for kind = \"http\"",
+        ),
+        (
+            "health_check = { kind = \"off\", expect = [\"2xx\"] }",
+            "health_check.expect: is for kind = \"http\"",
+        ),
+        (
+            "health_check = { kind = \"off\", port = 81 }",
+            "health_check.port: is for kind = \"http\" or \"tcp\"",
         ),
         (
             "health_check = { host = \"\" }",
@@ -263,7 +282,7 @@ fn upstreams() {
         ),
         (
             "health_check = { fall = 0 }",
-            "health_check.fall: invalid value",
+            "health_check.fall: 0 is too small",
         ),
     ] {
         let line = upstream_error(keys);
@@ -283,11 +302,14 @@ fn upstreams() {
         ),
         (
             "{ address = \"a:1\", weight = -1 }",
-            "servers[0].weight: invalid value",
+            "servers[0].weight: -1 is too small",
         ),
         ("{ weight = 1 }", "servers[0].address: is missing"),
-        ("[\"a:1\"]", "servers[0]: invalid type: sequence"),
-        ("\"a:1\", 5", "servers[1]: invalid type: integer `5`"),
+        ("[\"a:1\"]", "servers[0]: is a list; expected an address"),
+        (
+            "\"a:1\", 5",
+            "servers[1]: 5 is a number; expected an address",
+        ),
     ] {
         let text = SMALLEST.replace(r#""127.0.0.1:3000", "app.internal:3001""#, servers);
         let line = lines(toml(&text)).join("\n");
@@ -299,6 +321,31 @@ fn upstreams() {
     let harmless = "protocol = \"http1\"\nproxy_protocol = \"off\"\nservers = []\n";
     let text = SMALLEST.replace("servers = [", &format!("{harmless}# ["));
     assert!(toml(&text).unwrap().upstreams[0].servers.is_empty());
+}
+
+#[test]
+fn a_hash_is_for_consistent_hash() {
+    let error = "is for strategy = \"consistent_hash\"";
+    for hash in ["path", "header:x-user", "cookie:session"] {
+        assert!(upstream_error(&format!("hash = {hash:?}")).contains(error));
+        for strategy in ["random", "least_connections"] {
+            let keys = format!("hash = {hash:?}\nstrategy = {strategy:?}");
+            let line = upstream_error(&keys);
+            assert!(
+                line.starts_with("lb.toml:8: upstreams[0].hash: ") && line.contains(error),
+                "{line}"
+            );
+        }
+        let fits = format!("{SMALLEST}hash = {hash:?}\nstrategy = \"consistent_hash\"\n");
+        assert!(toml(&fits).is_ok());
+        // The strategy that was meant is not known: one error is enough.
+        let misspelt = upstream_error(&format!("strategy = \"consistant_hash\"\nhash = {hash:?}"));
+        assert!(
+            misspelt.contains("did you mean \"consistent_hash\"?"),
+            "{misspelt}"
+        );
+    }
+    assert!(toml(&format!("{SMALLEST}hash = \"client_ip\"\n")).is_ok());
 }
 
 #[test]

@@ -46,10 +46,20 @@ impl Validation<'_> {
     fn upstream(&mut self, raw: &schema::Upstream, at: &KeyPath) -> Upstream {
         let expected = "a name by which routes refer to it, for example \"app\"";
         let name = self.problems.required(&raw.name, at.key("name"), expected);
+        let strategy = raw.strategy.unwrap_or(StrategyKind::RoundRobin);
+        let hash = raw.hash.clone().unwrap_or(HashKey::ClientIp);
+        // It would silently not stick. The default is taken with any strategy: it asks for nothing.
+        let is_idle = strategy != StrategyKind::ConsistentHash && hash != HashKey::ClientIp;
+        if is_idle && !self.problems.contains(&at.key("strategy")) {
+            self.problems.add(
+                at.key("hash"),
+                "is for strategy = \"consistent_hash\"; set that, or leave it out",
+            );
+        }
         Upstream {
             name: name.map(|name| name.0.clone()).unwrap_or_default(),
-            strategy: raw.strategy.unwrap_or(StrategyKind::RoundRobin),
-            hash: raw.hash.clone().unwrap_or(HashKey::ClientIp),
+            strategy,
+            hash,
             servers: self.servers(raw, &at.key("servers")),
             health_check: self.health_check(raw.health_check.as_deref(), &at.key("health_check")),
             timeouts: timeouts(raw.timeouts.as_deref()),
@@ -95,20 +105,20 @@ impl Validation<'_> {
         let default = schema::HealthCheck::default();
         let raw = raw.unwrap_or(&default);
         let kind = match raw.kind.unwrap_or(schema::HealthCheckKind::Http) {
-            schema::HealthCheckKind::Off => return None,
             schema::HealthCheckKind::Http => self.http_check(raw, at),
             schema::HealthCheckKind::Tcp => {
-                for (key, is_given) in [
-                    ("path", raw.path.is_some()),
-                    ("host", raw.host.is_some()),
-                    ("expect", raw.expect.is_some()),
-                ] {
-                    if is_given {
-                        self.problems
-                            .add(at.key(key), "is for kind = \"http\"; leave it out");
-                    }
-                }
+                self.only_for_http(raw, at);
                 HealthCheckKind::Tcp
+            }
+            schema::HealthCheckKind::Off => {
+                self.only_for_http(raw, at);
+                if raw.port.is_some() {
+                    self.problems.add(
+                        at.key("port"),
+                        "is for kind = \"http\" or \"tcp\"; leave it out",
+                    );
+                }
+                return None;
             }
         };
         Some(HealthCheck {
@@ -119,6 +129,20 @@ impl Validation<'_> {
             rise: raw.rise.unwrap_or(RISE),
             port: raw.port.map(u16::from),
         })
+    }
+
+    /// What only an HTTP probe has must not be there.
+    fn only_for_http(&mut self, raw: &schema::HealthCheck, at: &KeyPath) {
+        for (key, is_given) in [
+            ("path", raw.path.is_some()),
+            ("host", raw.host.is_some()),
+            ("expect", raw.expect.is_some()),
+        ] {
+            if is_given {
+                self.problems
+                    .add(at.key(key), "is for kind = \"http\"; leave it out");
+            }
+        }
     }
 
     fn http_check(&mut self, raw: &schema::HealthCheck, at: &KeyPath) -> HealthCheckKind {

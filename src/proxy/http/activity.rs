@@ -42,7 +42,8 @@ pub struct Activity {
     received: Cell<u64>,
     /// The last request's body, if it had not ended when the answer did.
     upload: RefCell<Weak<Upload>>,
-    unread_body: Cell<bool>,
+    /// Whether that body has ended since.
+    upload_ended: RefCell<Rc<Cell<bool>>>,
     traffic: Rc<Traffic>,
 }
 
@@ -55,7 +56,7 @@ impl Activity {
             since: Cell::new(Instant::now()),
             received: Cell::new(0),
             upload: RefCell::default(),
-            unread_body: Cell::new(false),
+            upload_ended: RefCell::new(Rc::new(Cell::new(true))),
             traffic,
         }
     }
@@ -63,7 +64,6 @@ impl Activity {
     /// A request's headers are complete.
     pub fn begin(&self) {
         self.in_exchange.set(true);
-        self.unread_body.set(false);
     }
 
     /// The answer has been handed over, or given up. `upload` is the request's body.
@@ -71,15 +71,14 @@ impl Activity {
         self.in_exchange.set(false);
         if let Some(upload) = upload.filter(|upload| !upload.finished()) {
             self.upload.replace(Rc::downgrade(upload));
-            self.unread_body.set(true);
+            self.upload_ended.replace(upload.end());
         }
         self.restart();
     }
 
     /// Whether the last request's body was not read to its end.
     pub fn unread_body(&self) -> bool {
-        let finished = |upload: Rc<Upload>| upload.finished();
-        self.unread_body.get() && !self.upload.borrow().upgrade().is_some_and(finished)
+        !self.upload_ended.borrow().get()
     }
 
     /// What the connection waits for; `None` within an exchange.
@@ -99,7 +98,7 @@ impl Activity {
 
     fn uploading(&self) -> bool {
         let under_way = |upload: Rc<Upload>| !upload.finished() && upload.error().is_none();
-        self.unread_body.get() && self.upload.borrow().upgrade().is_some_and(under_way)
+        self.unread_body() && self.upload.borrow().upgrade().is_some_and(under_way)
     }
 
     fn restart(&self) {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
+use thiserror::Error;
 use tokio::time::{Instant, sleep};
 
 use super::error::ProxyError;
@@ -61,19 +62,25 @@ impl Drop for Attempt {
 }
 
 /// Why a try gave no answer.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum Failure {
     /// No connection: nothing was sent.
+    #[error("cannot connect: {0}")]
     Connect(std::io::Error),
     /// The connection ended before any byte of the request was taken by the kernel.
+    #[error("the connection ended before the request was sent")]
     Unsent,
     /// The connection ended after that, without an answer: the server may have acted on the request.
+    #[error("the connection ended without an answer")]
     Reset,
     /// What the server sent is no answer.
+    #[error("what it sent is not HTTP/1.1, or is too large")]
     BadAnswer,
     /// No answer in time.
+    #[error("no answer in time")]
     Timeout,
     /// The client's body failed, not the server.
+    #[error(transparent)]
     Upload(ProxyError),
 }
 

@@ -113,7 +113,7 @@ pub async fn serve(tcp: TcpStream, peer: SocketAddr, listener: usize, local: Rc<
         }
         Ending::Failed(error) => {
             failed(&client, peer, &error);
-            if error.is_user() && client.http_1_0.get() {
+            if client.http_1_0.get() && !error.is_parse() {
                 // An answer that broke off: to this client only a reset differs from its end.
                 _ = SockRef::from(&*stream.tcp()).set_linger(Some(Duration::ZERO));
                 return;

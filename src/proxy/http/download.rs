@@ -28,6 +28,16 @@ pub enum DownloadError {
     Stalled,
 }
 
+impl DownloadError {
+    /// A word for programs.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Broken(_) => "answer_broken",
+            Self::Stalled => "answer_stalled",
+        }
+    }
+}
+
 /// An answer's body.
 #[derive(Debug)]
 pub struct ResponseBody {
@@ -97,6 +107,14 @@ impl ResponseBody {
         self.exchange = Some(exchange);
     }
 
+    fn failed(&mut self, error: &DownloadError) {
+        if let (Some(exchange), Kind::Download(download)) = (&mut self.exchange, &self.kind) {
+            exchange.error = error.code();
+            let server = download.attempt.endpoint().shared.id();
+            tracing::debug!(server, request_id = ?exchange.id, %error, "an answer was cut off");
+        }
+    }
+
     /// Notes what was handed on, and whether that was all.
     fn record(&mut self, frame: &Frame<Bytes>) {
         let ended = frame.is_trailers() || self.is_end_stream();
@@ -132,7 +150,8 @@ impl Body for ResponseBody {
                     exchange.complete = true;
                 }
             }
-            _ => {}
+            Poll::Ready(Some(Err(error))) => this.failed(error),
+            Poll::Pending => {}
         }
         polled
     }

@@ -77,7 +77,7 @@ impl ProxyError {
     }
 
     /// A word for programs.
-    fn code(&self) -> &'static str {
+    pub fn code(&self) -> &'static str {
         match self {
             Self::BadRequest(_) => "bad_request",
             Self::Coding => "transfer_coding",

@@ -44,6 +44,8 @@ pub struct Exchange {
     pub sent: u64,
     /// Whether the answer reached its end.
     pub complete: bool,
+    /// A word for why the answer is ours or broke off; empty otherwise.
+    pub error: &'static str,
     line: Option<Box<Line>>,
 }
 
@@ -89,6 +91,7 @@ impl Exchange {
             status: 0,
             sent: 0,
             complete: false,
+            error: "",
             line,
         }
     }
@@ -97,7 +100,7 @@ impl Exchange {
         let Some(log) = &self.client.local.access_log else {
             return;
         };
-        let (upstream, endpoint) = match &self.tried {
+        let (upstream, server) = match &self.tried {
             Some((upstream, endpoint)) => (
                 upstream.shared.name(),
                 endpoint.shared.address().to_string(),
@@ -127,9 +130,10 @@ impl Exchange {
             request_id: self.id.to_str().unwrap_or_default(),
             route: self.route.as_ref().map_or("", |route| &route.name),
             upstream,
-            endpoint: &endpoint,
+            server: &server,
             retries: self.retries,
             complete: self.complete,
+            error: self.error,
         });
     }
 }

@@ -90,7 +90,8 @@ pub async fn forward(
             Err(failure) => {
                 tracing::debug!(
                     server = endpoint.shared.id(),
-                    ?failure,
+                    request_id = ?exchange.id,
+                    %failure,
                     "a server gave no answer"
                 );
                 let again = request.replayable(&failure) && tried.len() < policy.retries as usize;
@@ -143,10 +144,11 @@ impl Outgoing<'_> {
             )
             .await
             {
-                Ok(response) => {
+                Ok(response) if self.accepts(&response) => {
                     attempt.answered(response.status().as_u16());
                     return self.answer(upstream, connection, attempt, response).await;
                 }
+                Ok(_) => return Err(Failure::BadAnswer),
                 Err(failure) if connection.reused() && self.replayable(&failure) => fresh = true,
                 Err(failure) => return Err(failure),
             }
@@ -176,6 +178,14 @@ impl Outgoing<'_> {
         }
     }
 
+    /// Whether this can be an answer: framed in a way that can be undone, and a switch of protocols only if one was
+    /// asked for.
+    fn accepts(&self, response: &Response<Incoming>) -> bool {
+        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let asked = self.upgrade.is_some() && headers::upgrade(response.headers()).is_some();
+        headers::only_chunked(response.headers()) && (asked || !switches)
+    }
+
     async fn answer(
         &self,
         upstream: &LocalUpstream,
@@ -185,9 +195,6 @@ impl Outgoing<'_> {
     ) -> Result<Answer, Failure> {
         let idle = upstream.shared.settings().idle;
         let (mut head, incoming) = response.into_parts();
-        if !headers::only_chunked(&head.headers) {
-            return Err(Failure::BadAnswer);
-        }
         let switched_to = headers::upgrade(&head.headers);
         headers::strip_hop_by_hop(&mut head.headers);
         headers::add_via(&mut head.headers);
@@ -195,13 +202,9 @@ impl Outgoing<'_> {
         head.extensions.clear();
 
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            // hyper's client takes a 101 for an end only if the request asked for one.
-            let (Some(_), Some(protocol)) = (&self.upgrade, switched_to) else {
-                return Err(Failure::BadAnswer);
-            };
             head.headers
                 .insert(CONNECTION, HeaderValue::from_static("upgrade"));
-            head.headers.insert(UPGRADE, protocol);
+            head.headers.extend(switched_to.map(|to| (UPGRADE, to)));
             let (stream, early) = connection.into_stream().await.map_err(|_| Failure::Reset)?;
             let response = Response::from_parts(head, ResponseBody::empty());
             return Ok(Answer::Switched(
@@ -219,6 +222,8 @@ impl Outgoing<'_> {
         let body = if incoming.is_end_stream() {
             if sent {
                 attempt.endpoint().pool.put_now(connection).await;
+            } else {
+                connection.detach();
             }
             ResponseBody::empty()
         } else if sent {
@@ -286,18 +291,19 @@ fn target(uri: &Uri, prefix: Option<&str>) -> Result<Uri, ProxyError> {
     Ok(Uri::from(target))
 }
 
-/// The hash that `consistent_hash` chooses by; the same in every process.
+/// The hash that `consistent_hash` chooses by; the same in every process. A request without the header or cookie is
+/// hashed by its client's address: all of them on one server would be the worst.
 fn hash_of(key: &HashKey, client: IpAddr, head: &Parts) -> u64 {
-    match key {
-        HashKey::ClientIp => match client {
-            IpAddr::V4(v4) => xxh3_64(&v4.octets()),
-            IpAddr::V6(v6) => xxh3_64(&v6.octets()),
-        },
-        HashKey::Header(name) => xxh3_64(head.headers.get(name).map_or(b"", HeaderValue::as_bytes)),
-        HashKey::Cookie(name) => {
-            xxh3_64(cookie(&head.headers, name).unwrap_or_default().as_bytes())
-        }
-        HashKey::Path => xxh3_64(head.uri.path().as_bytes()),
+    let value = match key {
+        HashKey::ClientIp => None,
+        HashKey::Header(name) => head.headers.get(name).map(HeaderValue::as_bytes),
+        HashKey::Cookie(name) => cookie(&head.headers, name).map(str::as_bytes),
+        HashKey::Path => Some(head.uri.path().as_bytes()),
+    };
+    match (value, client) {
+        (Some(value), _) => xxh3_64(value),
+        (None, IpAddr::V4(v4)) => xxh3_64(&v4.octets()),
+        (None, IpAddr::V6(v6)) => xxh3_64(&v6.octets()),
     }
 }
 

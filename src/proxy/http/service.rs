@@ -32,7 +32,10 @@ pub async fn serve(
     let (mut response, server) = match handle(&client, &mut exchange, request).await {
         Ok(Answer::Response(response)) => (response, None),
         Ok(Answer::Switched(response, server)) => (response, Some(server)),
-        Err(error) => (error.into_response(json, &exchange.id), None),
+        Err(error) => {
+            exchange.error = error.code();
+            (error.into_response(json, &exchange.id), None)
+        }
     };
     exchange.status = response.status().as_u16();
     response
