@@ -16,7 +16,8 @@ use tracing_subscriber::EnvFilter;
     LB__SECTION__KEY=value   overrides a key of the configuration, for example LB__REDIS__URL\n  \
     RUST_LOG=debug           sets what is logged (to standard error)\n\n\
     Signals:\n  \
-    SIGTERM, SIGINT          stop accepting, finish what is under way, exit; a second one exits at once"
+    SIGTERM, SIGINT          stop accepting, finish what is under way, exit; a second one exits at once\n  \
+    SIGUSR1                  reopen the access log"
 )]
 struct Arguments {
     /// The configuration: TOML, YAML or JSON by its extension

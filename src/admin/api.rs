@@ -88,7 +88,7 @@ fn panicked(_: Box<dyn Any + Send>) -> Response {
 }
 
 /// What this API has.
-#[utoipa::path(get, path = "/", responses((status = 200, body = Object)))]
+#[utoipa::path(get, path = "/", responses((status = 200, description = "Version and list of requests", body = Object)))]
 pub(super) async fn index() -> Json<Value> {
     Json(json!({
         "name": "loadbalancer",
@@ -105,7 +105,12 @@ pub(super) struct Health {
 }
 
 /// Answers as long as the process does. Needs no token.
-#[utoipa::path(get, path = "/healthz", security(()), responses((status = 200, body = Health)))]
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    security(()),
+    responses((status = 200, description = "The process answers", body = Health)),
+)]
 pub(super) async fn healthz() -> Json<Health> {
     Json(Health { status: "ok" })
 }
@@ -135,7 +140,7 @@ pub(super) struct Eligible {
     path = "/readyz",
     security(()),
     responses(
-        (status = 200, body = Readiness),
+        (status = 200, description = "New connections are welcome, even if no server is eligible", body = Readiness),
         (status = 503, description = "The load balancer is ending", body = Readiness),
     ),
 )]
@@ -164,7 +169,11 @@ pub(super) async fn readyz(State(state): State<Arc<AdminState>>) -> (StatusCode,
 }
 
 /// The effective configuration: file, environment and defaults. Secrets are hidden.
-#[utoipa::path(get, path = "/config", responses((status = 200, body = Object)))]
+#[utoipa::path(
+    get,
+    path = "/config",
+    responses((status = 200, description = "The configuration, with the keys of its file", body = Object)),
+)]
 pub(super) async fn config(State(state): State<Arc<AdminState>>) -> Json<Value> {
     Json(state.config.clone())
 }
@@ -173,7 +182,12 @@ pub(super) async fn config(State(state): State<Arc<AdminState>>) -> Json<Value> 
 #[utoipa::path(
     get,
     path = "/metrics",
-    responses((status = 200, body = String, content_type = "text/plain; version=0.0.4; charset=utf-8")),
+    responses((
+        status = 200,
+        description = "All metrics",
+        body = String,
+        content_type = "text/plain; version=0.0.4; charset=utf-8",
+    )),
 )]
 pub(super) async fn prometheus(
     State(state): State<Arc<AdminState>>,
@@ -185,7 +199,11 @@ pub(super) async fn prometheus(
 }
 
 /// This API as an OpenAPI document.
-#[utoipa::path(get, path = "/openapi.json", responses((status = 200, body = Object)))]
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    responses((status = 200, description = "An OpenAPI 3.1 document", body = Object)),
+)]
 pub(super) async fn document() -> Json<Value> {
     Json(openapi::document())
 }

@@ -1,13 +1,12 @@
 //! Why the admin API refuses a request. The one place that maps errors to statuses.
 
-use std::error::Error;
-
 use axum::Json;
-use axum::extract::rejection::{BytesRejection, JsonRejection};
+use axum::extract::rejection::BytesRejection;
 use axum::http::header::{HeaderValue, WWW_AUTHENTICATE};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::error::Category;
 use utoipa::ToSchema;
 
 use super::state::StateError;
@@ -121,10 +120,19 @@ impl From<BytesRejection> for ApiError {
     }
 }
 
-impl From<JsonRejection> for ApiError {
-    fn from(rejection: JsonRejection) -> Self {
-        // The source names the field, what it holds and what is expected there.
-        let source = rejection.source().map(ToString::to_string);
-        Self::Invalid(source.unwrap_or_else(|| rejection.body_text()))
+/// A body that is not as expected. The message names the field, what it holds and what is expected there.
+impl From<serde_path_to_error::Error<serde_json::Error>> for ApiError {
+    fn from(error: serde_path_to_error::Error<serde_json::Error>) -> Self {
+        let json = error.inner();
+        // Bodies are a line, as a rule: the field's name says where it is.
+        let position = format!(" at line {} column {}", json.line(), json.column());
+        let message = error.to_string();
+        let message = message.strip_suffix(&position).unwrap_or(&message);
+        Self::Invalid(match json.classify() {
+            Category::Data => message.to_owned(),
+            Category::Syntax | Category::Eof | Category::Io => {
+                format!("the body is not JSON: {message}")
+            }
+        })
     }
 }

@@ -4,9 +4,9 @@ use std::fs;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +36,46 @@ pub enum Socket {
     /// TCP.
     Tcp(TcpListener),
     /// A Unix socket.
-    Unix(UnixListener),
+    Unix(UnixSocket),
+}
+
+/// A bound Unix socket. Its file is removed on drop.
+#[derive(Debug)]
+pub struct UnixSocket {
+    // Dropped first: as long as somebody listens, nobody takes the path for a stale one and puts a file of its own there.
+    file: SocketFile,
+    listener: UnixListener,
+}
+
+/// The file of a Unix socket, removed on drop.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    inode: Option<(u64, u64)>,
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            inode: inode(path),
+        }
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Whoever removed the file by hand may have put another one there.
+        if self.inode.is_some() && inode(&self.path) == self.inode {
+            _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// What tells a file from others: its device and number.
+fn inode(path: &Path) -> Option<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 /// Binds the admin listener.
@@ -69,18 +108,20 @@ fn is_stale(path: &Path) -> bool {
         && UnixStream::connect(path).is_err_and(|it| it.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+fn bind_unix(path: &Path) -> io::Result<UnixSocket> {
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
+    let file = SocketFile::new(path);
     // Nobody can connect before `listen`: there is no moment at which others could slip in.
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     socket.set_nonblocking(true)?;
     socket.listen(128)?;
-    Ok(OwnedFd::from(socket).into())
+    let listener = OwnedFd::from(socket).into();
+    Ok(UnixSocket { file, listener })
 }
 
-/// Serves the admin API for ever. Dropping the future closes the socket and its connections; a change of servers that
-/// has begun goes on to its end.
+/// Serves the admin API for ever. Dropping the future closes the socket and its connections, and removes a Unix
+/// socket's file; a change of servers that has begun goes on to its end.
 ///
 /// # Errors
 /// The runtime cannot watch the socket.
@@ -88,20 +129,21 @@ pub async fn serve(socket: Socket, state: Arc<AdminState>) -> io::Result<()> {
     match socket {
         Socket::Tcp(socket) => {
             let access = state.token.clone().map_or(Access::Loopback, Access::Token);
-            let listener = tokio::net::TcpListener::from_std(socket)?;
-            serve_connections(listener, router(state, access)).await;
+            let mut listener = tokio::net::TcpListener::from_std(socket)?;
+            serve_connections(&mut listener, router(state, access)).await;
         }
-        Socket::Unix(socket) => {
+        Socket::Unix(UnixSocket { file, listener }) => {
             let access = state.token.clone().map_or(Access::Socket, Access::Token);
-            let listener = tokio::net::UnixListener::from_std(socket)?;
-            serve_connections(listener, router(state, access)).await;
+            let mut listener = tokio::net::UnixListener::from_std(listener)?;
+            let _removed_before_it_closes = file;
+            serve_connections(&mut listener, router(state, access)).await;
         }
     }
     Ok(())
 }
 
 /// In place of `axum::serve`, which bounds neither the number of connections nor the time they may idle.
-async fn serve_connections(mut listener: impl Listener, router: Router) {
+async fn serve_connections(listener: &mut impl Listener, router: Router) {
     let mut connections = JoinSet::new();
     loop {
         while connections.len() >= MAX_CONNECTIONS {

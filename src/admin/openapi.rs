@@ -13,7 +13,7 @@ use super::{api, servers};
     info(
         title = "loadbalancer admin API",
         description = "Any request may also be answered 401 or 403 (access), 405 (method), 413 (body over 64 KiB), \
-                       500 (state file not writable) or 503 (took over 10 s). Every error is an \
+                       500 (changes cannot be kept in the state file) or 503 (took over 10 s). Every error is an \
                        `ErrorBody`.",
     ),
     paths(
@@ -30,7 +30,8 @@ use super::{api, servers};
         api::prometheus,
         api::document,
     ),
-    security(("token" = [])),
+    // Without a token in the configuration none is needed.
+    security((), ("token" = [])),
     modifiers(&Token),
 )]
 struct Document;

@@ -11,6 +11,8 @@
 //! * An upstream that the configuration does not name keeps its entry until it is named again.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt::{self, Display};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +24,19 @@ use crate::upstream::endpoint::Spec;
 /// The difference to the configuration, by upstream.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Overlay(BTreeMap<String, Changes>);
+pub struct Overlay {
+    upstreams: BTreeMap<String, Changes>,
+    /// Where it was read, before entries that no longer apply were dropped.
+    #[serde(skip)]
+    pub(super) source: Option<Source>,
+}
+
+/// The file that an overlay was read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Source {
+    pub(super) path: PathBuf,
+    pub(super) content: Vec<u8>,
+}
 
 /// The changes of one upstream. No address occurs in two of the lists.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,12 +73,24 @@ struct Changed {
 
 impl Overlay {
     /// The servers of an upstream: those of the configuration, with their weights, as they were changed. Entries that
-    /// no longer apply to this configuration are dropped.
+    /// no longer apply to this configuration are dropped. Logs what a file has changed.
     pub fn apply(&mut self, upstream: &str, configured: Vec<(ServerAddress, u32)>) -> Vec<Spec> {
-        match self.0.get_mut(upstream) {
+        let specs = match self.upstreams.get_mut(upstream) {
             Some(changes) => changes.apply(configured),
             None => Changes::default().apply(configured),
+        };
+        if let Some(in_force) = self.in_force(upstream) {
+            tracing::info!("{in_force}");
         }
+        specs
+    }
+
+    /// What a file has changed of an upstream, for operators who wonder why it is not as the configuration says.
+    fn in_force(&self, upstream: &str) -> Option<String> {
+        let path = &self.source.as_ref()?.path;
+        let changes = self.upstreams.get(upstream)?;
+        let in_force = format!("the state file {path:?} is in force: {upstream}: {changes}");
+        (*changes != Changes::default()).then_some(in_force)
     }
 
     /// A server that is not there was added.
@@ -89,7 +115,7 @@ impl Overlay {
     }
 
     fn of(&mut self, upstream: &str) -> &mut Changes {
-        self.0.entry(upstream.to_owned()).or_default()
+        self.upstreams.entry(upstream.to_owned()).or_default()
     }
 }
 
@@ -171,6 +197,35 @@ impl Changes {
                 draining,
             }),
         }
+    }
+}
+
+/// As in `added a:1, b:1; removed c:1; changed d:1 (weight 2, draining)`.
+impl Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let added: Vec<_> = self.added.iter().map(|it| it.address.to_string()).collect();
+        let removed: Vec<_> = self.removed.iter().map(ToString::to_string).collect();
+        let changed: Vec<_> = self.changed.iter().map(ToString::to_string).collect();
+        let mut separator = "";
+        for (what, servers) in [("added", added), ("removed", removed), ("changed", changed)] {
+            if !servers.is_empty() {
+                write!(f, "{separator}{what} {}", servers.join(", "))?;
+                separator = "; ";
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Display for Changed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let weight = self.weight.map(|it| format!("weight {}", it.get()));
+        let draining = self.draining.map(|draining| match draining {
+            true => "draining".to_owned(),
+            false => "not draining".to_owned(),
+        });
+        let details: Vec<_> = [weight, draining].into_iter().flatten().collect();
+        write!(f, "{} ({})", self.address, details.join(", "))
     }
 }
 
@@ -283,6 +338,31 @@ mod tests {
         assert_eq!(applied(&mut overlay, &[("a:1", 1), ("b:1", 1)]).len(), 2);
         let servers = applied(&mut overlay, &[("b:1", 1)]);
         assert_eq!(servers, [("b:1".to_owned(), 1, false, Origin::Config)]);
+    }
+
+    #[test]
+    fn a_file_that_is_in_force_is_told_by_upstream() {
+        let mut overlay = Overlay::default();
+        for added in ["c:1", "d:1"] {
+            overlay.add("app", address(added), weight(1));
+        }
+        overlay.remove("app", &address("a:1"));
+        overlay.change("app", &address("b:1"), Some(weight(2)), Some(true));
+        overlay.remove("other", &address("gone:1"));
+        assert_eq!(overlay.in_force("app"), None, "no file says so");
+        overlay.source = Some(Source {
+            path: "lb.state".into(),
+            content: Vec::new(),
+        });
+        let servers = applied(&mut overlay, &[("a:1", 1), ("b:1", 1)]);
+        assert_eq!(servers.len(), 3);
+        assert_eq!(
+            overlay.in_force("app").unwrap(),
+            "the state file \"lb.state\" is in force: app: added c:1, d:1; removed a:1; changed b:1 (weight 2, draining)"
+        );
+        overlay.apply("other", Vec::new());
+        assert_eq!(overlay.in_force("other"), None, "nothing applies");
+        assert_eq!(overlay.in_force("no"), None);
     }
 
     #[test]

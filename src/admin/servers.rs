@@ -8,16 +8,7 @@ mod messages;
 use std::future::Future;
 use std::sync::Arc;
 
-use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{FromRequest, Path, RawQuery, Request, State};
-use axum::http::StatusCode;
-use axum::http::header::LOCATION;
-use axum::response::IntoResponse;
-use serde::de::DeserializeOwned;
-
-use self::messages::{NewServer, ServerChange, ServerList, ServerName, ServerView};
+use self::messages::{FromBody, NewServer, ServerChange, ServerList, ServerName, ServerView};
 use super::AdminState;
 use super::error::{ApiError, ErrorBody};
 use super::weight::Weight;
@@ -25,17 +16,23 @@ use crate::config::types::ServerAddress;
 use crate::proxy::snapshot::Snapshot;
 use crate::upstream::endpoint::Spec;
 use crate::upstream::{Endpoint, Origin, Upstream};
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequest, Path, RawQuery, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::LOCATION;
+use axum::response::IntoResponse;
 
 /// A JSON body. It need not say that it is one: `curl -d` does not.
 pub(super) struct Body<T>(T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+impl<T: FromBody, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let bytes = Bytes::from_request(request, state).await?;
-        let Json(value) = Json::from_bytes(&bytes)?;
-        Ok(Self(value))
+        T::from_body(&bytes).map(Self)
     }
 }
 
@@ -54,7 +51,11 @@ fn id_of(id: Id) -> Result<String, ApiError> {
     get,
     path = "/servers",
     params(("upstream" = Option<String>, Query, description = "Only the servers of this upstream")),
-    responses((status = 200, body = ServerList), (status = 404, description = "No such upstream", body = ErrorBody)),
+    responses(
+        (status = 200, description = "The servers, those of one upstream after the other", body = ServerList),
+        (status = 400, description = "The query is not valid", body = ErrorBody),
+        (status = 404, description = "No such upstream", body = ErrorBody),
+    ),
 )]
 pub(super) async fn list(
     State(state): State<Arc<AdminState>>,
@@ -84,7 +85,7 @@ pub(super) async fn list(
     path = "/servers",
     request_body = NewServer,
     responses(
-        (status = 201, body = ServerView, headers(("Location", description = "The server's path"))),
+        (status = 201, description = "The server as it was added", body = ServerView, headers(("Location", description = "The server's path"))),
         (status = 400, description = "Not JSON, or a field is not valid", body = ErrorBody),
         (status = 404, description = "No such upstream", body = ErrorBody),
         (status = 409, description = "The upstream has this server already", body = ErrorBody),
@@ -133,7 +134,7 @@ pub(super) async fn add(
     path = "/servers/{id}",
     params(("id" = String, Path, description = "Its id, or its address if no other upstream has it")),
     responses(
-        (status = 200, body = ServerView),
+        (status = 200, description = "The server", body = ServerView),
         (status = 404, description = "No such server", body = ErrorBody),
         (status = 409, description = "Several upstreams have this address", body = ErrorBody),
     ),
@@ -153,7 +154,7 @@ pub(super) async fn show(
     params(("id" = String, Path, description = "Its id, or its address if no other upstream has it")),
     request_body = ServerChange,
     responses(
-        (status = 200, body = ServerView),
+        (status = 200, description = "The server as it was changed", body = ServerView),
         (status = 400, description = "Not JSON, or a field is not valid", body = ErrorBody),
         (status = 404, description = "No such server", body = ErrorBody),
         (status = 409, description = "Several upstreams have this address", body = ErrorBody),

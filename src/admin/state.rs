@@ -6,8 +6,12 @@
 //!     "removed": ["127.0.0.1:3000"],
 //!     "changed": [{"address": "127.0.0.1:3001", "weight": 2}]}}}
 //! ```
+//!
+//! One load balancer at a time may replace it, the one that holds an advisory lock on a file beside it: the state file
+//! itself is another one after each change. The system releases the lock when the process ends, however it ends. The
+//! others serve traffic, refuse changes, and try for the lock at each.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -16,7 +20,7 @@ use thiserror::Error;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::spawn_blocking;
 
-use super::overlay::Overlay;
+use super::overlay::{Overlay, Source};
 
 /// Why changes could not be read or kept.
 #[derive(Debug, Error)]
@@ -40,6 +44,32 @@ pub enum StateError {
         /// What is wrong, and where.
         source: serde_json::Error,
     },
+    /// Another process has the lock.
+    #[error(
+        "another load balancer keeps its changes in {path:?}: changes are refused here; give this one its own \
+         admin.state_file"
+    )]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another process had the lock, and made changes that this one does not have.
+    #[error(
+        "the state file {path:?} has changed since this load balancer started: changes are refused here; restart it to \
+         begin with what the file holds now"
+    )]
+    Outdated {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file system does not let this process have the lock.
+    #[error("changes are refused here, the state file cannot be locked with {path:?}: {source}")]
+    Lock {
+        /// The file beside the state file.
+        path: PathBuf,
+        /// What the file system says.
+        source: io::Error,
+    },
     /// The file cannot be written.
     #[error("cannot write the state file {path:?}: {source}")]
     Write {
@@ -54,7 +84,17 @@ pub enum StateError {
 #[derive(Debug)]
 pub struct StateFile {
     path: PathBuf,
-    overlay: Mutex<Overlay>,
+    kept: Mutex<Kept>,
+}
+
+/// What the file holds, and the right to replace it.
+#[derive(Debug)]
+struct Kept {
+    overlay: Overlay,
+    /// What the file held when the overlay was loaded; empty if it was missing.
+    loaded: Vec<u8>,
+    /// The locked file; none while another process has the lock.
+    lock: Option<File>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -92,29 +132,37 @@ impl StateFile {
     /// # Errors
     /// The file cannot be read, or is not a state file.
     pub fn load(path: &Path) -> Result<Overlay, StateError> {
-        let text = match fs::read(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Overlay::default()),
-            Err(source) => {
-                return Err(StateError::Read {
-                    path: path.to_owned(),
-                    source,
-                });
-            }
+        let Some(content) = read(path)? else {
+            return Ok(Overlay::default());
         };
         let document: Document =
-            serde_json::from_slice(&text).map_err(|source| StateError::Invalid {
+            serde_json::from_slice(&content).map_err(|source| StateError::Invalid {
                 path: path.to_owned(),
                 source,
             })?;
-        Ok(document.upstreams)
+        let mut overlay = document.upstreams;
+        overlay.source = Some(Source {
+            path: path.to_owned(),
+            content,
+        });
+        Ok(overlay)
     }
 
     /// Keeps changes at `path`. `overlay` is what was loaded from there and has been applied.
-    pub fn new(path: PathBuf, overlay: Overlay) -> Self {
+    ///
+    /// Logs a warning if changes would be refused by now: it is no reason not to serve traffic.
+    pub fn new(path: PathBuf, mut overlay: Overlay) -> Self {
+        let loaded = overlay.source.take().map(|source| source.content);
+        let loaded = loaded.unwrap_or_default();
+        let lock = lock(&path, &loaded);
+        let kept = Kept {
+            overlay,
+            loaded,
+            lock: lock.inspect_err(|error| tracing::warn!("{error}")).ok(),
+        };
         Self {
             path,
-            overlay: Mutex::new(overlay),
+            kept: Mutex::new(kept),
         }
     }
 
@@ -122,7 +170,7 @@ impl StateFile {
     pub(super) async fn begin(&self) -> Transaction<'_> {
         Transaction {
             path: &self.path,
-            overlay: self.overlay.lock().await,
+            kept: self.kept.lock().await,
         }
     }
 }
@@ -131,27 +179,96 @@ impl StateFile {
 #[derive(Debug)]
 pub(super) struct Transaction<'a> {
     path: &'a Path,
-    overlay: MutexGuard<'a, Overlay>,
+    kept: MutexGuard<'a, Kept>,
 }
 
 impl Transaction<'_> {
     /// Edits what is kept. It is on the disk when this returns.
     ///
     /// # Errors
-    /// The file cannot be written. What is kept has not changed.
+    /// The file cannot be written, or another process may. What is kept has not changed.
     pub(super) async fn record(
         &mut self,
         edit: impl FnOnce(&mut Overlay),
     ) -> Result<(), StateError> {
-        let mut edited = self.overlay.clone();
+        self.lock().await?;
+        let mut edited = self.kept.overlay.clone();
         edit(&mut edited);
         if let Err(error) = write(self.path, &edited).await {
             // The new file may be in its place without being known to be durable: the old one should be there.
-            _ = write(self.path, &self.overlay).await;
+            _ = write(self.path, &self.kept.overlay).await;
             return Err(error);
         }
-        *self.overlay = edited;
+        self.kept.overlay = edited;
         Ok(())
+    }
+
+    /// Tries again for the lock, unless it is held.
+    async fn lock(&mut self) -> Result<(), StateError> {
+        if self.kept.lock.is_none() {
+            let (path, loaded) = (self.path.to_owned(), self.kept.loaded.clone());
+            let locked = spawn_blocking(move || lock(&path, &loaded)).await;
+            let failed = |error| StateError::Lock {
+                path: lock_path(self.path),
+                source: io::Error::other(error),
+            };
+            self.kept.lock = Some(locked.map_err(failed)??);
+        }
+        Ok(())
+    }
+}
+
+/// Locks the state file, which should hold what was loaded, until the answer is dropped.
+fn lock(path: &Path, loaded: &[u8]) -> Result<File, StateError> {
+    let lock_path = lock_path(path);
+    let mut options = File::options();
+    let opened = options
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&lock_path);
+    let locked = opened
+        .map_err(TryLockError::Error)
+        .and_then(|file| file.try_lock().map(|()| file));
+    let file = locked.map_err(|error| match error {
+        TryLockError::WouldBlock => StateError::InUse {
+            path: path.to_owned(),
+        },
+        TryLockError::Error(source) => StateError::Lock {
+            path: lock_path,
+            source,
+        },
+    })?;
+    // Only now is it certain that nobody else replaces it.
+    if read(path)?.unwrap_or_default() == loaded {
+        Ok(file)
+    } else {
+        Err(StateError::Outdated {
+            path: path.to_owned(),
+        })
+    }
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    beside(path, ".lock")
+}
+
+/// The file of this name with `suffix` at its end.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// The file's content; `None` if there is no such file.
+fn read(path: &Path) -> Result<Option<Vec<u8>>, StateError> {
+    match fs::read(path) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(StateError::Read {
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 
@@ -175,8 +292,7 @@ async fn write(path: &Path, overlay: &Overlay) -> Result<(), StateError> {
 
 /// Puts a file with this content in the place of the one at `path`, if any.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
+    let temporary = beside(path, ".tmp");
     let mut file = File::create(&temporary)?;
     file.write_all(content)?;
     file.sync_all()?;
@@ -187,96 +303,4 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::tests::TempDir;
-    use super::*;
-
-    fn load(text: &str) -> Result<Overlay, String> {
-        let dir = TempDir::new();
-        let path = dir.path().join("state");
-        fs::write(&path, text).unwrap();
-        StateFile::load(&path).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn a_missing_file_holds_nothing() {
-        let dir = TempDir::new();
-        let overlay = StateFile::load(&dir.path().join("state")).unwrap();
-        assert_eq!(overlay, Overlay::default());
-    }
-
-    #[test]
-    fn a_damaged_file_is_refused_by_name_and_with_a_way_out() {
-        for (text, why) in [
-            ("", "EOF"),
-            ("{\"version\": 1, \"upstreams\"", "EOF"),
-            (
-                r#"{"version": 2, "servers": []}"#,
-                "version 2 is unknown, expected 1",
-            ),
-            (
-                r#"{"version": 1, "upstreams": {"a": {"add": []}}}"#,
-                "unknown field `add`",
-            ),
-            (
-                r#"{"version": 1, "upstreams": {"a": {"removed": ["x"]}}}"#,
-                "has no port",
-            ),
-            (
-                r#"{"version": 1, "upstreams": {"a": {"added": [{"address": "x:1", "weight": 999}]}}}"#,
-                "expected an integer from 0 to 256",
-            ),
-        ] {
-            let error = load(text).unwrap_err();
-            assert!(error.contains(why), "{text}: {error}");
-            assert!(error.contains("/state\" is not valid"), "{error}");
-            assert!(error.contains("move it away"), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_read_is_an_error() {
-        let dir = TempDir::new();
-        let error = StateFile::load(dir.path()).unwrap_err();
-        assert!(matches!(error, StateError::Read { .. }), "{error}");
-    }
-
-    #[tokio::test]
-    async fn what_was_recorded_is_loaded() {
-        let dir = TempDir::new();
-        let path = dir.path().join("state");
-        fs::write(dir.path().join("state.tmp"), "left behind by a crash").unwrap();
-        let file = StateFile::new(path.clone(), Overlay::default());
-        let mut transaction = file.begin().await;
-        for address in ["a:1", "b:1"] {
-            let address = address.parse().unwrap();
-            transaction
-                .record(|overlay| overlay.remove("app", &address))
-                .await
-                .unwrap();
-        }
-        assert_eq!(StateFile::load(&path).unwrap(), *transaction.overlay);
-        let names: Vec<_> = fs::read_dir(dir.path())
-            .unwrap()
-            .map(|it| it.unwrap().file_name())
-            .collect();
-        assert_eq!(names, ["state"], "no temporary file stays");
-    }
-
-    #[tokio::test]
-    async fn what_cannot_be_written_is_not_kept() {
-        let dir = TempDir::new();
-        let file = StateFile::new(dir.path().join("missing/state"), Overlay::default());
-        let mut transaction = file.begin().await;
-        let address = "a:1".parse().unwrap();
-        let error = transaction
-            .record(|overlay| overlay.remove("app", &address))
-            .await
-            .unwrap_err();
-        assert!(
-            error.to_string().contains("missing/state\": No such file"),
-            "{error}"
-        );
-        assert_eq!(*transaction.overlay, Overlay::default());
-    }
-}
+mod tests;

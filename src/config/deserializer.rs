@@ -12,9 +12,9 @@ use super::mistake::{Mistake, quoted};
 
 /// A value of the tree, to be deserialized.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Node<'v>(pub(super) &'v Value);
+pub(super) struct Node<'de>(pub(super) &'de Value);
 
-impl<'v> IntoDeserializer<'v, Mistake> for Node<'v> {
+impl<'de> IntoDeserializer<'de, Mistake> for Node<'de> {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -22,10 +22,10 @@ impl<'v> IntoDeserializer<'v, Mistake> for Node<'v> {
     }
 }
 
-impl<'v> Deserializer<'v> for Node<'v> {
+impl<'de> Deserializer<'de> for Node<'de> {
     type Error = Mistake;
 
-    fn deserialize_any<V: Visitor<'v>>(self, visitor: V) -> Result<V::Value, Mistake> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
         match self.0 {
             Value::Null => visitor.visit_unit(),
             Value::Bool(value) => visitor.visit_bool(*value),
@@ -45,14 +45,14 @@ impl<'v> Deserializer<'v> for Node<'v> {
         }
     }
 
-    fn deserialize_option<V: Visitor<'v>>(self, visitor: V) -> Result<V::Value, Mistake> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
         match self.0 {
             Value::Null => visitor.visit_none(),
             _ => visitor.visit_some(self),
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'v>>(
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
         visitor: V,
@@ -61,7 +61,7 @@ impl<'v> Deserializer<'v> for Node<'v> {
     }
 
     /// The schema's enums are words.
-    fn deserialize_enum<V: Visitor<'v>>(
+    fn deserialize_enum<V: Visitor<'de>>(
         self,
         _: &'static str,
         variants: &'static [&'static str],

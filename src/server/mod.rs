@@ -28,7 +28,10 @@ use control::End;
 #[derive(Debug, Error)]
 pub enum StartError {
     /// A listener's address cannot be bound.
-    #[error("cannot listen on {address} (listener \"{listener}\"): {error}")]
+    #[error(
+        "cannot listen on {address} (listener \"{listener}\"): {error}{}",
+        hint(error)
+    )]
     Listen {
         /// The listener's name.
         listener: String,
@@ -38,7 +41,7 @@ pub enum StartError {
         error: io::Error,
     },
     /// The admin API's address cannot be bound.
-    #[error("cannot listen on {address} (admin.listen): {error}")]
+    #[error("cannot listen on {address} (admin.listen): {error}{}", hint(error))]
     Admin {
         /// The address.
         address: String,
@@ -65,6 +68,18 @@ pub enum StartError {
     /// A thread or runtime cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
+}
+
+/// What to do about an address that cannot be bound.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; `ss -ltnp` shows who listens there",
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE"
+        }
+        io::ErrorKind::AddrNotAvailable => "; no interface of this machine has the address",
+        _ => "",
+    }
 }
 
 /// Runs the load balancer until it is told to end. `effective` is the configuration as the admin API shows it.

@@ -1,6 +1,8 @@
 //! What requests and answers about servers look like.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_path_to_error::Track;
 use utoipa::ToSchema;
 
 use crate::admin::error::ApiError;
@@ -77,6 +79,44 @@ impl ServerView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::admin) struct ServerList {
     pub(super) servers: Vec<ServerView>,
+}
+
+/// What a request's JSON body is read into.
+pub(in crate::admin) trait FromBody: DeserializeOwned {
+    /// What is shown to those who send no body.
+    const EXAMPLE: &'static str;
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// It is empty, not JSON, or not what is expected.
+    fn from_body(body: &[u8]) -> Result<Self, ApiError> {
+        if body.trim_ascii().is_empty() {
+            return Err(ApiError::Invalid(format!(
+                "the body is empty; expected a JSON object such as {}",
+                Self::EXAMPLE
+            )));
+        }
+        let mut json = serde_json::Deserializer::from_slice(body);
+        let mut track = Track::new();
+        let read = Self::deserialize(serde_path_to_error::Deserializer::new(
+            &mut json, &mut track,
+        ));
+        let read = read.and_then(|message| json.end().map(|()| message));
+        Ok(read.map_err(|error| serde_path_to_error::Error::new(track.path(), error))?)
+    }
+}
+
+impl FromBody for NewServer {
+    const EXAMPLE: &'static str = r#"{"address": "127.0.0.1:3002"}"#;
+}
+
+impl FromBody for ServerChange {
+    const EXAMPLE: &'static str = r#"{"weight": 2}"#;
+}
+
+impl FromBody for ServerName {
+    const EXAMPLE: &'static str = r#"{"address": "127.0.0.1:3002"}"#;
 }
 
 /// A server to add.

@@ -1,11 +1,12 @@
 //! The listener: what can be bound, and how connections are served.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinHandle;
 
 use super::*;
 use crate::admin::{Socket, bind, serve};
@@ -25,9 +26,9 @@ async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str
 }
 
 /// Serves for as long as the test runs.
-fn start(socket: Socket, dir: &TempDir) {
+fn start(socket: Socket, dir: &TempDir) -> JoinHandle<io::Result<()>> {
     let admin = Admin::start(ONE, &dir.path().join("state"));
-    tokio::spawn(serve(socket, admin.state));
+    tokio::spawn(serve(socket, admin.state))
 }
 
 #[tokio::test]
@@ -66,10 +67,27 @@ async fn serves_a_unix_socket_of_its_owners() {
         ErrorKind::AddrInUse,
         "a live one stays"
     );
-    start(socket, &dir);
+    let serving = start(socket, &dir);
     let any_host = HEALTH.replace("localhost", "lb");
     let answer = exchange(UnixStream::connect(&path).await.unwrap(), &any_host).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    serving.abort();
+    assert!(serving.await.unwrap_err().is_cancelled());
+    assert!(!path.exists(), "no file stays");
+}
+
+#[test]
+fn the_socket_file_of_another_stays() {
+    let dir = TempDir::new();
+    let path = dir.path().join("admin.sock");
+    let listen = AdminListen::Unix(path.clone());
+    let socket = bind(&listen).unwrap();
+    fs::remove_file(&path).unwrap();
+    let other = bind(&listen).unwrap();
+    drop(socket);
+    assert!(path.exists());
+    drop(other);
+    assert!(!path.exists());
 }
 
 #[test]

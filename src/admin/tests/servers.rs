@@ -151,7 +151,7 @@ async fn are_refused_with_the_reason() {
             json!({"address": "a:1", "weight": 257}),
             400,
             "invalid",
-            "weight: invalid value: integer `257`, expected an int",
+            "weight: invalid value: integer `257`, expected an integer from 0 to 256",
         ),
         (
             json!({"address": "a:1", "weight": -1}),
@@ -181,14 +181,71 @@ async fn are_refused_with_the_reason() {
         );
     }
     assert_eq!(admin.servers().await.len(), 3);
-    let answer = admin
-        .send(request(
-            Method::POST,
-            "/servers",
-            Body::from("{\"address\":"),
-        ))
-        .await;
-    assert_eq!(answer.error(), (400, "invalid"));
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_a_json_object_is_refused_with_the_reason() {
+    let dir = TempDir::new();
+    let admin = Admin::start(ONE, &dir.path().join("state"));
+    let refused = async |method, path, body: &'static str| {
+        let answer = admin.send(request(method, path, Body::from(body))).await;
+        assert_eq!(answer.error(), (400, "invalid"), "{body}");
+        answer.message().to_owned()
+    };
+    for (body, message) in [
+        (
+            "{\"address\":",
+            "the body is not JSON: address: EOF while parsing a value",
+        ),
+        ("address=a:1", "the body is not JSON: expected value"),
+        (
+            "{\"address\": \"a:1\"}\n}",
+            "the body is not JSON: trailing characters",
+        ),
+        ("{}", "missing field `address`"),
+        (
+            "{\"address\": \"a:1\",\n\"weight\": 257}",
+            "weight: invalid value: integer `257`, expected an integer from 0 to 256",
+        ),
+    ] {
+        assert_eq!(refused(Method::POST, "/servers", body).await, message);
+    }
+    let empty = |example| format!("the body is empty; expected a JSON object such as {example}");
+    let address = empty(r#"{"address": "127.0.0.1:3002"}"#);
+    for body in ["", " \r\n"] {
+        assert_eq!(refused(Method::POST, "/servers", body).await, address);
+    }
+    assert_eq!(refused(Method::POST, "/remove-server", "").await, address);
+    assert_eq!(
+        refused(Method::PATCH, "/servers/127.0.0.1:3000", "").await,
+        empty(r#"{"weight": 2}"#)
+    );
+    assert_eq!(admin.servers().await.len(), 2);
+}
+
+#[tokio::test]
+async fn changes_are_refused_while_another_load_balancer_has_the_state_file() {
+    let dir = TempDir::new();
+    let path = dir.path().join("state");
+    let first = Admin::start(ONE, &path);
+    let second = Admin::start(ONE, &path);
+    let added = json!({"address": "127.0.0.1:3002"});
+    let refused = second.post("/servers", added.clone()).await;
+    assert_eq!(refused.error(), (500, "state_file"));
+    assert_eq!(
+        refused.message(),
+        format!(
+            "nothing was changed: another load balancer keeps its changes in {path:?}: changes are refused here; give \
+             this one its own admin.state_file"
+        )
+    );
+    assert_eq!(second.servers().await.len(), 2);
+
+    drop(first);
+    assert_eq!(
+        second.post("/servers", added).await.status,
+        StatusCode::CREATED
+    );
 }
 
 #[tokio::test]
@@ -373,6 +430,7 @@ async fn are_after_a_restart_as_they_were_changed() {
     ];
     let expected = expected.map(|(id, weight, draining)| (id.to_owned(), weight, draining));
     assert_eq!(before.servers().await, expected);
+    drop(before); // and with it its right to change the state file
 
     let after = Admin::start(ONE, &path);
     assert_eq!(after.servers().await, expected);
@@ -409,7 +467,9 @@ async fn nothing_changes_that_cannot_be_kept() {
     ] {
         assert_eq!(answer.error(), (500, "state_file"));
         assert!(
-            answer.message().contains("missing/state\": No such file"),
+            answer
+                .message()
+                .contains("missing/state.lock\": No such file"),
             "{}",
             answer.message()
         );

@@ -108,7 +108,10 @@ fn a_route_does_one_thing_and_has_the_keys_for_it() {
             "rate_limit = \"on\"\nrespond = {}",
             "rate_limit: \"on\" is not a limit",
         ),
-        ("upstream = 5", "routes[0].upstream: invalid type"),
+        (
+            "upstream = 5",
+            "routes[0].upstream: 5 is a number; expected a name",
+        ),
     ] {
         let errors = route_errors(&[keys]);
         assert_eq!(errors.len(), 1, "{keys}: {errors:#?}");

@@ -1,0 +1,170 @@
+//! What is kept, what is refused, and who may change the file.
+
+use super::*;
+use crate::admin::tests::TempDir;
+
+fn load(text: &str) -> Result<Overlay, String> {
+    let dir = TempDir::new();
+    let path = dir.path().join("state");
+    fs::write(&path, text).unwrap();
+    StateFile::load(&path).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_missing_file_holds_nothing() {
+    let dir = TempDir::new();
+    let overlay = StateFile::load(&dir.path().join("state")).unwrap();
+    assert_eq!(overlay, Overlay::default());
+}
+
+#[test]
+fn a_damaged_file_is_refused_by_name_and_with_a_way_out() {
+    for (text, why) in [
+        ("", "EOF"),
+        ("{\"version\": 1, \"upstreams\"", "EOF"),
+        (
+            r#"{"version": 2, "servers": []}"#,
+            "version 2 is unknown, expected 1",
+        ),
+        (
+            r#"{"version": 1, "upstreams": {"a": {"add": []}}}"#,
+            "unknown field `add`",
+        ),
+        (
+            r#"{"version": 1, "upstreams": {"a": {"removed": ["x"]}}}"#,
+            "has no port",
+        ),
+        (
+            r#"{"version": 1, "upstreams": {"a": {"added": [{"address": "x:1", "weight": 999}]}}}"#,
+            "expected an integer from 0 to 256",
+        ),
+    ] {
+        let error = load(text).unwrap_err();
+        assert!(error.contains(why), "{text}: {error}");
+        assert!(error.contains("/state\" is not valid"), "{error}");
+        assert!(error.contains("move it away"), "{error}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_an_error() {
+    let dir = TempDir::new();
+    let error = StateFile::load(dir.path()).unwrap_err();
+    assert!(matches!(error, StateError::Read { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn what_was_recorded_is_loaded() {
+    let dir = TempDir::new();
+    let path = dir.path().join("state");
+    fs::write(dir.path().join("state.tmp"), "left behind by a crash").unwrap();
+    let file = StateFile::new(path.clone(), Overlay::default());
+    let mut transaction = file.begin().await;
+    for address in ["a:1", "b:1"] {
+        let address = address.parse().unwrap();
+        transaction
+            .record(|overlay| overlay.remove("app", &address))
+            .await
+            .unwrap();
+    }
+    let mut loaded = StateFile::load(&path).unwrap();
+    assert_eq!(loaded.source.take().unwrap().path, path);
+    assert_eq!(loaded, transaction.kept.overlay);
+    let mut names: Vec<_> = fs::read_dir(dir.path())
+        .unwrap()
+        .map(|it| it.unwrap().file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["state", "state.lock"], "no temporary file stays");
+}
+
+/// What a load balancer that starts now has.
+fn start(path: &Path) -> StateFile {
+    StateFile::new(path.to_owned(), StateFile::load(path).unwrap())
+}
+
+/// Removes the server `address` of the upstream `app`.
+async fn remove(file: &StateFile, address: &str) -> Result<(), StateError> {
+    let address = address.parse().unwrap();
+    let mut transaction = file.begin().await;
+    transaction
+        .record(|overlay| overlay.remove("app", &address))
+        .await
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_is_not_kept() {
+    let dir = TempDir::new();
+    let path = dir.path().join("state");
+    let file = start(&path);
+    fs::create_dir(dir.path().join("state.tmp")).unwrap();
+    let error = remove(&file, "a:1").await.unwrap_err();
+    assert!(
+        error.to_string().contains("state\": Is a directory"),
+        "{error}"
+    );
+    assert_eq!(file.kept.lock().await.overlay, Overlay::default());
+}
+
+#[tokio::test]
+async fn only_one_load_balancer_at_a_time_changes_the_file() {
+    let dir = TempDir::new();
+    let path = dir.path().join("state");
+    let (first, second) = (start(&path), start(&path));
+    remove(&first, "a:1").await.unwrap();
+    let error = remove(&second, "b:1").await.unwrap_err();
+    assert!(matches!(error, StateError::InUse { .. }), "{error}");
+    remove(&first, "c:1").await.unwrap();
+    let kept = first.kept.lock().await.overlay.clone();
+    drop(first);
+
+    // The lock is free, and the file holds what the second does not have.
+    let error = remove(&second, "b:1").await.unwrap_err();
+    assert!(matches!(error, StateError::Outdated { .. }), "{error}");
+    let restarted = start(&path);
+    assert_eq!(restarted.kept.lock().await.overlay, kept);
+    remove(&restarted, "b:1").await.unwrap();
+}
+
+#[tokio::test]
+async fn the_lock_is_taken_late_if_the_file_is_as_it_was() {
+    let dir = TempDir::new();
+    let path = dir.path().join("state");
+    remove(&start(&path), "a:1").await.unwrap();
+    let first = start(&path);
+    let mut overlay = StateFile::load(&path).unwrap();
+    overlay.apply("app", Vec::new()); // what the file holds applies no more, and is the same still
+    let second = StateFile::new(path.clone(), overlay);
+    remove(&second, "b:1").await.unwrap_err();
+    drop(first);
+    remove(&second, "b:1").await.unwrap();
+    let error = remove(&start(&path), "c:1").await.unwrap_err();
+    assert!(matches!(error, StateError::InUse { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn what_was_written_between_loading_and_locking_is_not_lost() {
+    let dir = TempDir::new();
+    let path = dir.path().join("state");
+    let overlay = StateFile::load(&path).unwrap();
+    remove(&start(&path), "a:1").await.unwrap();
+    let late = StateFile::new(path, overlay);
+    let error = remove(&late, "b:1").await.unwrap_err();
+    assert!(matches!(error, StateError::Outdated { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn without_a_place_for_the_lock_changes_are_refused() {
+    let dir = TempDir::new();
+    let path = dir.path().join("state");
+    fs::create_dir(dir.path().join("state.lock")).unwrap();
+    let file = start(&path);
+    let error = remove(&file, "a:1").await.unwrap_err();
+    assert!(
+        error.to_string().contains("state.lock\": Is a directory"),
+        "{error}"
+    );
+    assert!(!path.exists());
+    fs::remove_dir(dir.path().join("state.lock")).unwrap();
+    remove(&file, "a:1").await.unwrap();
+}
