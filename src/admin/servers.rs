@@ -85,7 +85,12 @@ pub(super) async fn list(
     path = "/servers",
     request_body = NewServer,
     responses(
-        (status = 201, description = "The server as it was added", body = ServerView, headers(("Location", description = "The server's path"))),
+        (
+            status = 201,
+            description = "The server as it was added",
+            body = ServerView,
+            headers(("Location", description = "The server's path")),
+        ),
         (status = 400, description = "Not JSON, or a field is not valid", body = ErrorBody),
         (status = 404, description = "No such upstream", body = ErrorBody),
         (status = 409, description = "The upstream has this server already", body = ErrorBody),
