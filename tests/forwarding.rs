@@ -6,31 +6,17 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use crate::support::backend::{Backend, RawBackend, RefusingPort};
-use crate::support::client::{Connection, Response, message, request};
-use crate::support::proxy::{Proxy, RunningProxy};
+use crate::support::client::{Response, message, request};
+use crate::support::proxy::{Proxy, RunningProxy, before, before_script};
 use crate::support::wait_until;
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-
-fn before(backend: &Backend) -> RunningProxy {
-    Proxy::new().upstream("app", &[backend.addr()]).start()
-}
-
-/// With a single worker, so that there is a single pool.
-fn before_script(backend: &RawBackend) -> RunningProxy {
-    let proxy = Proxy::new().setting("workers = 1");
-    proxy.unprobed("app", &[backend.addr()]).start()
-}
-
-fn connect(proxy: &RunningProxy) -> Connection {
-    Connection::open(proxy.addr()).expect("the proxy listens")
-}
 
 #[test]
 fn methods_and_targets_arrive_as_sent() {
     let backend = RawBackend::answering(OK);
     let proxy = before_script(&backend);
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     let lines = [
         "GET / HTTP/1.1",
         "POST /a/b HTTP/1.1",
@@ -57,7 +43,7 @@ fn methods_and_targets_arrive_as_sent() {
 fn bodies_pass_intact_both_ways_with_any_method() {
     let backend = Backend::start();
     let proxy = before(&backend);
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     let body: Vec<u8> = (0..=255).cycle().take(100_000).collect();
     for method in ["POST", "PUT", "PATCH", "DELETE", "GET", "REPORT"] {
         let fields = [("content-type", "image/x-test")];
@@ -85,7 +71,7 @@ fn statuses_of_servers_pass() {
 fn an_answer_to_head_has_the_length_and_no_body() {
     let backend = Backend::start();
     let proxy = before(&backend);
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     for path in ["/bytes/10", "/bytes/1GiB"] {
         let head = client
             .request(message("HEAD", path, &[], b""))
@@ -99,7 +85,7 @@ fn an_answer_to_head_has_the_length_and_no_body() {
 }
 
 fn connect_and_read_length(proxy: &RunningProxy, path: &str) -> String {
-    let mut client = connect(proxy);
+    let mut client = proxy.connect();
     client
         .send_raw(message("GET", path, &[], b""))
         .expect("sent");
@@ -124,7 +110,7 @@ fn answers_without_a_body_leave_both_connections_usable() {
         }
     });
     let proxy = before_script(&backend);
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     for _ in 0..2 {
         let none = client.get("/204").expect("an answer");
         assert_eq!((none.status, &*none.body), (204, &b""[..]));
@@ -142,14 +128,14 @@ fn answers_without_a_body_leave_both_connections_usable() {
 fn an_http_1_0_client_gets_no_chunks() {
     let backend = Backend::start();
     let proxy = before(&backend);
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     let answer = client.request("GET /chunked/3 HTTP/1.0\r\nhost: test\r\n\r\n");
     let answer = answer.expect("an answer that ends with the connection");
     assert_eq!(answer.headers.get("transfer-encoding"), None);
     assert_eq!(answer.text(), "chunk 0\nchunk 1\nchunk 2\n");
 
     // Its connection ends after an answer even if that has a length.
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     let answer = client.request("GET /bytes/3 HTTP/1.0\r\nhost: test\r\n\r\n");
     assert_eq!(answer.expect("an answer").body, [0, 1, 2]);
     assert_eq!(client.read_to_end().expect("the proxy closes"), b"");
@@ -159,7 +145,7 @@ fn an_http_1_0_client_gets_no_chunks() {
 fn an_http_1_0_client_needs_no_host_and_can_keep_its_connection() {
     let backend = Backend::start();
     let proxy = before(&backend);
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     let hosts = [
         ("host: a.example\r\n", "a.example".to_owned()),
         ("", backend.addr().to_string()),
@@ -185,7 +171,7 @@ fn an_http_1_0_servers_answer_ends_with_its_connection() {
             .write_all(b"HTTP/1.0 200 OK\r\n\r\nuntil the end")
     });
     let proxy = before_script(&backend);
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     for round in 1..=3 {
         let answer = client.get("/").expect("an answer");
         assert_eq!(answer.text(), "until the end");
@@ -199,7 +185,7 @@ fn interim_answers_of_servers_are_passed_over() {
         b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
     );
     let proxy = before_script(&backend);
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     for _ in 0..2 {
         let answer = client.get("/").expect("an answer");
         assert_eq!((answer.status, answer.text()), (200, "ok"));
@@ -210,7 +196,7 @@ fn interim_answers_of_servers_are_passed_over() {
 fn pipelined_requests_are_answered_in_order() {
     let backend = Backend::start();
     let proxy = before(&backend);
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     let requests = [
         message("GET", "/delay/100", &[], b""),
         message("POST", "/echo", &[], b"second"),
@@ -238,7 +224,7 @@ fn a_client_that_says_close_gets_its_answer_and_the_end() {
     let backend = RawBackend::answering(OK);
     let proxy = before_script(&backend);
     for _ in 0..3 {
-        let mut client = connect(&proxy);
+        let mut client = proxy.connect();
         let answer = client.request(message("GET", "/", &[("connection", "close")], b""));
         let answer = answer.expect("an answer");
         assert_eq!(answer.headers.get("connection"), Some("close"));
@@ -259,7 +245,7 @@ fn a_server_that_says_close_does_not_end_the_clients_connection() {
         connection.stream.write_all(answer)
     });
     let proxy = before_script(&backend);
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     for round in 1..=3 {
         let answer = client.get("/").expect("an answer");
         assert_eq!(answer.headers.get("connection"), None);
@@ -271,7 +257,7 @@ fn a_server_that_says_close_does_not_end_the_clients_connection() {
 fn requests_in_sequence_share_one_connection_to_the_server() {
     let backend = RawBackend::answering(OK);
     let proxy = before_script(&backend);
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     for _ in 0..100 {
         assert_eq!(client.get("/").expect("an answer").text(), "ok");
     }
@@ -291,7 +277,7 @@ fn clients_at_once_need_no_more_connections_to_the_server_than_they_are() {
     thread::scope(|scope| {
         for _ in 0..CLIENTS {
             scope.spawn(|| {
-                let mut client = connect(&proxy);
+                let mut client = proxy.connect();
                 start.wait();
                 for _ in 0..50 {
                     assert_eq!(client.get("/").expect("an answer").text(), "ok");
@@ -330,7 +316,7 @@ fn the_connection_used_last_is_used_next() {
     // Three requests at once open three connections, which get free in the order 0, 1, 2.
     let mut clients: Vec<_> = (1..=3)
         .map(|count| {
-            let mut client = connect(&proxy);
+            let mut client = proxy.connect();
             client
                 .send_raw(message("GET", "/", &[], b""))
                 .expect("sent");
@@ -385,7 +371,7 @@ fn what_is_no_request_is_answered_400_and_the_end() {
         "POST / HTTP/1.0\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
     ];
     for case in cases {
-        let mut client = connect(&proxy);
+        let mut client = proxy.connect();
         let answer = client.request(case);
         let answer = answer.unwrap_or_else(|error| panic!("{case:?}: {error}"));
         assert_eq!(answer.status, 400, "{case:?}");

@@ -4,17 +4,9 @@ use serde_json::{Value, json};
 
 use crate::support::backend::{Backend, RawBackend};
 use crate::support::client::{Connection, message, request};
-use crate::support::proxy::{Proxy, RunningProxy};
+use crate::support::proxy::{Proxy, RunningProxy, before, before_script};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-
-fn before(backend: &Backend) -> RunningProxy {
-    Proxy::new().upstream("app", &[backend.addr()]).start()
-}
-
-fn before_script(backend: &RawBackend) -> RunningProxy {
-    Proxy::new().unprobed("app", &[backend.addr()]).start()
-}
 
 /// The fields of a GET with these fields as the server sees them: lists of values by name.
 fn seen_by_the_server(proxy: &RunningProxy, fields: &[(&str, &str)]) -> Value {

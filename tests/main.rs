@@ -4,6 +4,7 @@ mod access_log;
 mod admin;
 mod balancing;
 mod cli;
+mod early_answers;
 mod forwarding;
 mod headers;
 mod health;

@@ -13,23 +13,13 @@ use serde_json::Value;
 use socket2::SockRef;
 
 use crate::support::backend::{Backend, FullPort, RawBackend, RawConnection, RefusingPort};
-use crate::support::client::{Connection, message, request};
-use crate::support::proxy::{Proxy, RunningProxy};
+use crate::support::client::{message, request};
+use crate::support::proxy::{Proxy, RunningProxy, before_script};
 use crate::support::temp_dir::TempDir;
 use crate::support::{DEADLINE, wait_until};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const CHUNKED: (&str, &str) = ("transfer-encoding", "chunked");
-
-/// With a single worker, so that there is a single pool.
-fn before(backend: &RawBackend) -> RunningProxy {
-    let proxy = Proxy::new().setting("workers = 1");
-    proxy.unprobed("app", &[backend.addr()]).start()
-}
-
-fn connect(proxy: &RunningProxy) -> Connection {
-    Connection::open(proxy.addr()).expect("the proxy listens")
-}
 
 /// The sum of a metric's samples.
 fn metric(proxy: &RunningProxy, name: &str) -> u64 {
@@ -63,10 +53,10 @@ fn a_client_that_resets_before_its_switch_is_complete_leaves_nothing_behind() {
         )?;
         io::copy(&mut connection.stream, &mut io::sink()).map(drop)
     });
-    let proxy = before(&backend);
+    let proxy = before_script(&backend);
     let files = open_files(&proxy);
     for number in 1..=CLIENTS {
-        let mut client = connect(&proxy);
+        let mut client = proxy.connect();
         let fields = [("connection", "upgrade"), ("upgrade", "echo")];
         // As long as the proxy holds a byte of what comes next, it does not notice the reset.
         client
@@ -100,7 +90,7 @@ fn requests_that_nobody_had_read_when_the_end_began_are_answered() {
         .start();
     // The kernel accepts in its place.
     proxy.process().signal("STOP");
-    let mut clients: Vec<_> = (0..20).map(|_| connect(&proxy)).collect();
+    let mut clients: Vec<_> = (0..20).map(|_| proxy.connect()).collect();
     for client in &mut clients {
         client
             .send_raw(message("GET", "/", &[], b""))
@@ -119,7 +109,7 @@ fn requests_that_nobody_had_read_when_the_end_began_are_answered() {
 fn a_chunked_body_arrives_with_any_method() {
     let backend = Backend::start();
     let proxy = Proxy::new().unprobed("app", &[backend.addr()]).start();
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     for method in ["GET", "DELETE", "OPTIONS", "REPORT"] {
         let body = b"5\r\nfirst\r\n4\r\nlast\r\n0\r\n\r\n";
         let answer = client.request(message(method, "/echo", &[CHUNKED], body));
@@ -157,7 +147,7 @@ fn a_slow_reader_gets_its_whole_answer_although_its_next_request_is_there() {
         ))
         .unprobed("app", &[backend.addr()])
         .start();
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     client
         .send_raw(message("GET", "/", &[], b"").repeat(2))
         .expect("sent");
@@ -225,7 +215,7 @@ fn a_connection_is_used_again_after_trailers() {
     });
     let proxy = Proxy::new().setting("workers = 1");
     let (proxy, records) = logging(proxy.unprobed("app", &[backend.addr()]));
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     for number in 0..REQUESTS {
         // Not everyone takes the answer's trailers.
         let fields = [CHUNKED, ("trailer", "x-sum"), ("te", "trailers")];
@@ -254,8 +244,8 @@ fn a_broken_answer_never_looks_whole_to_an_http_1_0_client() {
             connection.read_head()?;
             connection.stream.write_all(answer)
         });
-        let proxy = before(&backend);
-        let mut client = connect(&proxy);
+        let proxy = before_script(&backend);
+        let mut client = proxy.connect();
         client
             .send_raw("GET / HTTP/1.0\r\nhost: test\r\n\r\n")
             .expect("sent");
@@ -289,8 +279,8 @@ fn an_answer_in_a_coding_that_cannot_be_undone_is_502() {
             connection.stream.write_all(head.as_bytes())?;
             connection.stream.write_all(b"2\r\nok\r\n0\r\n\r\n")
         });
-        let proxy = before(&backend);
-        let mut client = connect(&proxy);
+        let proxy = before_script(&backend);
+        let mut client = proxy.connect();
         let answer = client.get("/").expect("an answer");
         assert_eq!(answer.status, 502, "{codings}");
         assert_eq!(answer.headers.get("transfer-encoding"), None);
@@ -300,7 +290,7 @@ fn an_answer_in_a_coding_that_cannot_be_undone_is_502() {
 #[test]
 fn not_every_upgrade_is_passed_on() {
     let backend = RawBackend::answering(OK);
-    let proxy = before(&backend);
+    let proxy = before_script(&backend);
     let requests = [
         "GET / HTTP/1.1\r\nhost: test\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\n\
          http2-settings: AAMAAABkAAQAAP__\r\n\r\n",
@@ -321,7 +311,7 @@ fn an_answer_of_the_proxys_own_to_head_is_complete() {
     let routes = "[[routes]]\npaths = [\"/text\"]\nrespond = { body = \"text\" }\n\
                   [[routes]]\npaths = [\"/moved\"]\nredirect = { to = \"/text\" }";
     let (proxy, records) = logging(Proxy::new().extra(routes));
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     for (path, status) in [("/text", 200), ("/moved", 308), ("/nowhere", 404)] {
         let answer = client.request(message("HEAD", path, &[], b""));
         assert_eq!(answer.expect("an answer").status, status, "{path}");
@@ -352,7 +342,7 @@ fn nothing_else_that_a_peer_says_of_the_client_is_believed() {
 #[test]
 fn an_absolute_target_is_no_excuse_for_several_hosts() {
     let backend = RawBackend::answering(OK);
-    let proxy = before(&backend);
+    let proxy = before_script(&backend);
     for hosts in [["a.example", "b.example"], ["a.example"; 2]] {
         let fields = hosts.map(|host| ("host", host));
         let bytes = message("GET", "http://a.example/", &fields, b"");

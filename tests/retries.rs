@@ -8,20 +8,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::backend::{Backend, RawBackend, RawConnection, RefusingPort};
-use crate::support::client::{Connection, message, request};
-use crate::support::proxy::{Proxy, RunningProxy};
+use crate::support::client::{message, request};
+use crate::support::proxy::{Proxy, RunningProxy, before_script};
 use crate::support::{DEADLINE, wait_until};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-
-fn before(backend: &RawBackend) -> RunningProxy {
-    let proxy = Proxy::new().setting("workers = 1");
-    proxy.unprobed("app", &[backend.addr()]).start()
-}
-
-fn connect(proxy: &RunningProxy) -> Connection {
-    Connection::open(proxy.addr()).expect("the proxy listens")
-}
 
 /// Takes a request's head and closes the connection.
 fn dropping() -> RawBackend {
@@ -38,7 +29,7 @@ fn a_refused_connection_costs_no_request_of_any_method() {
     let (refusing, backend) = (RefusingPort::new(), Backend::start());
     let servers = [refusing.addr(), backend.addr()];
     let proxy = Proxy::new().unprobed("app", &servers).start();
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     for method in ["GET", "POST", "PUT", "DELETE", "PATCH", "REPORT"] {
         // Twice, so that no strategy can avoid the server that refuses.
         for _ in 0..2 {
@@ -123,7 +114,7 @@ fn a_body_that_was_sent_is_not_sent_again() {
 #[test]
 fn a_server_that_is_alone_is_not_asked_again() {
     let server = dropping();
-    assert_eq!(before(&server).get("/").status, 502);
+    assert_eq!(before_script(&server).get("/").status, 502);
     assert_eq!(server.heads().len(), 1);
 }
 
@@ -148,7 +139,7 @@ fn a_connection_that_the_server_closed_meanwhile_costs_nothing() {
         closed.send(()).map_err(io::Error::other)
     });
     let proxy = before_once(&server);
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     for _ in 0..10 {
         for bytes in [
             message("POST", "/", &[], b"order"),
@@ -199,7 +190,7 @@ fn no_eligible_server_is_503_at_once() {
     wait_until("the server is known to be down", || {
         proxy.get("/").status == 503
     });
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     let times = (0..5).map(|_| {
         let start = Instant::now();
         let answer = client.get("/").expect("an answer");
@@ -244,7 +235,7 @@ fn killing_a_server_under_load_fails_no_request() {
     thread::scope(|scope| {
         for _ in 0..CLIENTS {
             scope.spawn(|| {
-                let mut client = connect(&proxy);
+                let mut client = proxy.connect();
                 for _ in 0..EACH {
                     let answer = client.get("/").expect("an answer");
                     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -295,8 +286,8 @@ fn what_is_no_answer_is_502_and_the_end_of_its_connection() {
     ];
     for case in cases {
         let server = always(case);
-        let proxy = before(&server);
-        let mut client = connect(&proxy);
+        let proxy = before_script(&server);
+        let mut client = proxy.connect();
         for count in 1..=2 {
             let answer = client.get("/").expect("an answer");
             assert_eq!(answer.status, 502, "{case:.80?}");
@@ -310,8 +301,8 @@ fn an_answer_with_two_framings_is_passed_on_with_one() {
     let server = RawBackend::answering(
         b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
     );
-    let proxy = before(&server);
-    let mut client = connect(&proxy);
+    let proxy = before_script(&server);
+    let mut client = proxy.connect();
     for _ in 0..2 {
         let answer = client.get("/").expect("an answer with one framing");
         // RFC 9112, section 6.3: it is an error, or the length is removed.
@@ -330,8 +321,8 @@ fn what_follows_an_answer_never_becomes_the_next_one() {
         }
         Ok(())
     });
-    let proxy = before(&server);
-    let mut client = connect(&proxy);
+    let proxy = before_script(&server);
+    let mut client = proxy.connect();
     for _ in 0..5 {
         assert_eq!(client.get("/").expect("an answer").text(), "ok");
         times_sent.recv_timeout(DEADLINE).expect("both were sent");

@@ -67,7 +67,7 @@ struct Download {
 
 impl Download {
     fn start(proxy: &RunningProxy) -> Self {
-        let mut connection = connect(proxy);
+        let mut connection = proxy.connect();
         connection
             .send_raw(message("GET", "/", &[], b""))
             .expect("the proxy reads");
@@ -90,10 +90,6 @@ impl Download {
     fn rest_if_any(mut self) -> Vec<u8> {
         self.connection.read_to_end().unwrap_or_default()
     }
-}
-
-fn connect(proxy: &RunningProxy) -> Connection {
-    Connection::open(proxy.addr()).expect("the proxy listens")
 }
 
 /// Sends a signal and waits until the proxy accepts no connection any more.
@@ -142,7 +138,7 @@ fn an_upload_under_way_is_finished() {
         connection.stream.write_all(&body)
     });
     let mut proxy = slow.proxy().start();
-    let mut upload = connect(&proxy);
+    let mut upload = proxy.connect();
     let start = message("POST", "/", &[("content-length", "10")], b"01234");
     upload.send_raw(start).expect("the proxy reads");
     wait_until("the request has reached the server", || {
@@ -165,7 +161,7 @@ fn idle_connections_are_closed_at_once() {
         .extra("[[routes]]\nupstream = \"app\"\n[[routes]]\npaths = [\"/idle\"]\nrespond = {}")
         .start();
     let download = Download::start(&proxy);
-    let (mut used, mut unused) = (connect(&proxy), connect(&proxy));
+    let (mut used, mut unused) = (proxy.connect(), proxy.connect());
     assert_eq!(used.get("/idle").expect("an answer").status, 200);
     end(&proxy, "TERM");
     for idle in [&mut used, &mut unused] {
@@ -186,7 +182,7 @@ fn the_answer_to_a_request_under_way_says_that_the_connection_closes() {
             .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
     });
     let mut proxy = slow.proxy().setting("workers = 1").start();
-    let mut connection = connect(&proxy);
+    let mut connection = proxy.connect();
     connection
         .send_raw(message("GET", "/", &[], b""))
         .expect("the proxy reads");

@@ -1,7 +1,6 @@
 //! Bodies on their way: as they come, in little memory, and never taken for whole when they are not.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
@@ -10,26 +9,13 @@ use std::time::{Duration, Instant};
 
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
-use crate::support::backend::{Backend, RawBackend, RawConnection};
-use crate::support::client::{Connection, message, request, try_get};
-use crate::support::proxy::{Proxy, RunningProxy};
+use crate::support::backend::{Backend, RawBackend, report, reporting};
+use crate::support::client::{message, request, try_get};
+use crate::support::proxy::{Proxy, RunningProxy, before, before_script};
 use crate::support::{DEADLINE, wait_until};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const CHUNKED: (&str, &str) = ("transfer-encoding", "chunked");
-
-fn before(backend: &Backend) -> RunningProxy {
-    Proxy::new().upstream("app", &[backend.addr()]).start()
-}
-
-fn before_script(backend: &RawBackend) -> RunningProxy {
-    let proxy = Proxy::new().setting("workers = 1");
-    proxy.unprobed("app", &[backend.addr()]).start()
-}
-
-fn connect(proxy: &RunningProxy) -> Connection {
-    Connection::open(proxy.addr()).expect("the proxy listens")
-}
 
 /// A body in chunks of `size` bytes.
 fn chunks(body: &[u8], size: usize) -> Vec<u8> {
@@ -37,20 +23,6 @@ fn chunks(body: &[u8], size: usize) -> Vec<u8> {
     let mut bytes: Vec<u8> = body.chunks(size).flat_map(chunk).collect();
     bytes.extend(b"0\r\n\r\n");
     bytes
-}
-
-/// A server that hands over what its scripts see, and a script's way to do so.
-fn reporting<T: Send + 'static>(
-    script: impl Fn(&mut RawConnection) -> io::Result<T> + Send + Sync + 'static,
-) -> (RawBackend, Receiver<T>) {
-    let (report, reports) = mpsc::channel();
-    let backend = RawBackend::start(move |connection| {
-        let seen = script(connection)?;
-        // A test that does not look any more has ended.
-        let _ = report.send(seen);
-        Ok(())
-    });
-    (backend, reports)
 }
 
 /// A server that reads all that comes on a connection, until its end or an error.
@@ -61,10 +33,6 @@ fn swallowing() -> (RawBackend, Receiver<Vec<u8>>) {
         let _ = connection.stream.read_to_end(&mut bytes);
         Ok(bytes)
     })
-}
-
-fn report<T>(reports: &Receiver<T>) -> T {
-    reports.recv_timeout(DEADLINE).expect("the server's report")
 }
 
 #[test]
@@ -78,7 +46,7 @@ fn a_chunked_upload_arrives_piece_by_piece() {
         connection.stream.write_all(OK)
     });
     let proxy = before_script(&backend);
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     let first = message("POST", "/", &[CHUNKED], b"3\r\none\r\n");
     client.send_raw(first).expect("sent");
     assert_eq!(report(&arrived), b"3\r\none\r\n");
@@ -107,7 +75,7 @@ fn a_chunked_download_arrives_piece_by_piece() {
         connection.stream.write_all(b"3\r\ntwo\r\n0\r\n\r\n")
     });
     let proxy = before_script(&backend);
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     client
         .send_raw(message("GET", "/", &[], b""))
         .expect("sent");
@@ -128,7 +96,7 @@ fn trailers_of_an_answer_reach_a_client_that_takes_them() {
         4\r\nbody\r\n0\r\nx-checksum: abc\r\n\r\n",
     );
     let proxy = before_script(&backend);
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     let taking = client.request(message("GET", "/", &[("te", "trailers")], b""));
     let taking = taking.expect("an answer");
     assert_eq!(taking.text(), "body");
@@ -167,7 +135,7 @@ fn a_client_that_waits_is_told_to_continue() {
         Ok(body)
     });
     let proxy = before_script(&backend);
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     let fields = [("expect", "100-continue"), ("content-length", "5")];
     client
         .send_raw(message("PUT", "/", &fields, b""))
@@ -196,7 +164,7 @@ fn a_client_that_waits_in_vain_gets_the_final_answer_only() {
     let backend = RawBackend::answering(OK);
     let proxy = before_limited(&backend);
     for (path, status) in [("/limited", 413), ("/nowhere", 404)] {
-        let mut client = connect(&proxy);
+        let mut client = proxy.connect();
         let fields = [("expect", "100-continue"), ("content-length", "65537")];
         client
             .send_raw(message("POST", path, &fields, b""))
@@ -212,7 +180,7 @@ fn a_client_that_waits_in_vain_gets_the_final_answer_only() {
 /// Sends a request until its answer comes, and the rest afterwards: a proxy that closed at the answer would reset the
 /// connection here, and with it a client that writes before it reads.
 fn refused_on_the_way(proxy: &RunningProxy, bytes: &[u8]) {
-    let mut client = connect(proxy);
+    let mut client = proxy.connect();
     let (begin, rest) = bytes.split_at(100_000);
     client.send_raw(begin).expect("sent");
     assert_eq!(client.read_response(false).expect("an answer").status, 413);
@@ -281,7 +249,7 @@ fn a_broken_upload_never_looks_whole_to_the_server() {
         (("content-length", "1000"), "half"),
         (CHUNKED, "4\r\nhalf\r\n"),
     ] {
-        let mut client = connect(&proxy);
+        let mut client = proxy.connect();
         let bytes = message("POST", "/", &[field], sent.as_bytes());
         client.send_raw(bytes).expect("sent");
         drop(client);
@@ -315,7 +283,7 @@ fn a_broken_answer_never_looks_whole_to_the_client() {
 
     let backend = Backend::start();
     let proxy = before(&backend);
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     client
         .send_raw(message("GET", "/cut/1000000", &[], b""))
         .expect("sent");
@@ -346,7 +314,7 @@ fn a_client_that_leaves_is_no_work_for_the_server_any_more() {
     });
     let proxy = before_script(&backend);
     for (count, path) in ["/download", "/wait"].iter().enumerate() {
-        let mut client = connect(&proxy);
+        let mut client = proxy.connect();
         client
             .send_raw(message("GET", path, &[], b""))
             .expect("sent");
@@ -357,110 +325,6 @@ fn a_client_that_leaves_is_no_work_for_the_server_any_more() {
         drop(client);
         // Not because a deadline of the script has passed.
         assert!(report(&ends) - left < DEADLINE / 2, "{path}");
-    }
-}
-
-const LARGE: usize = 5_000_000;
-
-#[test]
-fn an_answer_that_comes_before_the_upload_has_ended_is_passed_on_at_once() {
-    let (backend, rests) = reporting(|connection| {
-        connection.read_head()?;
-        connection.stream.write_all(OK)?;
-        let mut body = vec![0; LARGE];
-        connection.stream.read_exact(&mut body)?;
-        Ok(xxh3_64(&body))
-    });
-    let proxy = before_script(&backend);
-    let mut client = connect(&proxy);
-    let body: Vec<u8> = (0..=250).cycle().take(LARGE).collect();
-    let bytes = message("POST", "/", &[], &body);
-    let (begin, rest) = bytes.split_at(10_000);
-    client.send_raw(begin).expect("sent");
-    assert_eq!(client.read_response(false).expect("an answer").text(), "ok");
-    client.send_raw(rest).expect("the proxy still reads");
-    assert_eq!(report(&rests), xxh3_64(&body));
-    // The connection is as good as before.
-    client.send_raw(bytes).expect("the proxy reads");
-    assert_eq!(client.read_response(false).expect("an answer").text(), "ok");
-    assert_eq!(report(&rests), xxh3_64(&body));
-}
-
-#[test]
-fn an_upload_passes_whole_although_its_early_answer_has_no_body() {
-    let (backend, rests) = reporting(|connection| {
-        connection.read_head()?;
-        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-        connection.stream.write_all(answer)?;
-        let mut body = vec![0; LARGE];
-        connection.stream.read_exact(&mut body)?;
-        Ok(xxh3_64(&body))
-    });
-    let proxy = before_script(&backend);
-    let mut client = connect(&proxy);
-    let body: Vec<u8> = (0..=250).cycle().take(LARGE).collect();
-    let bytes = message("POST", "/", &[], &body);
-    let (begin, rest) = bytes.split_at(10_000);
-    client.send_raw(begin).expect("sent");
-    assert_eq!(client.read_response(false).expect("an answer").status, 200);
-    client.send_raw(rest).expect("the proxy still reads");
-    assert_eq!(report(&rests), xxh3_64(&body));
-}
-
-#[test]
-fn an_upload_may_take_longer_after_its_answer_than_headers_may() {
-    let (backend, rests) = reporting(|connection| {
-        connection.read_head()?;
-        connection.stream.write_all(OK)?;
-        let mut body = [0; 20];
-        connection.stream.read_exact(&mut body)?;
-        Ok(body)
-    });
-    let proxy = Proxy::new()
-        .listener("timeouts = { headers = \"200ms\", keep_alive = \"200ms\" }")
-        .unprobed("app", &[backend.addr()])
-        .start();
-    let mut client = connect(&proxy);
-    let fields = [("content-length", "20")];
-    client
-        .send_raw(message("POST", "/", &fields, b""))
-        .expect("sent");
-    assert_eq!(client.read_response(false).expect("an answer").text(), "ok");
-    for _ in 0..20 {
-        client.send_raw("x").expect("the proxy still reads");
-        thread::sleep(Duration::from_millis(30));
-    }
-    assert_eq!(&report(&rests), &[b'x'; 20]);
-}
-
-#[test]
-fn an_answer_passes_although_the_server_does_not_want_the_rest_of_the_upload() {
-    let backend = RawBackend::start(|connection| {
-        connection.read_head()?;
-        let answer = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno";
-        connection.stream.write_all(answer)?;
-        connection.stream.shutdown(Shutdown::Write)?;
-        // Some of it was on its way; a close right now would reset the connection and could lose the answer.
-        io::copy(&mut connection.stream, &mut io::sink()).map(drop)
-    });
-    let proxy = before_script(&backend);
-    for _ in 0..3 {
-        let answer = request(proxy.addr(), message("POST", "/", &[], &vec![0; LARGE]));
-        assert_eq!((answer.status, answer.text()), (403, "no"));
-    }
-}
-
-#[test]
-fn an_answer_outlives_the_reset_of_a_server_that_drops_the_upload() {
-    let backend = RawBackend::start(|connection| {
-        connection.read_head()?;
-        connection.stream.write_all(OK)
-        // The close with unread bytes is a reset. What came before it can still be read.
-    });
-    let proxy = before_script(&backend);
-    for _ in 0..10 {
-        let answer = request(proxy.addr(), message("POST", "/", &[], &vec![0; LARGE]));
-        assert_eq!((answer.status, answer.text()), (200, "ok"));
     }
 }
 
@@ -487,7 +351,7 @@ fn hash_of_blocks(length: usize) -> u64 {
 fn a_huge_download_passes_in_little_memory() {
     let backend = Backend::start();
     let proxy = before(&backend);
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     assert_eq!(client.get("/health").expect("an answer").status, 200);
     let (before, mut peak, mut look) = (proxy.process().rss_kib(), 0, 0);
     client
@@ -512,7 +376,7 @@ fn a_huge_download_passes_in_little_memory() {
 fn a_huge_upload_passes_in_little_memory() {
     let backend = Backend::start();
     let proxy = before(&backend);
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     assert_eq!(client.get("/health").expect("an answer").status, 200);
     let (before, mut peak) = (proxy.process().rss_kib(), 0);
     let fields = [("content-length", &*HUGE.to_string())];
@@ -563,7 +427,7 @@ fn a_slow_reader_holds_the_server_back() {
         }
     });
     let proxy = before_script(&backend);
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     let before = proxy.process().rss_kib();
     client
         .send_raw(message("GET", "/", &[], b""))
@@ -601,7 +465,7 @@ fn a_slow_server_holds_the_client_back() {
         Ok(hash.digest())
     });
     let proxy = before_script(&backend);
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     let before = proxy.process().rss_kib();
     let sent = AtomicU64::new(0);
     thread::scope(|scope| {

@@ -7,17 +7,13 @@ use std::time::{Duration, Instant};
 
 use crate::support::DEADLINE;
 use crate::support::backend::{Backend, FullPort, RawBackend};
-use crate::support::client::{Connection, message, request};
-use crate::support::proxy::{Proxy, RunningProxy};
+use crate::support::client::{message, request};
+use crate::support::proxy::Proxy;
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// The shortest limit that a test sets.
 const LIMIT: Duration = Duration::from_millis(300);
-
-fn connect(proxy: &RunningProxy) -> Connection {
-    Connection::open(proxy.addr()).expect("the proxy listens")
-}
 
 /// Not before the limit, and not when a deadline of the test's own was the reason.
 fn at_the_limit(start: Instant) {
@@ -32,8 +28,8 @@ fn headers_that_do_not_end_are_408_and_the_end() {
         .listener("timeouts = { headers = \"300ms\" }")
         .upstream("app", &[backend.addr()])
         .start();
-    let mut new = connect(&proxy);
-    let mut used = connect(&proxy);
+    let mut new = proxy.connect();
+    let mut used = proxy.connect();
     assert_eq!(used.get("/health").expect("an answer").status, 200);
     for client in [&mut new, &mut used] {
         let start = Instant::now();
@@ -52,7 +48,7 @@ fn headers_that_trickle_in_are_no_excuse() {
         .listener("timeouts = { headers = \"300ms\" }")
         .upstream("app", &[backend.addr()])
         .start();
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     let start = Instant::now();
     // One byte in 20 ms; this ends when the proxy has closed.
     while client.send_raw("G").is_ok() && start.elapsed() < DEADLINE {
@@ -69,11 +65,11 @@ fn a_connection_without_requests_is_closed_silently() {
         .upstream("app", &[backend.addr()])
         .start();
     let start = Instant::now();
-    let mut new = connect(&proxy);
+    let mut new = proxy.connect();
     assert_eq!(new.read_to_end().expect("the proxy closes"), b"");
     at_the_limit(start);
 
-    let mut used = connect(&proxy);
+    let mut used = proxy.connect();
     for _ in 0..3 {
         // Each of them takes most of the limit: it is for the time between two.
         assert_eq!(used.get("/delay/200").expect("an answer").status, 200);
@@ -93,7 +89,7 @@ fn an_upload_that_stalls_is_408_and_the_end() {
         .start();
     let framings = [("content-length", "10"), ("transfer-encoding", "chunked")];
     for framing in framings {
-        let mut client = connect(&proxy);
+        let mut client = proxy.connect();
         let start = Instant::now();
         client
             .send_raw(message("POST", "/upload", &[framing], b"3\r\nabc"))
@@ -116,7 +112,7 @@ fn bodies_that_move_may_take_their_time() {
         .start();
     // Both take twice as long as any limit.
     let download = thread::spawn({
-        let mut client = connect(&proxy);
+        let mut client = proxy.connect();
         move || {
             client
                 .get("/slow/100/100")
@@ -125,7 +121,7 @@ fn bodies_that_move_may_take_their_time() {
                 .len()
         }
     });
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     let fields = [("content-length", "50")];
     client
         .send_raw(message("POST", "/upload", &fields, b""))
@@ -151,7 +147,7 @@ fn a_server_that_does_not_answer_is_504() {
         .extra("[[routes]]\nupstream = \"app\"")
         .extra("[[routes]]\npaths = [\"/delay/*\"]\nupstream = \"app\"\ntimeout = \"1m\"")
         .start();
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     for bytes in [
         message("GET", "/hang", &[], b""),
         message("POST", "/hang", &[], b"small"),
@@ -236,7 +232,7 @@ fn a_download_that_stalls_is_cut_off() {
         let proxy = Proxy::new()
             .unprobed_with("app", &[backend.addr()], "timeouts = { idle = \"300ms\" }")
             .start();
-        let mut client = connect(&proxy);
+        let mut client = proxy.connect();
         let start = Instant::now();
         client
             .send_raw(message("GET", "/", &[], b""))
@@ -264,7 +260,7 @@ fn a_client_that_stops_reading_is_cut_off() {
         .listener("timeouts = { idle = \"300ms\" }")
         .unprobed("app", &[backend.addr()])
         .start();
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     let start = Instant::now();
     client
         .send_raw(message("GET", "/", &[], b""))
@@ -288,7 +284,7 @@ fn a_tunnel_in_which_nothing_moves_is_closed_and_any_other_is_not() {
         .listener("timeouts = { idle = \"500ms\" }")
         .upstream("app", &[backend.addr()])
         .start();
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     let asking = message(
         "GET",
         "/ws",

@@ -11,17 +11,13 @@ use tokio_tungstenite::tungstenite::{self, ClientRequestBuilder, Error, Message,
 
 use crate::support::DEADLINE;
 use crate::support::backend::{Backend, RawBackend};
-use crate::support::client::{Connection, message};
+use crate::support::client::message;
 use crate::support::proxy::{Proxy, RunningProxy};
 
 const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\nx-kept: 1\r\n\r\n";
 
 fn before(server: SocketAddr) -> RunningProxy {
     Proxy::new().unprobed("app", &[server]).start()
-}
-
-fn connect(proxy: &RunningProxy) -> Connection {
-    Connection::open(proxy.addr()).expect("the proxy listens")
 }
 
 fn asking(path: &str) -> Vec<u8> {
@@ -33,7 +29,7 @@ fn asking(path: &str) -> Vec<u8> {
 fn an_upgraded_connection_carries_bytes_both_ways() {
     let backend = Backend::start();
     let proxy = before(backend.addr());
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     let answer = client.request(asking("/ws")).expect("an answer");
     assert_eq!(answer.status, 101);
     assert_eq!(answer.headers.get("connection"), Some("upgrade"));
@@ -63,7 +59,7 @@ fn what_either_side_says_before_the_switch_is_complete_is_not_lost() {
         connection.stream.write_all(&early)
     });
     let proxy = before(backend.addr());
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     client
         .send_raw([asking("/"), b"client first".to_vec()].concat())
         .expect("sent");
@@ -97,7 +93,7 @@ fn each_direction_of_a_tunnel_ends_by_itself() {
     });
     let proxy = before(backend.addr());
 
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     assert_eq!(
         client
             .request(asking("/client-ends"))
@@ -110,7 +106,7 @@ fn each_direction_of_a_tunnel_ends_by_itself() {
     assert_eq!(client.read_to_end().expect("the tunnel ends"), b"got all");
 
     let proof = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     assert_eq!(
         client
             .request(asking("/server-ends"))
@@ -133,7 +129,7 @@ fn each_direction_of_a_tunnel_ends_by_itself() {
 fn a_tunnel_moves_megabytes_both_ways_at_once() {
     let backend = Backend::start();
     let proxy = before(backend.addr());
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     assert_eq!(
         client.request(asking("/ws")).expect("an answer").status,
         101
@@ -156,7 +152,7 @@ fn a_tunnel_moves_megabytes_both_ways_at_once() {
 fn a_server_that_does_not_switch_gives_an_ordinary_answer() {
     let backend = Backend::start();
     let proxy = before(backend.addr());
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     let answer = client.request(asking("/")).expect("an answer");
     assert_eq!(answer.status, 200);
     assert_eq!(answer.text(), format!("Hello from {}\n", backend.name()));
@@ -177,7 +173,7 @@ fn a_server_that_does_not_switch_gives_an_ordinary_answer() {
 fn a_server_that_switches_without_being_asked_is_refused() {
     let backend = RawBackend::answering(SWITCH);
     let proxy = before(backend.addr());
-    let mut client = connect(&proxy);
+    let mut client = proxy.connect();
     for _ in 0..2 {
         assert_eq!(client.get("/").expect("an answer").status, 502);
     }

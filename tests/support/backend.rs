@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -262,4 +263,23 @@ fn bound_socket() -> Socket {
 fn addr_of(socket: &Socket) -> SocketAddr {
     let addr = socket.local_addr().expect("the socket is bound");
     addr.as_socket().expect("it is an IP socket")
+}
+
+/// A server that hands over what its scripts see, and a script's way to do so.
+pub fn reporting<T: Send + 'static>(
+    script: impl Fn(&mut RawConnection) -> io::Result<T> + Send + Sync + 'static,
+) -> (RawBackend, Receiver<T>) {
+    let (report, reports) = mpsc::channel();
+    let backend = RawBackend::start(move |connection| {
+        let seen = script(connection)?;
+        // A test that does not look any more has ended.
+        let _ = report.send(seen);
+        Ok(())
+    });
+    (backend, reports)
+}
+
+/// What a script of [`reporting`] has seen.
+pub fn report<T>(reports: &Receiver<T>) -> T {
+    reports.recv_timeout(DEADLINE).expect("the server's report")
 }

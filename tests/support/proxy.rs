@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use super::client::{self, Response};
+use super::backend::{Backend, RawBackend};
+use super::client::{self, Connection, Response};
 use super::process::{LOADBALANCER, Process};
 use super::temp_dir::TempDir;
 use super::wait_until;
@@ -29,6 +30,17 @@ pub struct Proxy {
     upstreams: String,
     extra: String,
     variables: Vec<(String, String)>,
+}
+
+/// A proxy with nothing but defaults before a backend.
+pub fn before(backend: &Backend) -> RunningProxy {
+    Proxy::new().upstream("app", &[backend.addr()]).start()
+}
+
+/// The same before a scripted backend, without probes, and with a single worker, so that there is a single pool.
+pub fn before_script(backend: &RawBackend) -> RunningProxy {
+    let proxy = Proxy::new().setting("workers = 1");
+    proxy.unprobed("app", &[backend.addr()]).start()
 }
 
 /// A running proxy, killed on drop.
@@ -153,6 +165,11 @@ impl RunningProxy {
 
     pub fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// A client's connection.
+    pub fn connect(&self) -> Connection {
+        Connection::open(self.addr).expect("the proxy listens")
     }
 
     /// GET through the proxy, on a connection of its own.
