@@ -212,6 +212,21 @@ fn no_eligible_server_is_503_at_once() {
 }
 
 #[test]
+fn probed_servers_that_all_refuse_are_503_before_any_probe_has_noticed() {
+    let (mut a, mut b) = (Backend::start(), Backend::start());
+    let probes = "health_check = { interval = \"1h\" }";
+    let proxy = Proxy::new()
+        .upstream_with("app", &[a.addr(), b.addr()], probes)
+        .start();
+    assert_eq!(proxy.get("/").status, 200);
+    a.kill_9();
+    b.kill_9();
+    let answer = proxy.get("/");
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.headers.get("retry-after"), Some("3600"));
+}
+
+#[test]
 fn servers_that_all_refuse_are_502() {
     let refusing = [RefusingPort::new(), RefusingPort::new()];
     let servers = [refusing[0].addr(), refusing[1].addr()];

@@ -12,6 +12,6 @@ pub mod pool;
 pub mod supervisor;
 
 pub use endpoint::{Endpoint, Origin};
-pub use group::{Members, RosterError, Settings, Upstream};
+pub use group::{Members, RosterError, Settings, Upstream, UpstreamStats};
 pub use local::{InFlight, LocalEndpoint, LocalUpstream};
 pub use pool::Connection;

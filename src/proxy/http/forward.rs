@@ -1,32 +1,28 @@
 //! Finds a server that answers: picks, tries, and tries another one when that is safe.
 
-use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
-use http::header::{
-    CONNECTION, COOKIE, EXPECT, HOST, HeaderMap, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONNECTION, HOST, HeaderValue, UPGRADE};
 use http::request::Parts;
-use http::uri::PathAndQuery;
-use http::{Request, Response, StatusCode, Uri, Version};
+use http::{Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::attempt::{self, Attempt, Failure};
 use super::download::ResponseBody;
 use super::error::ProxyError;
 use super::exchange::Exchange;
-use super::request_id::X_REQUEST_ID;
+use super::rewrite::{hash_of, rewrite};
 use super::service::Answer;
 use super::tunnel::ServerSide;
 use crate::balance::Pick;
 use crate::message::{RequestBody, Upload, headers};
-use crate::proxy::snapshot::{Forward, HashKey};
-use crate::upstream::{Connection, LocalEndpoint, LocalUpstream};
+use crate::proxy::snapshot::Forward;
+use crate::upstream::{Connection, LocalEndpoint, LocalUpstream, UpstreamStats};
 
 /// `Retry-After` when nobody probes the servers.
-const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Sends a request to a server of the route's upstream and gives its answer.
 ///
@@ -57,59 +53,70 @@ pub async fn forward(
     };
 
     let stats = upstream.shared.stats.shard(local.worker);
-    let mut tried: Vec<Rc<LocalEndpoint>> = Vec::new();
-    let mut last = None;
+    let mut tries = Tries::default();
     loop {
         let flight = {
-            let rng = &mut *local.rng.borrow_mut();
-            upstream.pick(
-                &mut Pick {
-                    rng,
-                    now: exchange.started.into_std(),
-                    hash,
-                    retry: !tried.is_empty(),
-                },
-                &tried,
-            )
+            let mut pick = Pick {
+                rng: &mut local.rng.borrow_mut(),
+                now: exchange.started.into_std(),
+                hash,
+                retry: !tries.endpoints.is_empty(),
+            };
+            upstream.pick(&mut pick, &tries.endpoints)
         };
         let Some(flight) = flight else {
-            return Err(last.unwrap_or_else(|| {
-                stats.nobody.increment();
-                no_server(upstream)
-            }));
+            return Err(tries.conclude(upstream, stats));
         };
-        if !tried.is_empty() {
+        if !tries.endpoints.is_empty() {
             exchange.retries += 1;
             stats.retries.increment();
         }
         let attempt = Attempt::new(flight, local.worker);
         let endpoint = Rc::clone(attempt.endpoint());
         exchange.tried = Some((Rc::clone(upstream), Rc::clone(&endpoint)));
-        match request.try_on(upstream, attempt).await {
+        let failure = match request.try_on(upstream, attempt).await {
             Ok(answer) => return Ok(answer),
-            Err(failure) => {
-                tracing::debug!(
-                    server = endpoint.shared.id(),
-                    request_id = ?exchange.id,
-                    %failure,
-                    "a server gave no answer"
-                );
-                let again = request.replayable(&failure) && tried.len() < policy.retries as usize;
-                let error = failure.into_error();
-                if !again {
-                    return Err(error);
-                }
-                tried.push(endpoint);
-                last = Some(error);
-            }
+            Err(failure) => failure,
+        };
+        let server = endpoint.shared.id();
+        tracing::debug!(server, request_id = ?exchange.id, %failure, "a server gave no answer");
+        let left = tries.endpoints.len() < policy.retries as usize;
+        if !(left && request.replayable(&failure)) {
+            return Err(failure.into_error());
         }
+        tries.add(endpoint, failure.into_error());
     }
 }
 
-fn no_server(upstream: &LocalUpstream) -> ProxyError {
-    let health = upstream.shared.settings().health.as_ref();
-    ProxyError::NoServer {
-        retry_after: health.map_or(RETRY_AFTER, |(_, settings)| settings.interval),
+/// The tries of a request that gave no answer, each on another server.
+#[derive(Default)]
+struct Tries {
+    endpoints: Vec<Rc<LocalEndpoint>>,
+    last: Option<ProxyError>,
+    /// Whether one of them failed by something else than a refused connection.
+    reached: bool,
+}
+
+impl Tries {
+    fn add(&mut self, endpoint: Rc<LocalEndpoint>, error: ProxyError) {
+        self.reached |= !matches!(error, ProxyError::Connect);
+        self.endpoints.push(endpoint);
+        self.last = Some(error);
+    }
+
+    /// What it comes to when no server is left to try.
+    fn conclude(self, upstream: &LocalUpstream, stats: &UpstreamStats) -> ProxyError {
+        let health = upstream.shared.settings().health.as_ref();
+        match self.last {
+            // Probed servers that all refuse are as good as none: their probes have only not noticed yet.
+            Some(error) if self.reached || health.is_none() => error,
+            _ => {
+                stats.nobody.increment();
+                ProxyError::NoServer {
+                    retry_after: health.map_or(RETRY_AFTER, |(_, settings)| settings.interval),
+                }
+            }
+        }
     }
 }
 
@@ -233,123 +240,5 @@ impl Outgoing<'_> {
             ResponseBody::download(incoming, None, attempt, idle)
         };
         Ok(Answer::Response(Response::from_parts(head, body)))
-    }
-}
-
-/// Turns the client's request into the proxy's own (RFC 9110, section 7.6; RFC 9112, section 3.2.1).
-fn rewrite(
-    exchange: &Exchange,
-    policy: &Forward,
-    head: &mut Parts,
-    upgrade: Option<&HeaderValue>,
-) -> Result<(), ProxyError> {
-    head.uri = target(&head.uri, policy.strip_prefix.as_deref())?;
-    head.version = Version::HTTP_11;
-    head.extensions.clear();
-
-    let fields = &mut head.headers;
-    let trailers = headers::takes_trailers(fields);
-    headers::strip_hop_by_hop(fields);
-    if let Some(protocol) = upgrade {
-        fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        fields.insert(UPGRADE, protocol.clone());
-    } else if trailers {
-        fields.insert(CONNECTION, HeaderValue::from_static("te"));
-        fields.insert(TE, HeaderValue::from_static("trailers"));
-    }
-    if exchange
-        .upload
-        .as_ref()
-        .is_some_and(|upload| upload.announced().is_none())
-    {
-        // hyper takes a body of unknown length for none with methods that usually have none, unless told.
-        fields.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-    // The client is told to continue by us, when a server's connection begins to take the body.
-    fields.remove(EXPECT);
-    let host = fields.get(HOST).cloned();
-    exchange.client.hop.set(fields, host.as_ref());
-    headers::add_via(fields);
-    fields.insert(X_REQUEST_ID, exchange.id.clone());
-    Ok(())
-}
-
-/// The target in origin form, without the prefix.
-fn target(uri: &Uri, prefix: Option<&str>) -> Result<Uri, ProxyError> {
-    let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    let rest = prefix
-        .map(|prefix| prefix.trim_end_matches('/'))
-        .and_then(|prefix| target.strip_prefix(prefix));
-    let stripped = match rest {
-        Some(rest) if rest.starts_with('/') => rest.to_owned(),
-        Some(rest) if rest.is_empty() || rest.starts_with('?') => format!("/{rest}"),
-        _ if uri.authority().is_none() => return Ok(uri.clone()),
-        _ => target.to_owned(),
-    };
-    let target = PathAndQuery::try_from(stripped)
-        .map_err(|_| ProxyError::BadRequest("the target is invalid"))?;
-    Ok(Uri::from(target))
-}
-
-/// The hash that `consistent_hash` chooses by; the same in every process. A request without the header or cookie is
-/// hashed by its client's address: all of them on one server would be the worst.
-fn hash_of(key: &HashKey, client: IpAddr, head: &Parts) -> u64 {
-    let value = match key {
-        HashKey::ClientIp => None,
-        HashKey::Header(name) => head.headers.get(name).map(HeaderValue::as_bytes),
-        HashKey::Cookie(name) => cookie(&head.headers, name).map(str::as_bytes),
-        HashKey::Path => Some(head.uri.path().as_bytes()),
-    };
-    match (value, client) {
-        (Some(value), _) => xxh3_64(value),
-        (None, IpAddr::V4(v4)) => xxh3_64(&v4.octets()),
-        (None, IpAddr::V6(v6)) => xxh3_64(&v6.octets()),
-    }
-}
-
-fn cookie<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
-    let lines = headers
-        .get_all(COOKIE)
-        .into_iter()
-        .filter_map(|line| line.to_str().ok());
-    let mut pairs = lines
-        .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='));
-    pairs
-        .find(|(name, _)| *name == wanted)
-        .map(|(_, value)| value)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_prefix_is_removed_at_a_segment_boundary_only() {
-        let cases = [
-            ("/v1/x?q=1", Some("/v1"), "/x?q=1"),
-            ("/v1", Some("/v1"), "/"),
-            ("/v1?q=1", Some("/v1/"), "/?q=1"),
-            ("/v1/", Some("/v1"), "/"),
-            ("/v10/x", Some("/v1"), "/v10/x"),
-            ("/x", None, "/x"),
-            ("http://a.example/v1/x", Some("/v1"), "/x"),
-            ("http://a.example", None, "/"),
-        ];
-        for (uri, prefix, expected) in cases {
-            assert_eq!(
-                target(&uri.parse().unwrap(), prefix).unwrap().to_string(),
-                expected,
-                "{uri} {prefix:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_cookie_is_found_among_others() {
-        let headers =
-            HeaderMap::from_iter([(COOKIE, HeaderValue::from_static("a=1; session=x=y; b=2"))]);
-        assert_eq!(cookie(&headers, "session"), Some("x=y"));
-        assert_eq!(cookie(&headers, "sess"), None);
     }
 }

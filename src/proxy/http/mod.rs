@@ -2,9 +2,9 @@
 //!
 //! Read in this order: [`connection`] serves a client's connection, and [`activity`] knows how long it may wait;
 //! [`service`] takes a request through routing, limits and the route's action; [`forward`] finds a server that answers,
-//! by one [`attempt`] or several; [`download`] is the answer's body, in which everything that must live as long as the
-//! request rides; [`exchange`] is the record of one request and its answer; [`tunnel`] is what a connection becomes
-//! after a switch of protocols.
+//! by one [`attempt`] or several, to the request as [`rewrite`] makes it; [`download`] is the answer's body, in which
+//! everything that must live as long as the request rides; [`exchange`] is the record of one request and its answer;
+//! [`tunnel`] is what a connection becomes after a switch of protocols.
 
 pub mod activity;
 pub mod attempt;
@@ -14,5 +14,6 @@ pub mod error;
 pub mod exchange;
 pub mod forward;
 pub mod request_id;
+pub mod rewrite;
 pub mod service;
 pub mod tunnel;
