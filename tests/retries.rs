@@ -213,14 +213,15 @@ fn no_eligible_server_is_503_at_once() {
 
 #[test]
 fn probed_servers_that_all_refuse_are_503_before_any_probe_has_noticed() {
-    let (mut a, mut b) = (Backend::start(), Backend::start());
+    // As many as there are tries.
+    let mut servers = [Backend::start(), Backend::start(), Backend::start()];
+    let addresses = servers.each_ref().map(Backend::addr);
     let probes = "health_check = { interval = \"1h\" }";
     let proxy = Proxy::new()
-        .upstream_with("app", &[a.addr(), b.addr()], probes)
+        .upstream_with("app", &addresses, probes)
         .start();
     assert_eq!(proxy.get("/").status, 200);
-    a.kill_9();
-    b.kill_9();
+    servers.iter_mut().for_each(Backend::kill_9);
     let answer = proxy.get("/");
     assert_eq!(answer.status, 503);
     assert_eq!(answer.headers.get("retry-after"), Some("3600"));

@@ -19,6 +19,8 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use crate::net::connect::{attributed, is_local};
+
 /// An answer whose head is longer, in bytes, fails the probe. Checked between reads, so a little more may pass.
 const HEAD_LIMIT: usize = 32 * 1024;
 /// How much of an answer's body is read, in bytes, before the connection is closed all the same.
@@ -195,14 +197,25 @@ impl HealthProbe for TcpProbe {
 }
 
 async fn connect(target: &Target) -> Result<TcpStream, ProbeError> {
-    let mut error = ProbeError::NoAddress;
+    let mut failed: Option<(SocketAddr, io::Error)> = None;
     for &addr in &target.addrs {
         match TcpStream::connect(addr).await {
             Ok(stream) => return Ok(stream),
-            Err(source) => error = ProbeError::Connect { addr, source },
+            Err(error) => {
+                let error = attributed(addr, error);
+                failed = match failed {
+                    Some((other, told)) if is_local(&error) && !is_local(&told) => {
+                        Some((other, told))
+                    }
+                    _ => Some((addr, error)),
+                };
+            }
         }
     }
-    Err(error)
+    Err(match failed {
+        Some((addr, source)) => ProbeError::Connect { addr, source },
+        None => ProbeError::NoAddress,
+    })
 }
 
 /// Any of the probes.

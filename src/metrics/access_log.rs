@@ -8,7 +8,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Stdout, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, channel, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -143,7 +144,8 @@ fn escape(line: &mut String, text: &str) {
 #[derive(Debug)]
 enum Order {
     Line(String),
-    Reopen,
+    /// There is something else to do.
+    Wake,
 }
 
 /// Where the lines go.
@@ -195,6 +197,7 @@ impl Write for Output {
 pub struct AccessLog {
     format: Format,
     queue: SyncSender<Order>,
+    reopen: Arc<AtomicBool>,
     dropped: AtomicU64,
 }
 
@@ -207,15 +210,18 @@ impl AccessLog {
         let output = Output::open(path)?;
         let (queue, lines) = sync_channel(QUEUE);
         let (ended, end) = channel();
+        let reopen = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&reopen);
         thread::Builder::new()
             .name("access-log".to_owned())
             .spawn(move || {
-                write_lines(&lines, BufWriter::with_capacity(64 * 1024, output));
+                write_lines(&lines, &asked, BufWriter::with_capacity(64 * 1024, output));
                 drop(ended);
             })?;
         let log = Self {
             format,
             queue,
+            reopen,
             dropped: AtomicU64::new(0),
         };
         Ok((log, LogWriter { end }))
@@ -232,9 +238,11 @@ impl AccessLog {
         }
     }
 
-    /// Has the file opened anew, after it was renamed by a log rotation. False if the queue is full.
-    pub fn reopen(&self) -> bool {
-        self.queue.try_send(Order::Reopen).is_ok()
+    /// Has the file opened anew, after it was renamed by a log rotation.
+    pub fn reopen(&self) {
+        self.reopen.store(true, Relaxed);
+        // A writer that sleeps has an empty queue, and one with a full queue is awake.
+        _ = self.queue.try_send(Order::Wake);
     }
 
     /// Lines dropped because the writer could not keep up.
@@ -258,9 +266,14 @@ impl LogWriter {
     }
 }
 
-fn write_lines(orders: &Receiver<Order>, mut output: BufWriter<Output>) {
+fn write_lines(orders: &Receiver<Order>, reopen: &AtomicBool, mut output: BufWriter<Output>) {
     let mut failed = false;
     loop {
+        if reopen.swap(false, Relaxed) {
+            // What the old file does not take goes into the new one.
+            let flushed = output.flush();
+            report(output.get_mut().reopen().and(flushed), &mut failed);
+        }
         let order = match orders.try_recv() {
             Ok(order) => order,
             Err(TryRecvError::Disconnected) => break,
@@ -272,11 +285,9 @@ fn write_lines(orders: &Receiver<Order>, mut output: BufWriter<Output>) {
                 }
             }
         };
-        let result = match order {
-            Order::Line(line) => output.write_all(line.as_bytes()),
-            Order::Reopen => output.flush().and_then(|()| output.get_mut().reopen()),
-        };
-        report(result, &mut failed);
+        if let Order::Line(line) = order {
+            report(output.write_all(line.as_bytes()), &mut failed);
+        }
     }
     report(output.flush(), &mut failed);
 }
@@ -345,6 +356,7 @@ mod tests {
         let log = AccessLog {
             format: Format::Json,
             queue,
+            reopen: Arc::default(),
             dropped: AtomicU64::new(0),
         };
         for _ in 0..3 {

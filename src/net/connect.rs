@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 /// Each address may take its share of the time that is left, so that one that swallows packets leaves time for the next.
 ///
 /// # Errors
-/// The last address's error, `TimedOut` when it did not answer, `NotFound` when there is no address.
+/// The last address's error (one of this machine's own only if all are), `TimedOut` when it did not answer, `NotFound` when there is no address.
 pub async fn connect(addresses: &[SocketAddr], limit: Duration) -> io::Result<TcpStream> {
     let deadline = Instant::now() + limit;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
@@ -25,11 +25,35 @@ pub async fn connect(addresses: &[SocketAddr], limit: Duration) -> io::Result<Tc
                 stream.set_nodelay(true)?;
                 return Ok(stream);
             }
-            Ok(Err(error)) => last = error,
-            Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, "connect timeout"),
+            Ok(Err(error)) => last = telling(last, attributed(*address, error)),
+            Err(_) => {
+                last = telling(
+                    last,
+                    io::Error::new(io::ErrorKind::TimedOut, "connect timeout"),
+                );
+            }
         }
     }
     Err(last)
+}
+
+/// Of the errors of two addresses, the one that tells more about the server: the later, unless it is of our own making.
+pub fn telling(earlier: io::Error, later: io::Error) -> io::Error {
+    if is_local(&later) && !is_local(&earlier) {
+        earlier
+    } else {
+        later
+    }
+}
+
+/// The error of connecting to `address`. A machine without IPv6 says of an IPv6 address what it says of IPv4 when it has
+/// no port left; but it will never have one, so the address is at fault.
+pub fn attributed(address: SocketAddr, error: io::Error) -> io::Error {
+    if address.is_ipv6() && Errno::from_io_error(&error) == Some(Errno::ADDRNOTAVAIL) {
+        io::Error::new(io::ErrorKind::NetworkUnreachable, "no IPv6 on this machine")
+    } else {
+        error
+    }
 }
 
 /// Whether this machine, and not the server, is the reason: no file descriptors, ports or memory left.
@@ -45,4 +69,30 @@ pub fn is_local(error: &io::Error) -> bool {
         ]
         .contains(&errno)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn os(errno: Errno) -> io::Error {
+        errno.into()
+    }
+
+    #[test]
+    fn an_error_of_this_machine_does_not_hide_one_of_the_server() {
+        let kept = telling(os(Errno::CONNREFUSED), os(Errno::MFILE));
+        assert_eq!(kept.kind(), io::ErrorKind::ConnectionRefused);
+        let kept = telling(os(Errno::MFILE), os(Errno::CONNREFUSED));
+        assert_eq!(kept.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(is_local(&telling(os(Errno::NOMEM), os(Errno::MFILE))));
+    }
+
+    #[test]
+    fn a_machine_without_ipv6_is_no_excuse_for_an_ipv6_server() {
+        let v6: SocketAddr = "[2001:db8::1]:80".parse().unwrap();
+        let v4: SocketAddr = "192.0.2.1:80".parse().unwrap();
+        assert!(!is_local(&attributed(v6, os(Errno::ADDRNOTAVAIL))));
+        assert!(is_local(&attributed(v4, os(Errno::ADDRNOTAVAIL))));
+    }
 }

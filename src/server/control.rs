@@ -109,8 +109,8 @@ async fn obey(mut user1: Signal, mut hangup: Signal, access_log: Option<Arc<Acce
     loop {
         tokio::select! {
             _ = user1.recv() => {
-                if access_log.as_ref().is_some_and(|log| !log.reopen()) {
-                    tracing::error!("the access log was not reopened: its queue is full");
+                if let Some(log) = &access_log {
+                    log.reopen();
                 }
             }
             _ = hangup.recv() => {

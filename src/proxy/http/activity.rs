@@ -43,7 +43,7 @@ pub struct Activity {
     /// The last request's body, if it had not ended when the answer did.
     upload: RefCell<Weak<Upload>>,
     /// Whether that body has ended since.
-    upload_ended: RefCell<Rc<Cell<bool>>>,
+    upload_ended: RefCell<Option<Rc<Cell<bool>>>>,
     traffic: Rc<Traffic>,
 }
 
@@ -56,7 +56,7 @@ impl Activity {
             since: Cell::new(Instant::now()),
             received: Cell::new(0),
             upload: RefCell::default(),
-            upload_ended: RefCell::new(Rc::new(Cell::new(true))),
+            upload_ended: RefCell::default(),
             traffic,
         }
     }
@@ -64,6 +64,7 @@ impl Activity {
     /// A request's headers are complete.
     pub fn begin(&self) {
         self.in_exchange.set(true);
+        self.upload_ended.take();
     }
 
     /// The answer has been handed over, or given up. `upload` is the request's body.
@@ -71,14 +72,15 @@ impl Activity {
         self.in_exchange.set(false);
         if let Some(upload) = upload.filter(|upload| !upload.finished()) {
             self.upload.replace(Rc::downgrade(upload));
-            self.upload_ended.replace(upload.end());
+            self.upload_ended.replace(Some(upload.end()));
         }
         self.restart();
     }
 
     /// Whether the last request's body was not read to its end.
     pub fn unread_body(&self) -> bool {
-        !self.upload_ended.borrow().get()
+        let ended = self.upload_ended.borrow();
+        ended.as_ref().is_some_and(|ended| !ended.get())
     }
 
     /// What the connection waits for; `None` within an exchange.

@@ -1,6 +1,7 @@
 //! One try to have one server answer.
 
 use std::future::{Future, poll_fn};
+use std::io::{self, ErrorKind};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -14,6 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use super::error::ProxyError;
 use crate::message::{RequestBody, Upload};
+use crate::net::connect::is_local;
 use crate::upstream::{Connection, InFlight, LocalEndpoint};
 
 /// A try: counts as load of its server, and in the server's metrics, until it is dropped.
@@ -66,7 +68,7 @@ impl Drop for Attempt {
 pub enum Failure {
     /// No connection: nothing was sent.
     #[error("cannot connect: {0}")]
-    Connect(std::io::Error),
+    Connect(io::Error),
     /// The connection ended before any byte of the request was taken by the kernel.
     #[error("the connection ended before the request was sent")]
     Unsent,
@@ -85,10 +87,18 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Whether the server, and not this machine, has no connection for us.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Connect(error) => !is_local(error) && error.kind() != ErrorKind::TimedOut,
+            _ => false,
+        }
+    }
+
     /// The answer to the client if no other server is tried.
     pub fn into_error(self) -> ProxyError {
         match self {
-            Self::Connect(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+            Self::Connect(error) if error.kind() == ErrorKind::TimedOut => {
                 ProxyError::ConnectTimeout
             }
             Self::Connect(_) => ProxyError::Connect,

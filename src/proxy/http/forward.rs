@@ -67,6 +67,11 @@ pub async fn forward(
         let Some(flight) = flight else {
             return Err(tries.conclude(upstream, stats));
         };
+        if tries.endpoints.len() > policy.retries as usize
+            && let Some(error) = tries.last
+        {
+            return Err(error);
+        }
         if !tries.endpoints.is_empty() {
             exchange.retries += 1;
             stats.retries.increment();
@@ -80,11 +85,10 @@ pub async fn forward(
         };
         let server = endpoint.shared.id();
         tracing::debug!(server, request_id = ?exchange.id, %failure, "a server gave no answer");
-        let left = tries.endpoints.len() < policy.retries as usize;
-        if !(left && request.replayable(&failure)) {
+        if !request.replayable(&failure) {
             return Err(failure.into_error());
         }
-        tries.add(endpoint, failure.into_error());
+        tries.add(endpoint, failure);
     }
 }
 
@@ -93,15 +97,15 @@ pub async fn forward(
 struct Tries {
     endpoints: Vec<Rc<LocalEndpoint>>,
     last: Option<ProxyError>,
-    /// Whether one of them failed by something else than a refused connection.
+    /// Whether one of them failed by something else than a server that refuses connections.
     reached: bool,
 }
 
 impl Tries {
-    fn add(&mut self, endpoint: Rc<LocalEndpoint>, error: ProxyError) {
-        self.reached |= !matches!(error, ProxyError::Connect);
+    fn add(&mut self, endpoint: Rc<LocalEndpoint>, failure: Failure) {
+        self.reached |= !failure.is_refusal();
         self.endpoints.push(endpoint);
-        self.last = Some(error);
+        self.last = Some(failure.into_error());
     }
 
     /// What it comes to when no server is left to try.
