@@ -8,6 +8,9 @@ use clap::Parser;
 use loadbalancer::{config, server};
 use tracing_subscriber::EnvFilter;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// An HTTP reverse proxy and load balancer.
 #[derive(Debug, Parser)]
 #[command(

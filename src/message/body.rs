@@ -1,8 +1,8 @@
 //! Request bodies on their way from the client to a server.
 //!
 //! An [`Upload`] is the client's body together with what the proxy must know about it afterwards: how much has passed,
-//! whether it ended, and whether it failed by the client's fault. The server's connection gets a [`RequestBody`], a
-//! handle to it, so that a body of which nothing was taken can be sent to another server.
+//! whether it ended, and whether it failed by the client's fault. The server's connection gets a handle to it, so that a
+//! body of which nothing was taken can be sent to another server.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use thiserror::Error;
 
@@ -100,7 +100,14 @@ impl Upload {
         self.error.get()
     }
 
-    fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+    /// Its next part.
+    ///
+    /// # Errors
+    /// It failed, which [`error`](Self::error) says from then on.
+    pub fn poll_frame(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let Source { incoming, stall } = &mut *self.source.borrow_mut();
         match Pin::new(&mut *incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
@@ -131,43 +138,5 @@ impl Upload {
     fn fail(&self, error: UploadError) -> UploadError {
         self.error.set(Some(error));
         error
-    }
-}
-
-/// What a server's connection sends: nothing, or a client's upload.
-#[derive(Debug, Clone)]
-pub enum RequestBody {
-    /// No body.
-    Empty,
-    /// The client's body, as it arrives.
-    Upload(Rc<Upload>),
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = UploadError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        match &*self {
-            Self::Empty => Poll::Ready(None),
-            Self::Upload(upload) => upload.poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Upload(upload) => upload.finished(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Upload(upload) => upload.source.borrow().incoming.size_hint(),
-        }
     }
 }

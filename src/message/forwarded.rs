@@ -1,24 +1,15 @@
 //! Where a request came from: X-Forwarded-* and Forwarded (RFC 7239), and whom to believe.
 
-use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
-use super::headers::append_to_list;
+use super::h1::RequestHead;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-
-/// Fields that servers believe of a proxy, and that this one does not set.
-const UNSET: [HeaderName; 4] = [
-    HeaderName::from_static("x-real-ip"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-forwarded-server"),
-];
 
 /// The proxies whose word on earlier hops is believed.
 #[derive(Debug, Clone, Default)]
@@ -36,12 +27,12 @@ impl TrustedProxies {
     }
 }
 
-/// The hop from which a connection's requests come, with the field values that it adds to each of them.
+/// The hop from which a connection's requests come, with what it adds to each of them.
 #[derive(Debug)]
 pub struct Hop {
     peer: IpAddr,
     trusted: bool,
-    address: HeaderValue,
+    address: String,
     forwarded: String,
 }
 
@@ -56,8 +47,7 @@ impl Hop {
         Self {
             peer,
             trusted: trusted.contains(peer),
-            address: HeaderValue::try_from(peer.to_string())
-                .expect("an IP address is a valid field value"),
+            address: peer.to_string(),
             forwarded: format!("for={node};proto=http"),
         }
     }
@@ -84,54 +74,59 @@ impl Hop {
         client
     }
 
-    /// Writes the forwarding fields of a request whose Host is `host`. What an untrusted peer sent of them is replaced.
+    /// Whether a client's field of this name does not pass as it is: what an untrusted peer says of earlier hops, or what
+    /// it could have a server believe that this proxy said, and the lists that [`write`](Self::write) continues.
+    pub fn replaces(&self, name: &HeaderName) -> bool {
+        match name.as_str() {
+            "forwarded" | "x-forwarded-for" => true,
+            "x-forwarded-host" | "x-forwarded-port" | "x-forwarded-prefix"
+            | "x-forwarded-proto" | "x-forwarded-server" | "x-real-ip" => !self.trusted,
+            _ => false,
+        }
+    }
+
+    /// Writes the forwarding fields of a request whose Host is `host`, and whose client sent `headers`.
+    ///
     /// A trusted peer that speaks only one of the two forms is continued in that form, so that they never contradict
     /// each other.
-    pub fn set(&self, headers: &mut HeaderMap, host: Option<&HeaderValue>) {
-        if !self.trusted {
-            headers.remove(X_FORWARDED_FOR);
-            headers.remove(FORWARDED);
-            for name in UNSET {
-                headers.remove(name);
-            }
-        }
-        let x_forwarded = headers.contains_key(X_FORWARDED_FOR);
-        let forwarded = headers.contains_key(FORWARDED);
+    pub fn write(
+        &self,
+        head: &mut RequestHead<'_>,
+        headers: &HeaderMap,
+        host: Option<&HeaderValue>,
+    ) {
+        let said = |name| self.trusted && headers.contains_key(name);
+        let lines = |name| {
+            let lines = self.trusted.then(|| headers.get_all(name).into_iter());
+            lines.into_iter().flatten()
+        };
+        let (x_forwarded, forwarded) = (said(X_FORWARDED_FOR), said(FORWARDED));
         if forwarded || !x_forwarded {
-            append_to_list(headers, FORWARDED, self.forwarded(host));
+            let (own, host) = (self.forwarded.as_bytes(), host.filter(|host| plain(host)));
+            let member: &[&[u8]] = match host {
+                Some(host) => &[own, b";host=\"", host.as_bytes(), b"\""],
+                None => &[own],
+            };
+            head.list("forwarded", lines(FORWARDED), member);
         }
         if x_forwarded || !forwarded {
-            self.set_x_forwarded(headers, host);
+            let address = &[self.address.as_bytes()];
+            head.list("x-forwarded-for", lines(X_FORWARDED_FOR), address);
+            if !said(X_FORWARDED_PROTO) {
+                head.parts("x-forwarded-proto", &[b"http"]);
+            }
+            if let Some(host) = host.filter(|_| !said(X_FORWARDED_HOST)) {
+                head.field(&X_FORWARDED_HOST, host);
+            }
         }
     }
+}
 
-    fn set_x_forwarded(&self, headers: &mut HeaderMap, host: Option<&HeaderValue>) {
-        append_to_list(headers, X_FORWARDED_FOR, self.address.clone());
-        if !self.trusted || !headers.contains_key(X_FORWARDED_PROTO) {
-            headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-        }
-        if !self.trusted || !headers.contains_key(X_FORWARDED_HOST) {
-            match host {
-                Some(host) => headers.insert(X_FORWARDED_HOST, host.clone()),
-                None => headers.remove(X_FORWARDED_HOST),
-            };
-        }
-    }
-
-    fn forwarded(&self, host: Option<&HeaderValue>) -> HeaderValue {
-        let mut value = String::with_capacity(self.forwarded.len() + 40);
-        value.push_str(&self.forwarded);
-        // Only what needs no escape within quotes: a Host with anything else is not worth passing on.
-        let plain = |c: u8| c.is_ascii_alphanumeric() || b".-_:[]%".contains(&c);
-        if let Some(host) = host
-            .and_then(|host| host.to_str().ok())
-            .filter(|host| host.bytes().all(plain))
-        {
-            _ = write!(value, ";host=\"{host}\"");
-        }
-        HeaderValue::try_from(value)
-            .expect("an address and plain characters are a valid field value")
-    }
+/// Whether a Host needs no escape within quotes; with anything else it is not worth passing on.
+fn plain(host: &HeaderValue) -> bool {
+    host.as_bytes()
+        .iter()
+        .all(|c| c.is_ascii_alphanumeric() || b".-_:[]%".contains(c))
 }
 
 /// A list field's members, from the last to the first.
@@ -238,74 +233,94 @@ mod tests {
         }
     }
 
+    /// The forwarding fields that a server gets of what `peer` sent, in lines.
+    fn sent(peer: &str, lines: &[(&'static str, &'static str)], host: Option<&str>) -> Vec<String> {
+        let hop = Hop::new(peer.parse().unwrap(), &trusted());
+        let fields = headers(lines);
+        let mut out = Vec::new();
+        let mut head = RequestHead::begin(&mut out, &http::Method::GET, ["/", ""]);
+        for (name, value) in fields.iter().filter(|(name, _)| !hop.replaces(name)) {
+            head.field(name, value);
+        }
+        let host = host.map(|host| HeaderValue::from_str(host).unwrap());
+        hop.write(&mut head, &fields, host.as_ref());
+        let text = String::from_utf8(out).unwrap();
+        let mut lines: Vec<_> = text.lines().skip(1).map(str::to_owned).collect();
+        lines.sort();
+        lines
+    }
+
     #[test]
     fn an_untrusted_peers_fields_are_replaced() {
-        let mut fields = headers(&[
+        let evil = [
             ("x-forwarded-for", "1.1.1.1"),
             ("x-forwarded-proto", "https"),
             ("x-forwarded-host", "evil"),
             ("x-real-ip", "1.1.1.1"),
             ("forwarded", "for=1.1.1.1"),
-        ]);
-        Hop::new("[2001:db8::1]:5".parse().unwrap(), &trusted())
-            .set(&mut fields, Some(&HeaderValue::from_static("a:80")));
+        ];
         assert_eq!(
-            fields,
-            headers(&[
-                ("x-forwarded-for", "2001:db8::1"),
-                ("x-forwarded-proto", "http"),
-                ("x-forwarded-host", "a:80"),
-                (
-                    "forwarded",
-                    "for=\"[2001:db8::1]\";proto=http;host=\"a:80\""
-                ),
-            ])
+            sent("[2001:db8::1]:5", &evil, Some("a:80")),
+            [
+                "forwarded: for=\"[2001:db8::1]\";proto=http;host=\"a:80\"",
+                "x-forwarded-for: 2001:db8::1",
+                "x-forwarded-host: a:80",
+                "x-forwarded-proto: http",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_host_that_would_need_escapes_stays_out_of_forwarded() {
+        assert_eq!(
+            sent("192.0.2.1:5", &[], Some("a\"b")),
+            [
+                "forwarded: for=192.0.2.1;proto=http",
+                "x-forwarded-for: 192.0.2.1",
+                "x-forwarded-host: a\"b",
+                "x-forwarded-proto: http",
+            ]
         );
     }
 
     #[test]
     fn a_trusted_peers_fields_are_continued() {
-        let mut fields = headers(&[
+        let outer = [
             ("x-forwarded-for", "1.1.1.1"),
             ("x-forwarded-proto", "https"),
             ("x-forwarded-host", "outer"),
+            ("x-real-ip", "1.1.1.1"),
             ("forwarded", "for=1.1.1.1"),
-        ]);
-        Hop::new("10.0.0.1:5".parse().unwrap(), &trusted()).set(&mut fields, None);
+        ];
         assert_eq!(
-            fields,
-            headers(&[
-                ("x-forwarded-for", "1.1.1.1, 10.0.0.1"),
-                ("x-forwarded-proto", "https"),
-                ("x-forwarded-host", "outer"),
-                ("forwarded", "for=1.1.1.1, for=10.0.0.1;proto=http"),
-            ])
+            sent("10.0.0.1:5", &outer, None),
+            [
+                "forwarded: for=1.1.1.1, for=10.0.0.1;proto=http",
+                "x-forwarded-for: 1.1.1.1, 10.0.0.1",
+                "x-forwarded-host: outer",
+                "x-forwarded-proto: https",
+                "x-real-ip: 1.1.1.1",
+            ]
         );
     }
 
     #[test]
     fn a_trusted_peer_is_continued_in_the_form_that_it_speaks() {
-        let hop = Hop::new("10.0.0.1:5".parse().unwrap(), &trusted());
-        let mut fields = headers(&[
+        let x = [
             ("x-forwarded-for", "1.1.1.1"),
             ("x-forwarded-proto", "https"),
-        ]);
-        hop.set(&mut fields, None);
+        ];
         assert_eq!(
-            fields,
-            headers(&[
-                ("x-forwarded-for", "1.1.1.1, 10.0.0.1"),
-                ("x-forwarded-proto", "https")
-            ])
+            sent("10.0.0.1:5", &x, None),
+            [
+                "x-forwarded-for: 1.1.1.1, 10.0.0.1",
+                "x-forwarded-proto: https"
+            ]
         );
-        let mut fields = headers(&[("forwarded", "for=1.1.1.1;proto=https")]);
-        hop.set(&mut fields, None);
+        let standard = [("forwarded", "for=1.1.1.1;proto=https")];
         assert_eq!(
-            fields,
-            headers(&[(
-                "forwarded",
-                "for=1.1.1.1;proto=https, for=10.0.0.1;proto=http"
-            )])
+            sent("10.0.0.1:5", &standard, None),
+            ["forwarded: for=1.1.1.1;proto=https, for=10.0.0.1;proto=http"]
         );
     }
 }

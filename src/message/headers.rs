@@ -1,16 +1,13 @@
 //! What a proxy must remove from and add to headers (RFC 9110, section 7.6).
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, Entry, HOST, HeaderMap, HeaderName, HeaderValue,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-
-/// The name that this proxy gives itself in Via.
-const VIA_1_1: HeaderValue = HeaderValue::from_static("1.1 loadbalancer");
+/// What this proxy adds to Via: the version in which it got the message, and its name.
+pub const OWN_VIA: &str = "1.1 loadbalancer";
+const VIA_1_1: HeaderValue = HeaderValue::from_static(OWN_VIA);
 
 /// The protocol that a message asks to switch to, or switches to: its Upgrade field, if Connection names it too.
 ///
@@ -33,7 +30,15 @@ pub fn takes_trailers(headers: &HeaderMap) -> bool {
     headers.contains_key(TE) && has_token(headers, &TE, "trailers")
 }
 
-fn has_token(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
+/// The trailers that a message says it has.
+pub fn announced_trailers(headers: &HeaderMap) -> Vec<HeaderName> {
+    tokens(headers, &TRAILER)
+        .filter_map(|token| token.parse().ok())
+        .collect()
+}
+
+/// Whether a list field names `wanted`.
+pub fn has_token(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
     tokens(headers, name).any(|token| token.eq_ignore_ascii_case(wanted))
 }
 
@@ -48,61 +53,126 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
         .filter(|token| !token.is_empty())
 }
 
-/// Whether Transfer-Encoding, if it is there, names nothing but `chunked`, and that once: the only coding that can be undone here
-/// (RFC 9112, section 6.1).
-pub fn only_chunked(headers: &HeaderMap) -> bool {
-    let mut codings = tokens(headers, &TRANSFER_ENCODING);
-    codings
-        .next()
-        .is_none_or(|coding| coding.eq_ignore_ascii_case("chunked"))
-        && codings.next().is_none()
-}
-
-/// Removes the fields that are meant for one connection only: the known ones, and those that Connection nominates.
+/// The length that Content-Length says, if it is there. It may be said several times, but not differently
+/// (RFC 9112, section 6.3).
 ///
-/// Host stays even when nominated, as no request can do without it. With Transfer-Encoding a Content-Length goes too
-/// (RFC 9112, section 6.3): hyper frames the message by its body.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let nominated: Vec<HeaderName> = tokens(headers, &CONNECTION)
-            .filter_map(|token| token.parse().ok())
-            .filter(|name| name != HOST)
-            .collect();
-        for name in nominated {
-            headers.remove(name);
+/// # Errors
+/// There is no telling which length is meant.
+pub fn content_length(headers: &HeaderMap) -> Result<Option<u64>, DoubtfulFraming> {
+    let mut length = None;
+    for line in headers.get_all(CONTENT_LENGTH) {
+        let line = line.to_str().map_err(|_| DoubtfulFraming)?;
+        for said in line.split(',') {
+            let said = said.trim_matches([' ', '\t']);
+            // `parse` alone would take a sign.
+            let digits = said.bytes().all(|b| b.is_ascii_digit());
+            let said = said.parse().ok().filter(|_| digits);
+            let said = said.ok_or(DoubtfulFraming)?;
+            if length.is_some_and(|length| length != said) {
+                return Err(DoubtfulFraming);
+            }
+            length = Some(said);
         }
-        headers.remove(CONNECTION);
     }
-    if headers.remove(TRANSFER_ENCODING).is_some() {
-        headers.remove(CONTENT_LENGTH);
-    }
-    for name in [
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        HTTP2_SETTINGS,
-        TE,
-        UPGRADE,
-        PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION,
-    ] {
-        headers.remove(name);
+    Ok(length)
+}
+
+/// Has `length` said once only.
+pub fn set_single_length(headers: &mut HeaderMap, length: u64) {
+    let mut lines = headers.get_all(CONTENT_LENGTH).iter();
+    let once = lines
+        .next()
+        .is_some_and(|line| !line.as_bytes().contains(&b','));
+    if !once || lines.next().is_some() {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
 }
 
-/// Adds this proxy to Via (RFC 9110, section 7.6.3).
+/// Whether Transfer-Encoding is there.
+///
+/// # Errors
+/// It names anything but `chunked`, and that once: the only coding that can be undone here (RFC 9112, section 6.1).
+pub fn chunked(headers: &HeaderMap) -> Result<bool, DoubtfulFraming> {
+    if !headers.contains_key(TRANSFER_ENCODING) {
+        return Ok(false);
+    }
+    let mut codings = headers
+        .get_all(TRANSFER_ENCODING)
+        .into_iter()
+        .flat_map(|line| line.as_bytes().split(|b| *b == b','))
+        .map(<[u8]>::trim_ascii);
+    match (codings.next(), codings.next()) {
+        (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(true),
+        _ => Err(DoubtfulFraming),
+    }
+}
+
+/// The fields say nothing certain about where the body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DoubtfulFraming;
+
+/// Whether a field is meant for one connection only, whatever Connection says.
+pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+/// The fields that Connection declares to be meant for one connection only. Host is none of them, as no request can do
+/// without it.
+pub fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    tokens(headers, &CONNECTION)
+        .filter(|token| {
+            !["close", "keep-alive"]
+                .iter()
+                .any(|usual| token.eq_ignore_ascii_case(usual))
+        })
+        .filter_map(|token| token.parse().ok())
+        .filter(|name| name != HOST)
+        .collect()
+}
+
+/// Whether a field may come after the body: none that frames, routes, authenticates or belongs to one connection
+/// (RFC 9110, section 6.5.1).
+pub fn may_be_trailer(name: &HeaderName) -> bool {
+    !is_hop_by_hop(name)
+        && !matches!(
+            name.as_str(),
+            "authorization"
+                | "cache-control"
+                | "content-encoding"
+                | "content-length"
+                | "content-range"
+                | "content-type"
+                | "cookie"
+                | "expect"
+                | "forwarded"
+                | "host"
+                | "max-forwards"
+                | "set-cookie"
+                | "trailer"
+                | "via"
+        )
+}
+
+/// Adds this proxy to the Via of an answer (RFC 9110, section 7.6.3), which becomes a single line.
 pub fn add_via(headers: &mut HeaderMap) {
-    append_to_list(headers, VIA, VIA_1_1);
-}
-
-/// Adds a member at the end of a list field, which becomes a single line.
-pub fn append_to_list(headers: &mut HeaderMap, name: HeaderName, member: HeaderValue) {
-    match headers.entry(name) {
+    match headers.entry(VIA) {
         Entry::Vacant(entry) => {
-            entry.insert(member);
+            entry.insert(VIA_1_1);
         }
         Entry::Occupied(mut entry) => {
             let mut line = Vec::new();
-            for value in entry.iter().chain([&member]) {
+            for value in entry.iter().chain([&VIA_1_1]) {
                 if !line.is_empty() {
                     line.extend_from_slice(b", ");
                 }
@@ -135,30 +205,25 @@ mod tests {
     }
 
     #[test]
-    fn nominated_and_known_hop_by_hop_fields_go() {
-        let mut headers = map(&[
-            ("connection", "close, X-Secret"),
-            ("connection", "x-other, host"),
-            ("x-secret", "1"),
-            ("x-other", "1"),
-            ("host", "example.com"),
-            ("keep-alive", "timeout=5"),
-            ("te", "trailers"),
-            ("transfer-encoding", "chunked"),
-            ("content-length", "5"),
-            ("upgrade", "websocket"),
-            ("proxy-authorization", "x"),
-            ("accept", "*/*"),
+    fn nominated_fields_are_found_in_all_lines() {
+        let headers = map(&[
+            ("connection", "Close, X-Secret"),
+            ("connection", "x-other, host,, not a name"),
         ]);
-        strip_hop_by_hop(&mut headers);
-        assert_eq!(headers, map(&[("host", "example.com"), ("accept", "*/*")]));
+        assert_eq!(nominated(&headers), ["x-secret", "x-other"]);
     }
 
     #[test]
-    fn a_content_length_alone_stays() {
-        let mut headers = map(&[("content-length", "5")]);
-        strip_hop_by_hop(&mut headers);
-        assert_eq!(headers, map(&[("content-length", "5")]));
+    fn a_length_said_twice_becomes_one() {
+        for lines in [
+            &[("content-length", "5, 5")][..],
+            &[("content-length", "5"), ("content-length", "05")],
+        ] {
+            let mut headers = map(lines);
+            let length = content_length(&headers).unwrap().unwrap();
+            set_single_length(&mut headers, length);
+            assert_eq!(headers, map(&[("content-length", "5")]));
+        }
     }
 
     #[test]

@@ -28,6 +28,12 @@ impl Stall {
         }
     }
 
+    /// Starts anew, with another limit.
+    pub fn restart(&mut self, limit: Duration) {
+        self.limit = limit;
+        self.waiting_since = None;
+    }
+
     /// Something moved: the next wait starts anew.
     pub fn progress(&mut self) {
         self.waiting_since = None;
@@ -40,6 +46,9 @@ impl Stall {
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if timer.deadline() > deadline {
+            timer.as_mut().reset(deadline);
+        }
         loop {
             ready!(timer.as_mut().poll(cx));
             if timer.deadline() >= deadline {

@@ -112,6 +112,25 @@ impl Stream {
         self
     }
 
+    /// Ready when there may be something to read, or the connection has ended. Costs no system call.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.tcp.poll_read_ready(cx)
+    }
+
+    /// Whether the peer has sent nothing and keeps the connection open. Has the task woken when that changes.
+    pub fn poll_silent(&self, cx: &mut Context<'_>) -> bool {
+        loop {
+            if self.poll_readable(cx).is_pending() {
+                return true;
+            }
+            // The last read may have left that open: it asked for no more than there was.
+            match self.tcp.try_read(&mut [0]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                _ => return false,
+            }
+        }
+    }
+
     /// The socket itself.
     pub fn tcp(&mut self) -> &mut TcpStream {
         &mut self.tcp

@@ -34,6 +34,8 @@ pub struct Local {
     pub request_ids: RequestIds,
     /// The source of randomness of strategies.
     pub rng: RefCell<fastrand::Rng>,
+    /// Where heads of requests to servers are written before they are sent.
+    pub head: RefCell<Vec<u8>>,
     /// Where access log lines go, if anywhere.
     pub access_log: Option<Arc<AccessLog>>,
     /// Whether the worker is ending, and what it still serves.
@@ -68,6 +70,7 @@ impl Local {
             snapshot,
             request_ids: RequestIds::new(&mut rng),
             rng: RefCell::new(rng),
+            head: RefCell::default(),
             access_log,
             drain: Drain::default(),
         })

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
+use super::connection::Connection;
 use super::endpoint::Endpoint;
 use super::group::{Members, Upstream};
-use super::pool::{Connection, Pool};
+use super::pool::Pool;
 use crate::balance::{Candidate, Load, Pick, Strategy};
 use crate::net::{Traffic, connect};
 
@@ -133,9 +134,7 @@ impl LocalUpstream {
                 stats.connects.increment();
                 endpoint.shared.connect_succeeded();
                 let traffic = Traffic::new(Arc::clone(&endpoint.shared.bytes), self.worker);
-                Connection::new(tcp, traffic, settings.idle)
-                    .await
-                    .map_err(io::Error::other)
+                Ok(Connection::new(tcp, traffic, settings.idle))
             }
             Err(error) => {
                 stats.connect_failures.increment();

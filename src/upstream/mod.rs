@@ -4,6 +4,7 @@
 //! is healthy, and publishes the eligible ones as one immutable [`Members`]. [`local`] is a worker's own side of an
 //! upstream: its view of the members and its pool of connections, which no other thread touches.
 
+pub mod connection;
 pub mod endpoint;
 mod group;
 pub mod latency;
@@ -11,7 +12,7 @@ pub mod local;
 pub mod pool;
 pub mod supervisor;
 
+pub use connection::Connection;
 pub use endpoint::{Endpoint, Origin};
 pub use group::{Members, RosterError, Settings, Upstream, UpstreamStats};
 pub use local::{InFlight, LocalEndpoint, LocalUpstream};
-pub use pool::Connection;

@@ -1,21 +1,21 @@
 //! One try to have one server answer.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io::{self, ErrorKind};
-use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
-use std::time::Duration;
+use std::task::{Context, Poll};
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
+use http::{HeaderValue, Method};
 use thiserror::Error;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::error::ProxyError;
-use crate::message::{RequestBody, Upload};
+use super::rewrite::Rewrite;
+use crate::message::h1::Answer;
+use crate::message::h1::answer::Invalid;
+use crate::message::{Upload, UploadError};
 use crate::net::connect::is_local;
+use crate::upstream::connection::{AnswerError, SendError};
 use crate::upstream::{Connection, InFlight, LocalEndpoint};
 
 /// A try: counts as load of its server, and in the server's metrics, until it is dropped.
@@ -76,8 +76,8 @@ pub enum Failure {
     #[error("the connection ended without an answer")]
     Reset,
     /// What the server sent is no answer.
-    #[error("what it sent is not HTTP/1.1, or is too large")]
-    BadAnswer,
+    #[error(transparent)]
+    BadAnswer(Invalid),
     /// No answer in time.
     #[error("no answer in time")]
     Timeout,
@@ -103,68 +103,62 @@ impl Failure {
             }
             Self::Connect(_) => ProxyError::Connect,
             Self::Unsent | Self::Reset => ProxyError::Reset,
-            Self::BadAnswer => ProxyError::BadAnswer,
+            Self::BadAnswer(_) => ProxyError::BadAnswer,
             Self::Timeout => ProxyError::AnswerTimeout,
             Self::Upload(error) => error,
         }
     }
 }
 
-/// Sends a request and waits for the answer's headers, at most `limit` after the request was sent.
+/// Sends a request and waits for the answer's headers.
 ///
 /// # Errors
 /// Says how far it got.
 pub async fn send(
-    connection: &mut Connection,
-    request: Request<RequestBody>,
-    upload: Option<&Upload>,
-    limit: Duration,
-) -> Result<Response<Incoming>, Failure> {
+    connection: &Connection,
+    request: &Rewrite<'_>,
+    server: &HeaderValue,
+) -> Result<Answer, Failure> {
     let sent_before = connection.sent();
-    let mut answer = pin!(connection.send(request));
-    let mut deadline = pin!(None);
+    let lost = || match connection.sent() > sent_before {
+        true => Failure::Reset,
+        false => Failure::Unsent,
+    };
+    let upload = request.exchange.upload.as_deref();
+    let to_head = request.head.method == Method::HEAD;
+    let begin = |cx: &mut Context<'_>| {
+        let head = &mut *request.exchange.client.local.head.borrow_mut();
+        head.clear();
+        request.write(head, server);
+        connection.begin(cx, head, request.body(), request.policy.timeout)
+    };
+    let mut begun = false;
     poll_fn(|cx| {
-        let over = connection.drive(cx);
-        match answer.as_mut().poll(cx) {
-            Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
-            Poll::Ready(Err(error)) => {
-                Poll::Ready(Err(failure(error, upload, connection.sent() > sent_before)))
+        if !begun {
+            begun = true;
+            if begin(cx).is_err() {
+                return Poll::Ready(Err(lost()));
             }
-            Poll::Pending if over => Poll::Ready(Err(lost(connection.sent() > sent_before))),
+        }
+        match connection.poll_send(cx) {
+            Poll::Ready(Err(SendError::Lost(_))) => return Poll::Ready(Err(lost())),
+            Poll::Ready(Err(SendError::Upload)) => {
+                let fault = upload.and_then(Upload::error);
+                let fault = fault.unwrap_or(UploadError::Broken);
+                return Poll::Ready(Err(Failure::Upload(fault.into())));
+            }
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        match connection.poll_answer(cx, to_head) {
+            Poll::Ready(Ok(answer)) => Poll::Ready(Ok(answer)),
+            Poll::Ready(Err(AnswerError::Ended)) => Poll::Ready(Err(lost())),
+            Poll::Ready(Err(AnswerError::Invalid(reason))) => {
+                Poll::Ready(Err(Failure::BadAnswer(reason)))
+            }
             // While the body is on its way, its own watchdog and the connection's see to progress.
             Poll::Pending if upload.is_some_and(|upload| !upload.finished()) => Poll::Pending,
-            Poll::Pending => {
-                if deadline.is_none() {
-                    deadline.set(Some(sleep(limit)));
-                }
-                let deadline = deadline.as_mut().as_pin_mut().expect("it was just set");
-                deadline.poll(cx).map(|()| Err(Failure::Timeout))
-            }
+            Poll::Pending => connection.poll_overdue(cx).map(|()| Err(Failure::Timeout)),
         }
     })
     .await
-}
-
-fn failure(
-    error: TrySendError<Request<RequestBody>>,
-    upload: Option<&Upload>,
-    sent: bool,
-) -> Failure {
-    if let Some(fault) = upload.and_then(Upload::error) {
-        return Failure::Upload(fault.into());
-    }
-    if sent && error.into_error().is_parse() {
-        Failure::BadAnswer
-    } else {
-        lost(sent)
-    }
-}
-
-/// The connection ended without an answer.
-fn lost(sent: bool) -> Failure {
-    if sent {
-        Failure::Reset
-    } else {
-        Failure::Unsent
-    }
 }

@@ -8,21 +8,23 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::{Body as _, Frame, SizeHint};
 use thiserror::Error;
 
 use super::attempt::Attempt;
 use super::exchange::Exchange;
+use crate::message::h1::body::Part;
+use crate::message::h1::{Body, Framing};
 use crate::net::Stall;
 use crate::upstream::Connection;
+use crate::upstream::connection::AnswerError;
 
 /// Why an answer's body was cut off. The client's connection is closed, so that it cannot take it for whole.
 #[derive(Debug, Error)]
 pub enum DownloadError {
     /// The server closed the connection or sent what is not HTTP.
     #[error("the server's answer broke off")]
-    Broken(#[source] hyper::Error),
+    Broken(#[source] AnswerError),
     /// The server sent nothing for the upstream's idle timeout.
     #[error("the server's answer stalled")]
     Stalled,
@@ -55,7 +57,8 @@ enum Kind {
 /// A server's answer as it arrives.
 #[derive(Debug)]
 pub struct Download {
-    incoming: Incoming,
+    body: Body,
+    /// Gone when the body has ended.
     connection: Option<Connection>,
     attempt: Attempt,
     stall: Stall,
@@ -82,16 +85,16 @@ impl ResponseBody {
         }
     }
 
-    /// A server's body, which may pause for at most `idle`. Without a connection it is driven elsewhere.
+    /// A server's body, which may pause for at most `idle`.
     pub fn download(
-        incoming: Incoming,
-        connection: Option<Connection>,
+        framing: Framing,
+        connection: Connection,
         attempt: Attempt,
         idle: Duration,
     ) -> Self {
         let download = Download {
-            incoming,
-            connection,
+            body: Body::new(framing),
+            connection: Some(connection),
             attempt,
             stall: Stall::new(idle),
         };
@@ -125,7 +128,7 @@ impl ResponseBody {
     }
 }
 
-impl Body for ResponseBody {
+impl http_body::Body for ResponseBody {
     type Data = Bytes;
     type Error = DownloadError;
 
@@ -160,7 +163,7 @@ impl Body for ResponseBody {
         match &self.kind {
             Kind::Empty => true,
             Kind::Full(_) => false,
-            Kind::Download(download) => download.incoming.is_end_stream(),
+            Kind::Download(download) => download.connection.is_none(),
         }
     }
 
@@ -168,7 +171,7 @@ impl Body for ResponseBody {
         match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Download(download) => download.incoming.size_hint(),
+            Kind::Download(download) => download.size_hint(),
         }
     }
 }
@@ -178,33 +181,33 @@ impl Download {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, DownloadError>>> {
-        // Asking for a frame first tells the connection that there is room for one; then it may read.
-        let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        if polled.is_pending()
-            && let Some(connection) = &mut self.connection
-        {
-            connection.drive(cx);
-            polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        }
-        match polled {
-            Poll::Ready(Some(Ok(frame))) => {
+        let Some(connection) = &self.connection else {
+            return Poll::Ready(None);
+        };
+        match connection.poll_body(cx, &mut self.body) {
+            Poll::Ready(Ok(part)) => {
                 self.stall.progress();
-                // Nobody asks for more after trailers.
-                if frame.is_trailers() || self.incoming.is_end_stream() {
+                if self.body.ended() || part == Part::End {
                     self.release(cx);
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(match part {
+                    Part::Data(data) => Some(Ok(Frame::data(data))),
+                    Part::Trailers(trailers) => Some(Ok(Frame::trailers(trailers))),
+                    Part::End => None,
+                })
             }
-            Poll::Ready(None) => {
-                self.release(cx);
-                Poll::Ready(None)
-            }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(DownloadError::Broken(error)))),
+            Poll::Ready(Err(error)) => Poll::Ready(Some(Err(DownloadError::Broken(error)))),
             Poll::Pending => self
                 .stall
                 .poll_stalled(cx)
                 .map(|()| Some(Err(DownloadError::Stalled))),
         }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body
+            .remaining()
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 
     /// The answer has been read: its connection can serve another request, before the client has taken the last bytes.

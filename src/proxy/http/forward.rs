@@ -3,21 +3,21 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, HOST, HeaderValue, UPGRADE};
+use http::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
 use http::request::Parts;
-use http::{Request, Response, StatusCode, Version};
-use http_body::Body;
-use hyper::body::Incoming;
+use http::{Response, StatusCode, Version};
 
 use super::attempt::{self, Attempt, Failure};
 use super::download::ResponseBody;
 use super::error::ProxyError;
 use super::exchange::Exchange;
-use super::rewrite::{hash_of, rewrite};
-use super::service::Answer;
+use super::rewrite::{Rewrite, hash_of};
+use super::service::Answered;
 use super::tunnel::ServerSide;
 use crate::balance::Pick;
-use crate::message::{RequestBody, Upload, headers};
+use crate::message::h1::answer::Invalid;
+use crate::message::h1::{Answer, Framing};
+use crate::message::headers;
 use crate::proxy::snapshot::Forward;
 use crate::upstream::{Connection, LocalEndpoint, LocalUpstream, UpstreamStats};
 
@@ -31,8 +31,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub async fn forward(
     exchange: &mut Exchange,
     policy: &Forward,
-    mut head: Parts,
-) -> Result<Answer, ProxyError> {
+    head: Parts,
+) -> Result<Answered, ProxyError> {
     let client = Rc::clone(&exchange.client);
     let local = &client.local;
     let upstream = &local.upstreams[policy.upstream];
@@ -44,14 +44,6 @@ pub async fn forward(
         Version::HTTP_11 => headers::upgrade(&head.headers),
         _ => None, // HTTP/1.0 has no such thing (RFC 9110, section 7.8)
     };
-    rewrite(exchange, policy, &mut head, upgrade.as_ref())?;
-    let request = Outgoing {
-        upload: exchange.upload.clone(),
-        policy,
-        head,
-        upgrade,
-    };
-
     let stats = upstream.shared.stats.shard(local.worker);
     let mut tries = Tries::default();
     loop {
@@ -79,6 +71,12 @@ pub async fn forward(
         let attempt = Attempt::new(flight, local.worker);
         let endpoint = Rc::clone(attempt.endpoint());
         exchange.tried = Some((Rc::clone(upstream), Rc::clone(&endpoint)));
+        let request = Outgoing(Rewrite {
+            exchange,
+            policy,
+            head: &head,
+            upgrade: upgrade.clone(),
+        });
         let failure = match request.try_on(upstream, attempt).await {
             Ok(answer) => return Ok(answer),
             Err(failure) => failure,
@@ -124,13 +122,8 @@ impl Tries {
     }
 }
 
-/// A request that is ready for any server.
-struct Outgoing<'a> {
-    policy: &'a Forward,
-    head: Parts,
-    upload: Option<Rc<Upload>>,
-    upgrade: Option<HeaderValue>,
-}
+/// A request on its way to a server.
+struct Outgoing<'a>(Rewrite<'a>);
 
 impl Outgoing<'_> {
     /// Tries one server. A pooled connection that turns out to be closed costs no try: a fresh one takes its place.
@@ -138,63 +131,42 @@ impl Outgoing<'_> {
         &self,
         upstream: &LocalUpstream,
         mut attempt: Attempt,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Answered, Failure> {
         let endpoint = Rc::clone(attempt.endpoint());
         let mut fresh = false;
         loop {
-            let mut connection = upstream
+            let connection = upstream
                 .connect(&endpoint, fresh)
                 .await
                 .map_err(Failure::Connect)?;
-            let request = self.request_for(&endpoint);
-            match attempt::send(
-                &mut connection,
-                request,
-                self.upload.as_deref(),
-                self.policy.timeout,
-            )
-            .await
-            {
-                Ok(response) if self.accepts(&response) => {
-                    attempt.answered(response.status().as_u16());
-                    return self.answer(upstream, connection, attempt, response).await;
+            match attempt::send(&connection, &self.0, endpoint.shared.host()).await {
+                Ok(answer) if self.accepts(&answer) => {
+                    attempt.answered(answer.status.as_u16());
+                    return self.answer(upstream, connection, attempt, answer).await;
                 }
-                Ok(_) => return Err(Failure::BadAnswer),
+                Ok(_) => return Err(Failure::BadAnswer(Invalid::Syntax)),
                 Err(failure) if connection.reused() && self.replayable(&failure) => fresh = true,
                 Err(failure) => return Err(failure),
             }
         }
     }
 
-    fn request_for(&self, endpoint: &LocalEndpoint) -> Request<RequestBody> {
-        let mut head = self.head.clone();
-        if !self.policy.preserve_host || !head.headers.contains_key(HOST) {
-            head.headers.insert(HOST, endpoint.shared.host().clone());
-        }
-        let body = match &self.upload {
-            Some(upload) => RequestBody::Upload(Rc::clone(upload)),
-            None => RequestBody::Empty,
-        };
-        Request::from_parts(head, body)
-    }
-
     /// Whether the request may be sent again after this failure: never when part of its body is gone, always when the
     /// server cannot have seen it, otherwise only if doing it twice is like doing it once (RFC 9110, section 9.2.2).
     fn replayable(&self, failure: &Failure) -> bool {
-        let body_begun = self.upload.as_ref().is_some_and(|upload| upload.begun());
+        let upload = &self.0.exchange.upload;
+        let body_begun = upload.as_ref().is_some_and(|upload| upload.begun());
         match failure {
             Failure::Connect(_) | Failure::Unsent => !body_begun,
-            Failure::Reset => !body_begun && self.head.method.is_idempotent(),
-            Failure::BadAnswer | Failure::Timeout | Failure::Upload(_) => false,
+            Failure::Reset => !body_begun && self.0.head.method.is_idempotent(),
+            Failure::BadAnswer(_) | Failure::Timeout | Failure::Upload(_) => false,
         }
     }
 
-    /// Whether this can be an answer: framed in a way that can be undone, and a switch of protocols only if one was
-    /// asked for.
-    fn accepts(&self, response: &Response<Incoming>) -> bool {
-        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        let asked = self.upgrade.is_some() && headers::upgrade(response.headers()).is_some();
-        headers::only_chunked(response.headers()) && (asked || !switches)
+    /// Whether this can be an answer: protocols are switched only if that was asked for.
+    fn accepts(&self, answer: &Answer) -> bool {
+        let switches = answer.status == StatusCode::SWITCHING_PROTOCOLS;
+        !switches || (self.0.upgrade.is_some() && answer.upgrade.is_some())
     }
 
     async fn answer(
@@ -202,47 +174,48 @@ impl Outgoing<'_> {
         upstream: &LocalUpstream,
         connection: Connection,
         attempt: Attempt,
-        response: Response<Incoming>,
-    ) -> Result<Answer, Failure> {
+        answer: Answer,
+    ) -> Result<Answered, Failure> {
         let idle = upstream.shared.settings().idle;
-        let (mut head, incoming) = response.into_parts();
-        let switched_to = headers::upgrade(&head.headers);
-        headers::strip_hop_by_hop(&mut head.headers);
-        headers::add_via(&mut head.headers);
-        head.version = Version::HTTP_11;
-        head.extensions.clear();
+        let Answer {
+            status,
+            headers: mut fields,
+            framing,
+            upgrade,
+            ..
+        } = answer;
+        headers::add_via(&mut fields);
 
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            head.headers
-                .insert(CONNECTION, HeaderValue::from_static("upgrade"));
-            head.headers.extend(switched_to.map(|to| (UPGRADE, to)));
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            fields.extend(upgrade.map(|to| (UPGRADE, to)));
             let (stream, early) = connection.into_stream().await.map_err(|_| Failure::Reset)?;
-            let response = Response::from_parts(head, ResponseBody::empty());
-            return Ok(Answer::Switched(
-                response,
-                ServerSide {
-                    stream,
-                    early,
-                    attempt,
-                    idle,
-                },
-            ));
+            let side = ServerSide {
+                stream,
+                early,
+                attempt,
+                idle,
+            };
+            let response = response(status, fields, ResponseBody::empty());
+            return Ok(Answered::Switched(response, side));
         }
 
-        let sent = self.upload.as_ref().is_none_or(|upload| upload.finished());
-        let body = if incoming.is_end_stream() {
-            if sent {
-                attempt.endpoint().pool.put_now(connection).await;
-            } else {
-                connection.detach();
-            }
+        if !connection.all_sent() {
+            connection.send_rest();
+        }
+        let body = if framing == Framing::Empty {
+            attempt.endpoint().pool.put_now(connection).await;
             ResponseBody::empty()
-        } else if sent {
-            ResponseBody::download(incoming, Some(connection), attempt, idle)
         } else {
-            connection.detach();
-            ResponseBody::download(incoming, None, attempt, idle)
+            ResponseBody::download(framing, connection, attempt, idle)
         };
-        Ok(Answer::Response(Response::from_parts(head, body)))
+        Ok(Answered::Response(response(status, fields, body)))
     }
+}
+
+fn response(status: StatusCode, headers: HeaderMap, body: ResponseBody) -> Response<ResponseBody> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
 }

@@ -1,74 +1,126 @@
 //! Turning a client's request into the proxy's own, and what `consistent_hash` sees of it.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use http::header::{
-    CONNECTION, COOKIE, EXPECT, HOST, HeaderMap, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+    CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE, VIA,
 };
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Uri, Version};
+use http::{Method, Uri};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::error::ProxyError;
 use super::exchange::Exchange;
 use super::request_id::X_REQUEST_ID;
+use crate::message::h1::RequestHead;
 use crate::message::headers;
 use crate::proxy::snapshot::{Forward, HashKey};
+use crate::upstream::connection::Sending;
 
-/// Turns the client's request into the proxy's own (RFC 9110, section 7.6; RFC 9112, section 3.2.1).
-pub fn rewrite(
-    exchange: &Exchange,
-    policy: &Forward,
-    head: &mut Parts,
-    upgrade: Option<&HeaderValue>,
-) -> Result<(), ProxyError> {
-    head.uri = target(&head.uri, policy.strip_prefix.as_deref())?;
-    head.version = Version::HTTP_11;
-    head.extensions.clear();
-
-    let fields = &mut head.headers;
-    let trailers = headers::takes_trailers(fields);
-    headers::strip_hop_by_hop(fields);
-    if let Some(protocol) = upgrade {
-        fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        fields.insert(UPGRADE, protocol.clone());
-    } else if trailers {
-        fields.insert(CONNECTION, HeaderValue::from_static("te"));
-        fields.insert(TE, HeaderValue::from_static("trailers"));
-    }
-    if exchange
-        .upload
-        .as_ref()
-        .is_some_and(|upload| upload.announced().is_none())
-    {
-        // hyper takes a body of unknown length for none with methods that usually have none, unless told.
-        fields.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-    // The client is told to continue by us, when a server's connection begins to take the body.
-    fields.remove(EXPECT);
-    let host = fields.get(HOST).cloned();
-    exchange.client.hop.set(fields, host.as_ref());
-    headers::add_via(fields);
-    fields.insert(X_REQUEST_ID, exchange.id.clone());
-    Ok(())
+/// A client's request, to be written as the proxy's own for one server or another.
+#[derive(Debug)]
+pub struct Rewrite<'a> {
+    /// The record of the request.
+    pub exchange: &'a Exchange,
+    /// What its route says.
+    pub policy: &'a Forward,
+    /// Its head, as the client sent it.
+    pub head: &'a Parts,
+    /// The protocol that it asks to switch to.
+    pub upgrade: Option<HeaderValue>,
 }
 
-/// The target in origin form, without the prefix.
-fn target(uri: &Uri, prefix: Option<&str>) -> Result<Uri, ProxyError> {
+impl Rewrite<'_> {
+    /// Writes the head for a server whose own name is `server` (RFC 9110, section 7.6; RFC 9112, section 3.2.1).
+    pub fn write(&self, out: &mut Vec<u8>, server: &HeaderValue) {
+        let Self {
+            exchange,
+            policy,
+            head: client,
+            upgrade,
+        } = self;
+        let fields = &client.headers;
+        let hop = &exchange.client.hop;
+        let target = target(&client.uri, policy.strip_prefix.as_deref());
+        let mut head = RequestHead::begin(out, &client.method, target);
+
+        let asked = fields.get(HOST);
+        let host = asked.filter(|_| policy.preserve_host).unwrap_or(server);
+        head.field(&HOST, host);
+        let nominated = headers::nominated(fields);
+        for (name, value) in fields {
+            if passes(name) && !hop.replaces(name) && !nominated.contains(name) {
+                head.field(name, value);
+            }
+        }
+        if let Some(protocol) = upgrade {
+            head.parts("connection", &[b"upgrade"]);
+            head.field(&UPGRADE, protocol);
+        } else if headers::takes_trailers(fields) {
+            head.parts("connection", &[b"te"]);
+            head.parts("te", &[b"trailers"]);
+        }
+        match &exchange.upload {
+            Some(upload) => match upload.announced() {
+                Some(length) => head.length(length),
+                None => head.parts("transfer-encoding", &[b"chunked"]),
+            },
+            None if fields.contains_key(CONTENT_LENGTH) || means_content(&client.method) => {
+                head.length(0);
+            }
+            None => {}
+        }
+        hop.write(&mut head, fields, asked);
+        let via = fields.get_all(VIA).into_iter();
+        head.list("via", via, &[headers::OWN_VIA.as_bytes()]);
+        head.field(&X_REQUEST_ID, &exchange.id);
+        head.end();
+    }
+
+    /// The request's body, to be sent behind the head.
+    pub fn body(&self) -> Option<Sending> {
+        let upload = self.exchange.upload.as_ref()?;
+        let chunked = upload.announced().is_none();
+        Some(Sending {
+            upload: Rc::clone(upload),
+            chunked,
+            trailers: match chunked {
+                true => headers::announced_trailers(&self.head.headers),
+                false => Vec::new(),
+            },
+        })
+    }
+}
+
+/// Whether a client's field is one that may be passed on as it is. The client is told to continue by us, when a server's
+/// connection begins to take the body; the others are written anew.
+fn passes(name: &HeaderName) -> bool {
+    let written = matches!(
+        name.as_str(),
+        "content-length" | "expect" | "host" | "via" | "x-request-id"
+    );
+    !written && !headers::is_hop_by_hop(name)
+}
+
+/// Whether an empty body should be announced (RFC 9110, section 8.6).
+fn means_content(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
+}
+
+/// The target in origin form without the prefix, in two parts.
+fn target<'a>(uri: &'a Uri, prefix: Option<&str>) -> [&'a str; 2] {
     let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
     let rest = prefix
         .map(|prefix| prefix.trim_end_matches('/'))
-        .and_then(|prefix| target.strip_prefix(prefix));
-    let stripped = match rest {
-        Some(rest) if rest.starts_with('/') => rest.to_owned(),
-        Some(rest) if rest.is_empty() || rest.starts_with('?') => format!("/{rest}"),
-        _ if uri.authority().is_none() => return Ok(uri.clone()),
-        _ => target.to_owned(),
-    };
-    let target = PathAndQuery::try_from(stripped)
-        .map_err(|_| ProxyError::BadRequest("the target is invalid"))?;
-    Ok(Uri::from(target))
+        .and_then(|prefix| target.strip_prefix(prefix))
+        .filter(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+        .unwrap_or(target);
+    match rest {
+        "*" => ["", "*"],
+        _ if rest.starts_with('/') => ["", rest],
+        _ => ["/", rest],
+    }
 }
 
 /// The hash that `consistent_hash` chooses by; the same in every process. A request without the header or cookie is
@@ -115,10 +167,12 @@ mod tests {
             ("/x", None, "/x"),
             ("http://a.example/v1/x", Some("/v1"), "/x"),
             ("http://a.example", None, "/"),
+            ("http://a.example?q=1", None, "/?q=1"),
+            ("*", None, "*"),
         ];
         for (uri, prefix, expected) in cases {
             assert_eq!(
-                target(&uri.parse().unwrap(), prefix).unwrap().to_string(),
+                target(&uri.parse().unwrap(), prefix).concat(),
                 expected,
                 "{uri} {prefix:?}"
             );

@@ -30,8 +30,8 @@ pub async fn serve(
     let json = wants_json(request.headers());
     let to_head = request.method() == Method::HEAD;
     let (mut response, server) = match handle(&client, &mut exchange, request).await {
-        Ok(Answer::Response(response)) => (response, None),
-        Ok(Answer::Switched(response, server)) => (response, Some(server)),
+        Ok(Answered::Response(response)) => (response, None),
+        Ok(Answered::Switched(response, server)) => (response, Some(server)),
         Err(error) => {
             exchange.error = error.code();
             (error.into_response(json, &exchange.id), None)
@@ -49,7 +49,7 @@ pub async fn serve(
 }
 
 /// What a request comes to.
-pub enum Answer {
+pub enum Answered {
     /// An answer, ours or a server's.
     Response(Response<ResponseBody>),
     /// The server's 101: the exchange goes on in a tunnel.
@@ -60,13 +60,13 @@ async fn handle(
     client: &Rc<Client>,
     exchange: &mut Exchange,
     request: Request<Incoming>,
-) -> Result<Answer, ProxyError> {
+) -> Result<Answered, ProxyError> {
     let (mut head, body) = request.into_parts();
     if !body.is_end_stream() {
         exchange.upload = Some(Upload::new(body, client.listener().timeouts.idle));
     }
     check_method(&head.method)?;
-    if !headers::only_chunked(&head.headers) {
+    if headers::chunked(&head.headers).is_err() {
         return Err(ProxyError::Coding);
     }
     settle_host(&head.uri, head.version, &mut head.headers)?;
@@ -87,7 +87,7 @@ async fn handle(
     let mut answer = match &route.action {
         Action::Forward(forward) => forward::forward(exchange, forward, head).await?,
         Action::Redirect { status, to } => {
-            Answer::Response(redirect(*status, to, host_of(&head.headers), &head.uri)?)
+            Answered::Response(redirect(*status, to, host_of(&head.headers), &head.uri)?)
         }
         Action::Respond { status, body } => {
             let mut response = Response::new(ResponseBody::full(body.clone()));
@@ -96,10 +96,10 @@ async fn handle(
                 CONTENT_TYPE,
                 HeaderValue::from_static("text/plain; charset=utf-8"),
             );
-            Answer::Response(response)
+            Answered::Response(response)
         }
     };
-    if let (Some(fields), Answer::Response(response)) = (limit_headers, &mut answer) {
+    if let (Some(fields), Answered::Response(response)) = (limit_headers, &mut answer) {
         response.headers_mut().extend(fields);
     }
     Ok(answer)

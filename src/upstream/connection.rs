@@ -1,0 +1,404 @@
+//! A connection to a server that speaks HTTP/1.1.
+//!
+//! It has no task of its own: whoever uses it drives it, first the request that waits for an answer, then the answer's
+//! body. A request thus never hops between tasks, and a connection that nobody uses costs nothing but its socket: while
+//! it waits for bytes it has no buffer to read them into.
+//!
+//! Only a request whose answer comes before all of it is sent gets a task, to send the rest: a client may not read the
+//! one before the other has been taken.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io::{self, ErrorKind, IoSlice};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderName;
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::net::TcpStream;
+
+use crate::message::Upload;
+use crate::message::h1::answer::{Invalid, Reader};
+use crate::message::h1::body::Part;
+use crate::message::h1::request;
+use crate::message::h1::{Answer, Body};
+use crate::net::{Stall, Stream, Traffic};
+
+/// Size of the first read of an answer, in bytes, and of the largest. A read that fills its buffer makes the next one
+/// four times as large: what comes in drops gets no large buffers.
+const FIRST_READ: usize = 8 * 1024;
+const LARGEST_READ: usize = 128 * 1024;
+
+/// Up to this size, in bytes, parts of an upload are copied together rather than written one by one.
+const COALESCED: usize = 16 * 1024;
+
+/// A connection to a server, driven by its user.
+#[derive(Debug)]
+pub struct Connection(Rc<RefCell<Wire>>);
+
+#[derive(Debug)]
+struct Wire {
+    stream: Stream,
+    traffic: Rc<Traffic>,
+    input: BytesMut,
+    next_read: usize,
+    reader: Reader,
+    output: Output,
+    upload: Option<Sending>,
+    /// Watches over the wait for an answer.
+    answer: Stall,
+    keep_alive: bool,
+    reused: bool,
+}
+
+/// What was taken for sending and is not sent yet: `head` from `sent` on, then `data`, then `tail`.
+#[derive(Debug, Default)]
+struct Output {
+    head: Vec<u8>,
+    sent: usize,
+    data: Bytes,
+    tail: &'static [u8],
+}
+
+/// A request's body on its way to the server.
+#[derive(Debug)]
+pub struct Sending {
+    /// The body.
+    pub upload: Rc<Upload>,
+    /// Whether it is framed in chunks; otherwise by its length.
+    pub chunked: bool,
+    /// The trailers that were announced; no others pass.
+    pub trailers: Vec<HeaderName>,
+}
+
+/// Why a request cannot be sent.
+#[derive(Debug, Error)]
+pub enum SendError {
+    /// The client's body failed; the [`Upload`] says how.
+    #[error("the request's body failed")]
+    Upload,
+    /// The connection failed.
+    #[error(transparent)]
+    Lost(#[from] io::Error),
+}
+
+/// Why there is no answer, or no more of one.
+#[derive(Debug, Error)]
+pub enum AnswerError {
+    /// The connection ended before the answer did.
+    #[error("the connection ended")]
+    Ended,
+    /// What came is no answer.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+}
+
+impl Connection {
+    /// Speaks HTTP/1.1 on a connected socket; a write that makes no progress for `idle` fails.
+    pub fn new(tcp: TcpStream, traffic: Rc<Traffic>, idle: Duration) -> Self {
+        Self(Rc::new(RefCell::new(Wire {
+            stream: Stream::new(tcp, Rc::clone(&traffic), idle).reading_on(),
+            traffic,
+            input: BytesMut::new(),
+            next_read: FIRST_READ,
+            reader: Reader::default(),
+            output: Output::default(),
+            upload: None,
+            answer: Stall::new(Duration::MAX),
+            keep_alive: true,
+            reused: false,
+        })))
+    }
+
+    /// Bytes that the kernel has taken for this connection so far.
+    pub fn sent(&self) -> u64 {
+        self.0.borrow().traffic.sent()
+    }
+
+    /// Whether it has served an earlier request, so that its server may have closed it meanwhile.
+    pub fn reused(&self) -> bool {
+        self.0.borrow().reused
+    }
+
+    /// Sends a request's head, as far as there is room now, and has [`poll_send`](Self::poll_send) send the rest. Its
+    /// answer may take `limit`, counted from when somebody first waits for it.
+    ///
+    /// # Errors
+    /// The connection failed.
+    pub fn begin(
+        &self,
+        cx: &mut Context<'_>,
+        head: &[u8],
+        upload: Option<Sending>,
+        limit: Duration,
+    ) -> io::Result<()> {
+        let mut wire = self.0.borrow_mut();
+        wire.answer.restart(limit);
+        wire.next_read = FIRST_READ;
+        let mut sent = 0;
+        if upload.is_none()
+            && let Poll::Ready(result) = Pin::new(&mut wire.stream).poll_write(cx, head)
+        {
+            sent = result?;
+        }
+        wire.upload = upload;
+        wire.output.head.extend_from_slice(&head[sent..]);
+        Ok(())
+    }
+
+    /// Sends what is to be sent; ready when that was all.
+    ///
+    /// # Errors
+    /// The connection or the client's body failed.
+    pub fn poll_send(&self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        self.0.borrow_mut().poll_send(cx)
+    }
+
+    /// Whether all of the request is sent.
+    pub fn all_sent(&self) -> bool {
+        let wire = self.0.borrow();
+        wire.upload.is_none() && wire.output.is_empty()
+    }
+
+    /// Sends the rest of the request in a task, whatever becomes of the answer.
+    pub fn send_rest(&self) {
+        let wire = Rc::clone(&self.0);
+        tokio::task::spawn_local(async move {
+            // Whoever reads the answer learns of an error.
+            _ = poll_fn(|cx| wire.borrow_mut().poll_send(cx)).await;
+        });
+    }
+
+    /// Waits for the head of the answer. `to_head` says that HEAD was asked.
+    ///
+    /// # Errors
+    /// There is none, or it is no answer.
+    pub fn poll_answer(
+        &self,
+        cx: &mut Context<'_>,
+        to_head: bool,
+    ) -> Poll<Result<Answer, AnswerError>> {
+        let wire = &mut *self.0.borrow_mut();
+        loop {
+            if let Some(answer) = wire.reader.read(&mut wire.input, to_head)? {
+                wire.keep_alive = answer.keep_alive;
+                return Poll::Ready(Ok(answer));
+            }
+            if !matches!(ready!(wire.poll_read(cx)), Ok(1..)) {
+                return Poll::Ready(Err(AnswerError::Ended));
+            }
+        }
+    }
+
+    /// Ready when the answer has been waited for too long. To be polled while waiting.
+    pub fn poll_overdue(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.borrow_mut().answer.poll_stalled(cx)
+    }
+
+    /// Waits for the next part of the answer's body.
+    ///
+    /// # Errors
+    /// It broke off, or is malformed.
+    pub fn poll_body(
+        &self,
+        cx: &mut Context<'_>,
+        body: &mut Body,
+    ) -> Poll<Result<Part, AnswerError>> {
+        let wire = &mut *self.0.borrow_mut();
+        loop {
+            if let Some(part) = body.take(&mut wire.input)? {
+                return Poll::Ready(Ok(part));
+            }
+            match ready!(wire.poll_read(cx)) {
+                Ok(1..) => {}
+                Ok(0) if body.ends_with_connection() => return Poll::Ready(Ok(Part::End)),
+                _ => return Poll::Ready(Err(AnswerError::Ended)),
+            }
+        }
+    }
+
+    /// Whether it can serve another request: the last one is over on both sides, the server keeps the connection open, and
+    /// has sent nothing that nobody asked for.
+    pub(super) fn is_reusable(&self, cx: &mut Context<'_>) -> bool {
+        // Another owner would be the task that sends the rest of the last request.
+        Rc::strong_count(&self.0) == 1 && self.0.borrow_mut().is_quiet(cx)
+    }
+
+    /// Prepares it for a wait of unknown length.
+    pub(super) fn rest(&self) {
+        let wire = &mut *self.0.borrow_mut();
+        wire.reused = true;
+        wire.input = BytesMut::new();
+        if wire.output.head.capacity() > COALESCED {
+            wire.output.head = Vec::new();
+        }
+    }
+
+    /// Takes the socket back after the server has switched protocols, with what it sent after its answer.
+    ///
+    /// # Errors
+    /// The rest of the request could not be sent.
+    pub async fn into_stream(self) -> Result<(Stream, Bytes), SendError> {
+        poll_fn(|cx| self.poll_send(cx)).await?;
+        let wire = Rc::into_inner(self.0).expect("the rest of the request was sent here");
+        let Wire { stream, input, .. } = wire.into_inner();
+        Ok((stream, input.freeze()))
+    }
+}
+
+impl Wire {
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        loop {
+            let more = self.take_upload(cx)?;
+            ready!(self.poll_flush(cx))?;
+            if self.upload.is_none() {
+                return Poll::Ready(Ok(()));
+            }
+            if !more {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Takes what the client has sent of its body, up to a reasonable amount; whether there may be more now.
+    fn take_upload(&mut self, cx: &mut Context<'_>) -> Result<bool, SendError> {
+        let Self { upload, output, .. } = self;
+        while let Some(sending) = upload {
+            if output.is_full() {
+                return Ok(true);
+            }
+            match sending.upload.poll_frame(cx) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Some(Err(_))) => return Err(SendError::Upload),
+                Poll::Ready(Some(Ok(frame))) => {
+                    match frame.into_data() {
+                        Ok(data) => output.add(data, sending.chunked),
+                        Err(frame) => {
+                            if let (Ok(fields), true) = (frame.into_trailers(), sending.chunked) {
+                                let wanted = |name: &HeaderName| sending.trailers.contains(name);
+                                request::write_trailers(&mut output.head, &fields, wanted);
+                            }
+                            *upload = None;
+                            return Ok(false);
+                        }
+                    }
+                    if sending.upload.finished() {
+                        output.end(sending.chunked);
+                        *upload = None;
+                    }
+                }
+                Poll::Ready(None) => {
+                    output.end(sending.chunked);
+                    *upload = None;
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, output, .. } = self;
+        while !output.is_empty() {
+            let stream = Pin::new(&mut *stream);
+            let head = &output.head[output.sent..];
+            let written = if output.data.is_empty() && output.tail.is_empty() {
+                ready!(stream.poll_write(cx, head))?
+            } else {
+                let slices = [head, &output.data, output.tail].map(IoSlice::new);
+                ready!(stream.poll_write_vectored(cx, &slices))?
+            };
+            if written == 0 {
+                return Poll::Ready(Err(ErrorKind::WriteZero.into()));
+            }
+            output.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads some bytes; 0 at the connection's end.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.stream.poll_readable(cx)?.is_pending() {
+            if self.input.is_empty() {
+                self.input = BytesMut::new();
+            }
+            return Poll::Pending;
+        }
+        if self.input.capacity() - self.input.len() < self.next_read / 2 {
+            self.input.reserve(self.next_read);
+        }
+        let room = self.input.capacity() - self.input.len();
+        let read = ready!(pin!(self.stream.read_buf(&mut self.input)).poll(cx))?;
+        if read == room {
+            self.next_read = (self.next_read * 4).min(LARGEST_READ);
+        }
+        Poll::Ready(Ok(read))
+    }
+
+    fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
+        self.keep_alive
+            && self.upload.is_none()
+            && self.output.is_empty()
+            && self.input.is_empty()
+            && self.stream.poll_silent(cx)
+    }
+}
+
+impl Output {
+    fn is_empty(&self) -> bool {
+        self.head.is_empty() && self.data.is_empty() && self.tail.is_empty()
+    }
+
+    fn is_full(&self) -> bool {
+        !self.data.is_empty() || self.head.len() >= COALESCED
+    }
+
+    /// Adds a part of a body.
+    fn add(&mut self, data: Bytes, chunked: bool) {
+        if data.is_empty() {
+            return; // an empty chunk would be the last
+        }
+        let tail: &[u8] = if chunked {
+            request::write_chunk_size(&mut self.head, data.len());
+            b"\r\n"
+        } else {
+            b""
+        };
+        if data.len() <= COALESCED {
+            self.head.extend_from_slice(&data);
+            self.head.extend_from_slice(tail);
+        } else {
+            self.data = data;
+            self.tail = tail;
+        }
+    }
+
+    /// Ends a body.
+    fn end(&mut self, chunked: bool) {
+        match (chunked, self.data.is_empty()) {
+            (false, _) => {}
+            (true, true) => self.head.extend_from_slice(b"0\r\n\r\n"),
+            (true, false) => self.tail = b"\r\n0\r\n\r\n",
+        }
+    }
+
+    fn advance(&mut self, written: usize) {
+        let of_head = written.min(self.head.len() - self.sent);
+        self.sent += of_head;
+        let of_data = (written - of_head).min(self.data.len());
+        // Not `advance`: what is empty should not hold on to the client's buffer.
+        self.data = if of_data == self.data.len() {
+            Bytes::new()
+        } else {
+            self.data.slice(of_data..)
+        };
+        self.tail = &self.tail[written - of_head - of_data..];
+        if self.sent == self.head.len() {
+            self.head.clear();
+            self.sent = 0;
+        }
+    }
+}
