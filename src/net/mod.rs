@@ -1,5 +1,6 @@
 //! Sockets: listening, connecting, and the byte streams that HTTP runs on. Knows nothing of HTTP.
 
+pub mod clock;
 pub mod connect;
 pub mod socket;
 pub mod stall;

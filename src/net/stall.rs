@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::clock;
+
 /// Fires when a transfer has waited for `limit` without progress.
 ///
 /// It costs nothing until something has to wait for the first time, and a wait that ends in time costs no timer
@@ -41,7 +43,7 @@ impl Stall {
 
     /// To be called while waiting; ready once the wait has lasted for the limit.
     pub fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        let since = *self.waiting_since.get_or_insert_with(clock::now);
         let deadline = since + self.limit;
         let timer = self
             .timer

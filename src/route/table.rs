@@ -110,11 +110,11 @@ impl<T> RouteTable<T> {
 
     /// The target of the most specific route whose conditions the request meets.
     ///
-    /// `host` comes without port; in any case, with or without a trailing dot. `path` comes without query and is
-    /// taken as it is: what has to be normalised was normalised before.
-    pub fn find(
+    /// `host` gives the host without port, if there is one; in any case, with or without a trailing dot. `path` comes
+    /// without query and is taken as it is: what has to be normalised was normalised before.
+    pub fn find<'h>(
         &self,
-        host: Option<&str>,
+        host: impl FnOnce() -> Option<&'h str>,
         path: &str,
         method: &Method,
         headers: &HeaderMap,
@@ -128,7 +128,7 @@ impl<T> RouteTable<T> {
         let accept = |candidates: &Vec<Candidate>| candidates.iter().find(matches).copied();
         let found = self
             .hosts
-            .find_map(host, |paths| paths.find_map(path, accept))?;
+            .find_map(host(), |paths| paths.find_map(path, accept))?;
         self.targets.get(found.route as usize)
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::connection::Connection;
+use crate::net::clock;
 
 /// Idle connections kept for an endpoint and worker.
 const MAX_IDLE: usize = 128;
@@ -53,7 +54,7 @@ impl Pool {
                 connection.rest();
                 idle.push(Idle {
                     connection,
-                    since: Instant::now(),
+                    since: clock::now(),
                 });
             }
         }

@@ -50,6 +50,8 @@ pub enum Invalid {
 pub struct Reader {
     /// Bytes that were looked at without finding the end of a head.
     seen: usize,
+    /// Kept for the next head.
+    places: Vec<Place>,
 }
 
 impl Reader {
@@ -63,7 +65,7 @@ impl Reader {
             if self.seen > 0 && !ends(&input[self.seen.saturating_sub(3)..]) {
                 self.seen = input.len();
             } else {
-                match parse(input, to_head)? {
+                match self.parse(input, to_head)? {
                     Some(answer) => {
                         self.seen = 0;
                         let interim = answer.status.is_informational()
@@ -83,6 +85,63 @@ impl Reader {
             };
         }
     }
+
+    fn parse(&mut self, input: &mut BytesMut, to_head: bool) -> Result<Option<Answer>, Invalid> {
+        if input.is_empty() {
+            return Ok(None);
+        }
+        let places = &mut self.places;
+        places.clear();
+        let (length, version, status) = {
+            let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+            let mut head = httparse::Response::new(&mut []);
+            let parsed = httparse::ParserConfig::default()
+                .parse_response_with_uninit_headers(&mut head, input, &mut fields)
+                .map_err(|error| match error {
+                    httparse::Error::TooManyHeaders => Invalid::TooLarge,
+                    _ => Invalid::Syntax,
+                })?;
+            let httparse::Status::Complete(length) = parsed else {
+                return Ok(None);
+            };
+            let start = input.as_ptr().addr();
+            let within = |part: &[u8]| {
+                let from = part.as_ptr().addr() - start;
+                (from, from + part.len())
+            };
+            places.extend(head.headers.iter().map(|field| Place {
+                name: within(field.name.as_bytes()),
+                value: within(field.value),
+            }));
+            let version = match head.version {
+                Some(0) => Version::HTTP_10,
+                _ => Version::HTTP_11,
+            };
+            (length, version, head.code)
+        };
+        let status = status.and_then(|code| StatusCode::from_u16(code).ok());
+        let status = status.ok_or(Invalid::Syntax)?;
+        if length > MAX_SIZE {
+            return Err(Invalid::TooLarge);
+        }
+        let head = input.split_to(length).freeze();
+
+        // Two more are added on the way to the client.
+        let mut fields = HeaderMap::with_capacity(places.len() + 2);
+        let mut hop = HeaderMap::new();
+        for place in &*places {
+            let name = HeaderName::from_bytes(&head[place.name.0..place.name.1])
+                .map_err(|_| Invalid::Syntax)?;
+            let value = HeaderValue::from_maybe_shared(head.slice(place.value.0..place.value.1))
+                .map_err(|_| Invalid::Syntax)?;
+            if headers::is_hop_by_hop(&name) {
+                hop.append(name, value);
+            } else {
+                fields.append(name, value);
+            }
+        }
+        interpret(status, version, fields, &hop, to_head).map(Some)
+    }
 }
 
 /// Whether an empty line may be in `bytes`: parsing from the start again before that would be in vain.
@@ -93,68 +152,10 @@ fn ends(bytes: &[u8]) -> bool {
 }
 
 /// Where a field's name and value are.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Place {
     name: (usize, usize),
     value: (usize, usize),
-}
-
-fn parse(input: &mut BytesMut, to_head: bool) -> Result<Option<Answer>, Invalid> {
-    if input.is_empty() {
-        return Ok(None);
-    }
-    let mut places = [Place::default(); MAX_FIELDS];
-    let (length, count, version, status) = {
-        let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-        let mut head = httparse::Response::new(&mut []);
-        let parsed = httparse::ParserConfig::default()
-            .parse_response_with_uninit_headers(&mut head, input, &mut fields)
-            .map_err(|error| match error {
-                httparse::Error::TooManyHeaders => Invalid::TooLarge,
-                _ => Invalid::Syntax,
-            })?;
-        let httparse::Status::Complete(length) = parsed else {
-            return Ok(None);
-        };
-        let start = input.as_ptr().addr();
-        let within = |part: &[u8]| {
-            let from = part.as_ptr().addr() - start;
-            (from, from + part.len())
-        };
-        for (place, field) in places.iter_mut().zip(head.headers.iter()) {
-            *place = Place {
-                name: within(field.name.as_bytes()),
-                value: within(field.value),
-            };
-        }
-        let version = match head.version {
-            Some(0) => Version::HTTP_10,
-            _ => Version::HTTP_11,
-        };
-        (length, head.headers.len(), version, head.code)
-    };
-    let status = status.and_then(|code| StatusCode::from_u16(code).ok());
-    let status = status.ok_or(Invalid::Syntax)?;
-    if length > MAX_SIZE {
-        return Err(Invalid::TooLarge);
-    }
-    let head = input.split_to(length).freeze();
-
-    // Two more are added on the way to the client.
-    let mut fields = HeaderMap::with_capacity(count + 2);
-    let mut hop = HeaderMap::new();
-    for place in &places[..count] {
-        let name = HeaderName::from_bytes(&head[place.name.0..place.name.1])
-            .map_err(|_| Invalid::Syntax)?;
-        let value = HeaderValue::from_maybe_shared(head.slice(place.value.0..place.value.1))
-            .map_err(|_| Invalid::Syntax)?;
-        if headers::is_hop_by_hop(&name) {
-            hop.append(name, value);
-        } else {
-            fields.append(name, value);
-        }
-    }
-    interpret(status, version, fields, &hop, to_head).map(Some)
 }
 
 /// Finds out what the fields of this `hop` say, and removes those that they nominate.

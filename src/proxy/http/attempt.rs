@@ -14,6 +14,7 @@ use super::rewrite::Rewrite;
 use crate::message::h1::Answer;
 use crate::message::h1::answer::Invalid;
 use crate::message::{Upload, UploadError};
+use crate::net::clock;
 use crate::net::connect::is_local;
 use crate::upstream::connection::{AnswerError, SendError};
 use crate::upstream::{Connection, InFlight, LocalEndpoint};
@@ -33,7 +34,7 @@ impl Attempt {
     pub fn new(flight: InFlight, worker: usize) -> Self {
         Self {
             flight,
-            started: Instant::now(),
+            started: clock::now(),
             worker,
             status: 0,
         }
@@ -47,7 +48,7 @@ impl Attempt {
     /// The headers of an answer are there.
     pub fn answered(&mut self, status: u16) {
         self.status = status;
-        let now = Instant::now();
+        let now = clock::now();
         let endpoint = &self.endpoint().shared;
         endpoint.answered(now - self.started, now.into_std());
     }
@@ -59,7 +60,7 @@ impl Drop for Attempt {
         stats
             .shard(self.worker)
             .outcomes
-            .record(self.status, self.started.elapsed());
+            .record(self.status, clock::now() - self.started);
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::connection::Client;
 use crate::message::Upload;
 use crate::metrics::access_log::Record;
+use crate::net::clock;
 use crate::proxy::snapshot::RouteEntry;
 use crate::upstream::{LocalEndpoint, LocalUpstream};
 
@@ -81,7 +82,7 @@ impl Exchange {
         });
         Self {
             client: Rc::clone(client),
-            started: Instant::now(),
+            started: clock::now(),
             address: client.hop.client(headers, &local.snapshot.trusted_proxies),
             id: local.request_ids.id_of(headers),
             route: None,
@@ -124,7 +125,7 @@ impl Exchange {
             status: self.status,
             received: self.upload.as_ref().map_or(0, |upload| upload.received()),
             sent: self.sent,
-            duration: self.started.elapsed(),
+            duration: clock::now() - self.started,
             referer: text(&line.referer),
             user_agent: text(&line.user_agent),
             request_id: self.id.to_str().unwrap_or_default(),
@@ -154,7 +155,7 @@ impl Drop for Exchange {
         };
         stats
             .shard(client.local.worker)
-            .record(self.status, self.started.elapsed());
+            .record(self.status, clock::now() - self.started);
         if let Some(line) = &self.line {
             self.log(line);
         }

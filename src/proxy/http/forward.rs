@@ -31,13 +31,13 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub async fn forward(
     exchange: &mut Exchange,
     policy: &Forward,
-    head: Parts,
+    head: &Parts,
 ) -> Result<Answered, ProxyError> {
     let client = Rc::clone(&exchange.client);
     let local = &client.local;
     let upstream = &local.upstreams[policy.upstream];
     let hash = match &local.snapshot.upstreams[policy.upstream].hash {
-        Some(key) => hash_of(key, exchange.address, &head),
+        Some(key) => hash_of(key, exchange.address, head),
         None => 0,
     };
     let upgrade = match head.version {
@@ -74,7 +74,7 @@ pub async fn forward(
         let request = Outgoing(Rewrite {
             exchange,
             policy,
-            head: &head,
+            head,
             upgrade: upgrade.clone(),
         });
         let failure = match request.try_on(upstream, attempt).await {

@@ -1,7 +1,8 @@
 //! X-Request-Id: kept when it is sane, made otherwise.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
+use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 /// The field's name.
@@ -10,11 +11,18 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest id that is taken over from a client, in bytes.
 const MAX_LENGTH: usize = 128;
 
+/// Bytes of an id that is made here.
+const LENGTH: usize = 32;
+
+/// Ids that share an allocation: one that is kept for long, with a tunnel say, keeps the others' bytes too.
+const BATCH: usize = 16;
+
 /// A worker's source of ids: 16 hexadecimal digits drawn at its start, then 16 that count.
 #[derive(Debug)]
 pub struct RequestIds {
     prefix: u64,
     next: Cell<u64>,
+    batch: RefCell<Bytes>,
 }
 
 impl RequestIds {
@@ -23,6 +31,7 @@ impl RequestIds {
         Self {
             prefix: rng.u64(..),
             next: Cell::new(0),
+            batch: RefCell::default(),
         }
     }
 
@@ -35,12 +44,24 @@ impl RequestIds {
     }
 
     fn make(&self) -> HeaderValue {
-        let count = self.next.get();
-        self.next.set(count.wrapping_add(1));
-        let mut id = [0; 32];
-        write_hex(&mut id[..16], self.prefix);
-        write_hex(&mut id[16..], count);
-        HeaderValue::from_bytes(&id).expect("hexadecimal digits are a valid field value")
+        let mut batch = self.batch.borrow_mut();
+        if batch.is_empty() {
+            *batch = self.make_batch();
+        }
+        HeaderValue::from_maybe_shared(batch.split_to(LENGTH))
+            .expect("hexadecimal digits are a valid field value")
+    }
+
+    fn make_batch(&self) -> Bytes {
+        let mut batch = vec![0; BATCH * LENGTH];
+        for id in batch.chunks_exact_mut(LENGTH) {
+            let count = self.next.get();
+            self.next.set(count.wrapping_add(1));
+            let (prefix, number) = id.split_at_mut(LENGTH / 2);
+            write_hex(prefix, self.prefix);
+            write_hex(number, count);
+        }
+        Bytes::from(batch)
     }
 }
 
@@ -65,23 +86,25 @@ fn write_hex(digits: &mut [u8], mut value: u64) {
 mod tests {
     use super::*;
 
+    fn source(prefix: u64, next: u64) -> RequestIds {
+        RequestIds {
+            prefix,
+            next: Cell::new(next),
+            batch: RefCell::default(),
+        }
+    }
+
     #[test]
     fn made_ids_are_distinct_and_long() {
-        let ids = RequestIds {
-            prefix: 0xabc,
-            next: Cell::new(254),
-        };
-        assert_eq!(ids.make(), "0000000000000abc00000000000000fe");
-        assert_eq!(ids.make(), "0000000000000abc00000000000000ff");
-        assert_eq!(ids.make(), "0000000000000abc0000000000000100");
+        let ids = source(0xabc, 254);
+        for count in 254..300 {
+            assert_eq!(ids.make(), format!("0000000000000abc{count:016x}").as_str());
+        }
     }
 
     #[test]
     fn only_sane_ids_are_kept() {
-        let ids = RequestIds {
-            prefix: 0,
-            next: Cell::new(0),
-        };
+        let ids = source(0, 0);
         let kept = |id: &str| {
             let headers =
                 HeaderMap::from_iter([(X_REQUEST_ID, HeaderValue::from_str(id).unwrap())]);

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, LOCATION};
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -27,14 +28,16 @@ pub async fn serve(
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let mut exchange = Exchange::open(&client, &request);
-    let json = wants_json(request.headers());
-    let to_head = request.method() == Method::HEAD;
-    let (mut response, server) = match handle(&client, &mut exchange, request).await {
+    let (mut head, body) = request.into_parts();
+    let (mut response, server) = match handle(&client, &mut exchange, &mut head, body).await {
         Ok(Answered::Response(response)) => (response, None),
         Ok(Answered::Switched(response, server)) => (response, Some(server)),
         Err(error) => {
             exchange.error = error.code();
-            (error.into_response(json, &exchange.id), None)
+            (
+                error.into_response(wants_json(&head.headers), &exchange.id),
+                None,
+            )
         }
     };
     exchange.status = response.status().as_u16();
@@ -43,7 +46,9 @@ pub async fn serve(
         .insert(X_REQUEST_ID, exchange.id.clone());
     match server {
         Some(server) => tunnel.set(Some(Tunnel { server, exchange })),
-        None => response.body_mut().attach(exchange, to_head),
+        None => response
+            .body_mut()
+            .attach(exchange, head.method == Method::HEAD),
     }
     Ok(response)
 }
@@ -59,9 +64,9 @@ pub enum Answered {
 async fn handle(
     client: &Rc<Client>,
     exchange: &mut Exchange,
-    request: Request<Incoming>,
+    head: &mut Parts,
+    body: Incoming,
 ) -> Result<Answered, ProxyError> {
-    let (mut head, body) = request.into_parts();
     if !body.is_end_stream() {
         exchange.upload = Some(Upload::new(body, client.listener().timeouts.idle));
     }
@@ -73,7 +78,7 @@ async fn handle(
 
     let routes = &client.listener().routes;
     let route = routes.find(
-        host_of(&head.headers),
+        || host_of(&head.headers),
         head.uri.path(),
         &head.method,
         &head.headers,
