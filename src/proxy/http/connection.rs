@@ -99,7 +99,6 @@ pub async fn serve(tcp: TcpStream, peer: SocketAddr, listener: usize, local: Rc<
         service_fn(move |request| service::serve(Rc::clone(&client), Rc::clone(&tunnel), request))
     };
     let http = http1::Builder::new()
-        .writev(false)
         .max_header_size(MAX_HEADER_SIZE)
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(stream), service);
