@@ -5,17 +5,20 @@
 //! body of which nothing was taken can be sent to another server.
 
 use std::cell::{Cell, RefCell};
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Body, Frame};
-use hyper::body::Incoming;
+use http_body::Frame;
 use thiserror::Error;
 
+use super::h1::body::Part;
+use super::h1::{Body, Framing, Wire};
 use crate::net::Stall;
+
+/// What a client that expects it is told when its body is wanted (RFC 9110, section 10.1.1).
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Why a request body did not reach its end. All of these are the client's doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -35,33 +38,62 @@ pub enum UploadError {
 #[derive(Debug)]
 pub struct Upload {
     source: RefCell<Source>,
+    /// Waits for the end of what another task takes.
+    waiting: RefCell<Option<Waker>>,
+    announced: Option<u64>,
     max: Cell<u64>,
     received: Cell<u64>,
     begun: Cell<bool>,
-    finished: Rc<Cell<bool>>,
+    finished: Cell<bool>,
     error: Cell<Option<UploadError>>,
 }
 
 #[derive(Debug)]
 struct Source {
-    incoming: Incoming,
+    body: Body,
+    wire: Rc<RefCell<Wire>>,
+    expectation: Expectation,
     stall: Stall,
 }
 
+/// What has become of a client's wish to be told to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expectation {
+    /// There is none, or it is too late.
+    None,
+    /// It will be told when its body is first asked for.
+    Due,
+    /// It is being told.
+    Sending,
+}
+
 impl Upload {
-    /// Takes a body that may pause for at most `idle`.
-    pub fn new(incoming: Incoming, idle: Duration) -> Rc<Self> {
-        let finished = incoming.is_end_stream();
+    /// Takes a body, framed like this, that may pause for at most `idle`. `expected` says that the client waits to be
+    /// told to send it.
+    pub fn new(
+        wire: Rc<RefCell<Wire>>,
+        framing: Framing,
+        expected: bool,
+        idle: Duration,
+    ) -> Rc<Self> {
+        let body = Body::new(framing);
         Rc::new(Self {
-            source: RefCell::new(Source {
-                incoming,
-                stall: Stall::new(idle),
-            }),
+            waiting: RefCell::new(None),
+            announced: body.remaining(),
             max: Cell::new(u64::MAX),
             received: Cell::new(0),
             begun: Cell::new(false),
-            finished: Rc::new(Cell::new(finished)),
+            finished: Cell::new(body.ended()),
             error: Cell::new(None),
+            source: RefCell::new(Source {
+                body,
+                wire,
+                expectation: match expected {
+                    true => Expectation::Due,
+                    false => Expectation::None,
+                },
+                stall: Stall::new(idle),
+            }),
         })
     }
 
@@ -72,7 +104,7 @@ impl Upload {
 
     /// Its length in bytes, if it was said before.
     pub fn announced(&self) -> Option<u64> {
-        self.source.borrow().incoming.size_hint().exact()
+        self.announced
     }
 
     /// Body bytes received so far.
@@ -90,14 +122,24 @@ impl Upload {
         self.finished.get()
     }
 
-    /// What [`finished`](Self::finished) says, for those who ask when the body itself is gone.
-    pub fn end(&self) -> Rc<Cell<bool>> {
-        Rc::clone(&self.finished)
-    }
-
     /// Why it failed, if it did.
     pub fn error(&self) -> Option<UploadError> {
         self.error.get()
+    }
+
+    /// The answer begins: it is too late to tell the client to go on. A client that waited for that may not send its
+    /// body at all.
+    pub fn answered(&self) {
+        self.source.borrow_mut().expectation = Expectation::None;
+    }
+
+    /// Ready when its end was reached, or it failed, while another task takes it.
+    pub fn poll_end(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.finished() || self.error().is_some() {
+            return Poll::Ready(());
+        }
+        self.waiting.replace(Some(cx.waker().clone()));
+        Poll::Pending
     }
 
     /// Its next part.
@@ -108,35 +150,74 @@ impl Upload {
         &self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let Source { incoming, stall } = &mut *self.source.borrow_mut();
-        match Pin::new(&mut *incoming).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                stall.progress();
-                self.begun.set(true);
-                let received =
-                    self.received.get() + frame.data_ref().map_or(0, |data| data.len() as u64);
+        let source = &mut *self.source.borrow_mut();
+        let part = match source.poll_part(cx) {
+            Poll::Ready(Ok(part)) => part,
+            Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(self.fail(error)))),
+            Poll::Pending => {
+                return source
+                    .stall
+                    .poll_stalled(cx)
+                    .map(|()| Some(Err(self.fail(UploadError::Stalled))));
+            }
+        };
+        source.stall.progress();
+        self.begun.set(true);
+        if source.body.ended() {
+            self.finished.set(true);
+            self.wake();
+        }
+        Poll::Ready(match part {
+            Part::Data(data) => {
+                let received = self.received.get() + data.len() as u64;
                 self.received.set(received);
                 if received > self.max.get() {
-                    return Poll::Ready(Some(Err(self.fail(UploadError::TooLarge))));
+                    Some(Err(self.fail(UploadError::TooLarge)))
+                } else {
+                    Some(Ok(Frame::data(data)))
                 }
-                // Nobody asks for more after trailers.
-                self.finished
-                    .set(frame.is_trailers() || incoming.is_end_stream());
-                Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(self.fail(UploadError::Broken)))),
-            Poll::Ready(None) => {
-                self.finished.set(true);
-                Poll::Ready(None)
-            }
-            Poll::Pending => stall
-                .poll_stalled(cx)
-                .map(|()| Some(Err(self.fail(UploadError::Stalled)))),
-        }
+            Part::Trailers(trailers) => Some(Ok(Frame::trailers(trailers))),
+            Part::End => None,
+        })
     }
 
     fn fail(&self, error: UploadError) -> UploadError {
         self.error.set(Some(error));
+        self.wake();
         error
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waiting.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Source {
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Part, UploadError>> {
+        let wire = &mut *self.wire.borrow_mut();
+        if self.expectation == Expectation::Due {
+            // Unless the client has not waited.
+            if wire.input.is_empty() {
+                wire.output.head.extend_from_slice(CONTINUE);
+            }
+            self.expectation = Expectation::Sending;
+        }
+        if self.expectation == Expectation::Sending && wire.poll_flush(cx).is_ready() {
+            self.expectation = Expectation::None; // a failure shows at the next read
+        }
+        loop {
+            match self.body.take(&mut wire.input) {
+                Ok(Some(part)) => return Poll::Ready(Ok(part)),
+                Ok(None) => match wire.poll_read(cx) {
+                    Poll::Ready(Ok(1..)) => {}
+                    Poll::Ready(_) => return Poll::Ready(Err(UploadError::Broken)),
+                    Poll::Pending => return Poll::Pending,
+                },
+                Err(_) => return Poll::Ready(Err(UploadError::Broken)),
+            }
+        }
     }
 }

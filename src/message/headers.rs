@@ -1,8 +1,9 @@
 //! What a proxy must remove from and add to headers (RFC 9110, section 7.6).
 
+use http::Version;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, EXPECT, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 
 /// What this proxy adds to Via: the version in which it got the message, and its name.
@@ -28,6 +29,12 @@ pub fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
 /// Whether the client takes trailers (`TE: trailers`).
 pub fn takes_trailers(headers: &HeaderMap) -> bool {
     headers.contains_key(TE) && has_token(headers, &TE, "trailers")
+}
+
+/// Whether the client waits to be told to send its body; what else it expects is ignored (RFC 9110, section 10.1.1).
+pub fn expects_continue(version: Version, headers: &HeaderMap) -> bool {
+    let expected = headers.get(EXPECT).filter(|_| version == Version::HTTP_11);
+    expected.is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// The trailers that a message says it has.
@@ -89,11 +96,16 @@ pub fn set_single_length(headers: &mut HeaderMap, length: u64) {
 }
 
 /// Whether Transfer-Encoding is there.
+pub fn is_coded(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING)
+}
+
+/// Whether the body comes in chunks.
 ///
 /// # Errors
-/// It names anything but `chunked`, and that once: the only coding that can be undone here (RFC 9112, section 6.1).
-pub fn chunked(headers: &HeaderMap) -> Result<bool, DoubtfulFraming> {
-    if !headers.contains_key(TRANSFER_ENCODING) {
+/// Transfer-Encoding names anything but `chunked`, and that once: the only coding that can be undone here.
+pub fn chunked(headers: &HeaderMap) -> Result<bool, CodingError> {
+    if !is_coded(headers) {
         return Ok(false);
     }
     let mut codings = headers
@@ -101,10 +113,24 @@ pub fn chunked(headers: &HeaderMap) -> Result<bool, DoubtfulFraming> {
         .into_iter()
         .flat_map(|line| line.as_bytes().split(|b| *b == b','))
         .map(<[u8]>::trim_ascii);
-    match (codings.next(), codings.next()) {
-        (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(true),
-        _ => Err(DoubtfulFraming),
+    let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
+    let last = codings.next_back();
+    match (last.is_some_and(is_chunked), codings.next()) {
+        (true, None) => Ok(true),
+        (true, Some(first)) if !is_chunked(first) && !codings.any(is_chunked) => {
+            Err(CodingError::Unsupported)
+        }
+        _ => Err(CodingError::Doubtful),
     }
+}
+
+/// Why a Transfer-Encoding cannot be undone (RFC 9112, sections 6.1 and 6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CodingError {
+    /// There are others before the chunked one.
+    Unsupported,
+    /// The last one is not chunked, so that nothing says where the body ends, or it is not the only chunked one.
+    Doubtful,
 }
 
 /// The fields say nothing certain about where the body ends.

@@ -11,6 +11,7 @@ use pin_project_lite::pin_project;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
+use super::http::date::Date;
 use super::http::request_id::RequestIds;
 use super::snapshot::Snapshot;
 use crate::limit::{Limiter, RedisConnection};
@@ -34,6 +35,8 @@ pub struct Local {
     pub request_ids: RequestIds,
     /// The source of randomness of strategies.
     pub rng: RefCell<fastrand::Rng>,
+    /// The date of answers that have none.
+    pub date: Date,
     /// Where heads of requests to servers are written before they are sent.
     pub head: RefCell<Vec<u8>>,
     /// Where access log lines go, if anywhere.
@@ -70,6 +73,7 @@ impl Local {
             snapshot,
             request_ids: RequestIds::new(&mut rng),
             rng: RefCell::new(rng),
+            date: Date::default(),
             head: RefCell::default(),
             access_log,
             drain: Drain::default(),

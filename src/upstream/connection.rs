@@ -8,60 +8,38 @@
 //! one before the other has been taken.
 
 use std::cell::RefCell;
-use std::future::{Future, poll_fn};
-use std::io::{self, ErrorKind, IoSlice};
-use std::pin::{Pin, pin};
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderName;
 use thiserror::Error;
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
 use crate::message::Upload;
-use crate::message::h1::answer::{Invalid, Reader};
 use crate::message::h1::body::Part;
-use crate::message::h1::request;
-use crate::message::h1::{Answer, Body};
+use crate::message::h1::{Answer, Body, Invalid, Scan, Wire, read_answer, write_request};
 use crate::net::{Stall, Stream, Traffic};
-
-/// Size of the first read of an answer, in bytes, and of the largest. A read that fills its buffer makes the next one
-/// four times as large: what comes in drops gets no large buffers.
-const FIRST_READ: usize = 8 * 1024;
-const LARGEST_READ: usize = 128 * 1024;
-
-/// Up to this size, in bytes, parts of an upload are copied together rather than written one by one.
-const COALESCED: usize = 16 * 1024;
 
 /// A connection to a server, driven by its user.
 #[derive(Debug)]
-pub struct Connection(Rc<RefCell<Wire>>);
+pub struct Connection(Rc<RefCell<Inner>>);
 
 #[derive(Debug)]
-struct Wire {
-    stream: Stream,
+struct Inner {
+    wire: Wire,
     traffic: Rc<Traffic>,
-    input: BytesMut,
-    next_read: usize,
-    reader: Reader,
-    output: Output,
+    scan: Scan,
     upload: Option<Sending>,
     /// Watches over the wait for an answer.
     answer: Stall,
     keep_alive: bool,
     reused: bool,
-}
-
-/// What was taken for sending and is not sent yet: `head` from `sent` on, then `data`, then `tail`.
-#[derive(Debug, Default)]
-struct Output {
-    head: Vec<u8>,
-    sent: usize,
-    data: Bytes,
-    tail: &'static [u8],
 }
 
 /// A request's body on its way to the server.
@@ -100,13 +78,11 @@ pub enum AnswerError {
 impl Connection {
     /// Speaks HTTP/1.1 on a connected socket; a write that makes no progress for `idle` fails.
     pub fn new(tcp: TcpStream, traffic: Rc<Traffic>, idle: Duration) -> Self {
-        Self(Rc::new(RefCell::new(Wire {
-            stream: Stream::new(tcp, Rc::clone(&traffic), idle).reading_on(),
+        let stream = Stream::new(tcp, Rc::clone(&traffic), idle).reading_on();
+        Self(Rc::new(RefCell::new(Inner {
+            wire: Wire::new(stream),
             traffic,
-            input: BytesMut::new(),
-            next_read: FIRST_READ,
-            reader: Reader::default(),
-            output: Output::default(),
+            scan: Scan::default(),
             upload: None,
             answer: Stall::new(Duration::MAX),
             keep_alive: true,
@@ -136,17 +112,16 @@ impl Connection {
         upload: Option<Sending>,
         limit: Duration,
     ) -> io::Result<()> {
-        let mut wire = self.0.borrow_mut();
-        wire.answer.restart(limit);
-        wire.next_read = FIRST_READ;
+        let inner = &mut *self.0.borrow_mut();
+        inner.answer.restart(limit);
         let mut sent = 0;
         if upload.is_none()
-            && let Poll::Ready(result) = Pin::new(&mut wire.stream).poll_write(cx, head)
+            && let Poll::Ready(result) = Pin::new(&mut inner.wire.stream).poll_write(cx, head)
         {
             sent = result?;
         }
-        wire.upload = upload;
-        wire.output.head.extend_from_slice(&head[sent..]);
+        inner.upload = upload;
+        inner.wire.output.head.extend_from_slice(&head[sent..]);
         Ok(())
     }
 
@@ -160,16 +135,16 @@ impl Connection {
 
     /// Whether all of the request is sent.
     pub fn all_sent(&self) -> bool {
-        let wire = self.0.borrow();
-        wire.upload.is_none() && wire.output.is_empty()
+        let inner = self.0.borrow();
+        inner.upload.is_none() && inner.wire.output.is_empty()
     }
 
     /// Sends the rest of the request in a task, whatever becomes of the answer.
     pub fn send_rest(&self) {
-        let wire = Rc::clone(&self.0);
+        let inner = Rc::clone(&self.0);
         tokio::task::spawn_local(async move {
             // Whoever reads the answer learns of an error.
-            _ = poll_fn(|cx| wire.borrow_mut().poll_send(cx)).await;
+            _ = poll_fn(|cx| inner.borrow_mut().poll_send(cx)).await;
         });
     }
 
@@ -182,10 +157,15 @@ impl Connection {
         cx: &mut Context<'_>,
         to_head: bool,
     ) -> Poll<Result<Answer, AnswerError>> {
-        let wire = &mut *self.0.borrow_mut();
+        let Inner {
+            wire,
+            scan,
+            keep_alive,
+            ..
+        } = &mut *self.0.borrow_mut();
         loop {
-            if let Some(answer) = wire.reader.read(&mut wire.input, to_head)? {
-                wire.keep_alive = answer.keep_alive;
+            if let Some(answer) = read_answer::read(scan, &mut wire.input, to_head)? {
+                *keep_alive = answer.keep_alive;
                 return Poll::Ready(Ok(answer));
             }
             if !matches!(ready!(wire.poll_read(cx)), Ok(1..)) {
@@ -208,7 +188,7 @@ impl Connection {
         cx: &mut Context<'_>,
         body: &mut Body,
     ) -> Poll<Result<Part, AnswerError>> {
-        let wire = &mut *self.0.borrow_mut();
+        let wire = &mut self.0.borrow_mut().wire;
         loop {
             if let Some(part) = body.take(&mut wire.input)? {
                 return Poll::Ready(Ok(part));
@@ -230,12 +210,9 @@ impl Connection {
 
     /// Prepares it for a wait of unknown length.
     pub(super) fn rest(&self) {
-        let wire = &mut *self.0.borrow_mut();
-        wire.reused = true;
-        wire.input = BytesMut::new();
-        if wire.output.head.capacity() > COALESCED {
-            wire.output.head = Vec::new();
-        }
+        let inner = &mut *self.0.borrow_mut();
+        inner.reused = true;
+        inner.wire.rest();
     }
 
     /// Takes the socket back after the server has switched protocols, with what it sent after its answer.
@@ -244,17 +221,17 @@ impl Connection {
     /// The rest of the request could not be sent.
     pub async fn into_stream(self) -> Result<(Stream, Bytes), SendError> {
         poll_fn(|cx| self.poll_send(cx)).await?;
-        let wire = Rc::into_inner(self.0).expect("the rest of the request was sent here");
-        let Wire { stream, input, .. } = wire.into_inner();
+        let inner = Rc::into_inner(self.0).expect("the rest of the request was sent here");
+        let Wire { stream, input, .. } = inner.into_inner().wire;
         Ok((stream, input.freeze()))
     }
 }
 
-impl Wire {
+impl Inner {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         loop {
             let more = self.take_upload(cx)?;
-            ready!(self.poll_flush(cx))?;
+            ready!(self.wire.poll_flush(cx))?;
             if self.upload.is_none() {
                 return Poll::Ready(Ok(()));
             }
@@ -266,7 +243,8 @@ impl Wire {
 
     /// Takes what the client has sent of its body, up to a reasonable amount; whether there may be more now.
     fn take_upload(&mut self, cx: &mut Context<'_>) -> Result<bool, SendError> {
-        let Self { upload, output, .. } = self;
+        let Self { upload, wire, .. } = self;
+        let output = &mut wire.output;
         while let Some(sending) = upload {
             if output.is_full() {
                 return Ok(true);
@@ -280,7 +258,7 @@ impl Wire {
                         Err(frame) => {
                             if let (Ok(fields), true) = (frame.into_trailers(), sending.chunked) {
                                 let wanted = |name: &HeaderName| sending.trailers.contains(name);
-                                request::write_trailers(&mut output.head, &fields, wanted);
+                                write_request::write_trailers(&mut output.head, &fields, wanted);
                             }
                             *upload = None;
                             return Ok(false);
@@ -300,105 +278,7 @@ impl Wire {
         Ok(false)
     }
 
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, output, .. } = self;
-        while !output.is_empty() {
-            let stream = Pin::new(&mut *stream);
-            let head = &output.head[output.sent..];
-            let written = if output.data.is_empty() && output.tail.is_empty() {
-                ready!(stream.poll_write(cx, head))?
-            } else {
-                let slices = [head, &output.data, output.tail].map(IoSlice::new);
-                ready!(stream.poll_write_vectored(cx, &slices))?
-            };
-            if written == 0 {
-                return Poll::Ready(Err(ErrorKind::WriteZero.into()));
-            }
-            output.advance(written);
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Reads some bytes; 0 at the connection's end.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.stream.poll_readable(cx)?.is_pending() {
-            if self.input.is_empty() {
-                self.input = BytesMut::new();
-            }
-            return Poll::Pending;
-        }
-        if self.input.capacity() - self.input.len() < self.next_read / 2 {
-            self.input.reserve(self.next_read);
-        }
-        let room = self.input.capacity() - self.input.len();
-        let read = ready!(pin!(self.stream.read_buf(&mut self.input)).poll(cx))?;
-        if read == room {
-            self.next_read = (self.next_read * 4).min(LARGEST_READ);
-        }
-        Poll::Ready(Ok(read))
-    }
-
     fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
-        self.keep_alive
-            && self.upload.is_none()
-            && self.output.is_empty()
-            && self.input.is_empty()
-            && self.stream.poll_silent(cx)
-    }
-}
-
-impl Output {
-    fn is_empty(&self) -> bool {
-        self.head.is_empty() && self.data.is_empty() && self.tail.is_empty()
-    }
-
-    fn is_full(&self) -> bool {
-        !self.data.is_empty() || self.head.len() >= COALESCED
-    }
-
-    /// Adds a part of a body.
-    fn add(&mut self, data: Bytes, chunked: bool) {
-        if data.is_empty() {
-            return; // an empty chunk would be the last
-        }
-        let tail: &[u8] = if chunked {
-            request::write_chunk_size(&mut self.head, data.len());
-            b"\r\n"
-        } else {
-            b""
-        };
-        if data.len() <= COALESCED {
-            self.head.extend_from_slice(&data);
-            self.head.extend_from_slice(tail);
-        } else {
-            self.data = data;
-            self.tail = tail;
-        }
-    }
-
-    /// Ends a body.
-    fn end(&mut self, chunked: bool) {
-        match (chunked, self.data.is_empty()) {
-            (false, _) => {}
-            (true, true) => self.head.extend_from_slice(b"0\r\n\r\n"),
-            (true, false) => self.tail = b"\r\n0\r\n\r\n",
-        }
-    }
-
-    fn advance(&mut self, written: usize) {
-        let of_head = written.min(self.head.len() - self.sent);
-        self.sent += of_head;
-        let of_data = (written - of_head).min(self.data.len());
-        // Not `advance`: what is empty should not hold on to the client's buffer.
-        self.data = if of_data == self.data.len() {
-            Bytes::new()
-        } else {
-            self.data.slice(of_data..)
-        };
-        self.tail = &self.tail[written - of_head - of_data..];
-        if self.sent == self.head.len() {
-            self.head.clear();
-            self.sent = 0;
-        }
+        self.keep_alive && self.upload.is_none() && self.wire.is_silent(cx)
     }
 }

@@ -3,7 +3,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::HeaderMap;
 
-use super::answer::{self, Invalid};
+use super::head::{self, Invalid};
 
 /// Longest line with a chunk's size, extensions included, and longest trailer section, in bytes.
 const MAX_LINE: usize = 4 * 1024;
@@ -129,9 +129,10 @@ impl Body {
                         self.0 = State::Ended;
                         return Ok(Some(Part::End));
                     }
-                    let Some(trailers) = answer::trailers(input, MAX_TRAILERS)? else {
+                    let Some((length, trailers)) = head::trailers(input, MAX_TRAILERS)? else {
                         return Ok(None);
                     };
+                    input.advance(length);
                     self.0 = State::Ended;
                     return Ok(Some(Part::Trailers(trailers)));
                 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::error::ProxyError;
 use super::rewrite::Rewrite;
 use crate::message::h1::Answer;
-use crate::message::h1::answer::Invalid;
+use crate::message::h1::Invalid;
 use crate::message::{Upload, UploadError};
 use crate::net::clock;
 use crate::net::connect::is_local;

@@ -1,38 +1,41 @@
 //! One client's connection, from the accepted socket to its close.
 //!
-//! hyper parses and frames; the deadlines are ours (`activity.rs`), because hyper has one for all that comes between two
-//! requests, and answers none of them.
+//! ```text
+//!          first byte             headers complete
+//!   IDLE ─────────────▶ HEAD ──────────────────────▶ EXCHANGE ─┐
+//!    ▲  keep_alive:           headers: 408, close     (bodies and answers have watchdogs of their own)
+//!    │  close                                                  │
+//!    └─────────────────────────────────────────────────────────┘ answer sent, request's body read
+//! ```
+//!
+//! While it is idle it has no buffers and no future of an exchange: a connection without a request costs little more than
+//! its socket.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::{HttpService, service_fn};
-use hyper_util::rt::TokioIo;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, timeout};
 
-use super::activity::{Activity, Deadline, Wait};
-use super::download::ResponseBody;
-use super::service;
+use super::answer::{self, Sent};
+use super::deadline::Deadline;
+use super::error::ProxyError;
 use super::tunnel::Tunnel;
+use crate::message::Upload;
 use crate::message::forwarded::Hop;
-use crate::net::{Stream, Traffic};
-use crate::proxy::local::Local;
-use crate::proxy::snapshot::ListenerEntry;
-
-/// Largest request head, in bytes; 431 beyond. hyper also refuses more than 100 fields.
-const MAX_HEADER_SIZE: usize = 32 * 1024;
+use crate::message::h1::{Framing, Invalid, Request, Scan, Wire, read_request};
+use crate::message::headers;
+use crate::net::{Stream, Traffic, clock};
+use crate::proxy::local::{Begun, Local};
+use crate::proxy::snapshot::{ListenerEntry, ListenerTimeouts};
 
 /// How long, and for how much, an unread request body is read and thrown away after the answer, so that the close does
 /// not reset the connection before the client has read the answer (RFC 9112, section 9.6).
@@ -56,10 +59,6 @@ pub struct Client {
     pub listener: usize,
     /// The hop that the connection is.
     pub hop: Hop,
-    /// Where the connection is between requests.
-    pub activity: Activity,
-    /// Whether the last request was of HTTP/1.0, whose answers can end with the connection.
-    pub http_1_0: Cell<bool>,
 }
 
 impl Client {
@@ -69,14 +68,16 @@ impl Client {
     }
 }
 
-/// Why hyper is done with a connection.
-enum Ending {
-    /// The client closed it, an answer said `Connection: close`, or it switches protocols.
-    Done,
-    /// An error: hyper has answered 400 or 431 if it could.
-    Failed(hyper::Error),
-    /// What it waited for did not come.
-    TimedOut(Wait),
+/// How a connection ends.
+enum End {
+    /// The client has gone, or there is nothing more to say to it.
+    Close,
+    /// It may still be sending what nobody wants.
+    Linger,
+    /// An answer broke off that the client may take to end with the connection: only a reset differs from that.
+    Reset,
+    /// It goes on as something else.
+    Switch(Box<Tunnel>),
 }
 
 /// Serves a client's connection to its end.
@@ -88,115 +89,227 @@ pub async fn serve(tcp: TcpStream, peer: SocketAddr, listener: usize, local: Rc<
     let client = Rc::new(Client {
         listener,
         hop: Hop::new(peer, &local.snapshot.trusted_proxies),
-        activity: Activity::new(Rc::clone(&traffic)),
-        http_1_0: Cell::new(false),
         local,
     });
-    // Not in the client, which the tunnel's exchange refers to: nothing would ever end such a circle.
-    let tunnel = Rc::new(Cell::new(None));
-    let service = {
-        let (client, tunnel) = (Rc::clone(&client), Rc::clone(&tunnel));
-        service_fn(move |request| service::serve(Rc::clone(&client), Rc::clone(&tunnel), request))
+    let wire = Rc::new(RefCell::new(Wire::new(stream)));
+    let end = {
+        let mut drain = pin!(client.local.drain.begun());
+        let mut connection = Connection {
+            client: Rc::clone(&client),
+            wire: Rc::clone(&wire),
+            scan: Scan::default(),
+            deadline: Deadline::default(),
+            timeouts,
+            since: clock::now(),
+            waiting_for: Wait::Request,
+            served: false,
+            drain: None,
+        };
+        loop {
+            match connection.next(drain.as_mut()).await {
+                Ok(request) => {
+                    if let Some(end) = connection.exchange(request, drain.as_mut()).await {
+                        break end;
+                    }
+                }
+                Err(end) => break end,
+            }
+        }
     };
-    let http = http1::Builder::new()
-        .max_header_size(MAX_HEADER_SIZE)
-        .header_read_timeout(None)
-        .serve_connection(TokioIo::new(stream), service);
-
-    let (ending, mut stream, early) = speak_http(http, &client, &traffic).await;
-    match ending {
-        Ending::Done => {
-            if let Some(tunnel) = tunnel.take() {
-                return Tunnel::run(tunnel, stream, early, &traffic, timeouts.idle).await;
-            }
+    let Some(wire) = Rc::into_inner(wire) else {
+        return; // a task still sends the rest of a request that failed
+    };
+    let Wire {
+        mut stream, input, ..
+    } = wire.into_inner();
+    match end {
+        End::Close => {}
+        End::Linger => linger(&mut stream).await,
+        End::Reset => {
+            _ = SockRef::from(&*stream.tcp()).set_linger(Some(Duration::ZERO));
         }
-        Ending::Failed(error) => {
-            failed(&client, peer, &error);
-            if client.http_1_0.get() && !error.is_parse() {
-                // An answer that broke off: to this client only a reset differs from its end.
-                _ = SockRef::from(&*stream.tcp()).set_linger(Some(Duration::ZERO));
-                return;
-            }
-            return close(&mut stream, error.is_parse()).await;
-        }
-        Ending::TimedOut(Wait::Request) => {}
-        Ending::TimedOut(Wait::Head) => {
-            let stats = &client.listener().stats;
-            stats.shard(client.local.worker).header_timeouts.increment();
-            // A client that is not reading either gets no more than this.
-            _ = stream.tcp().try_write(REQUEST_TIMEOUT);
+        End::Switch(tunnel) => {
+            tunnel
+                .run(stream, input.freeze(), &traffic, timeouts.idle)
+                .await;
         }
     }
-    close(&mut stream, client.activity.unread_body()).await;
 }
 
-/// Has hyper serve requests until the connection's HTTP part is over. Gives back the socket, with what hyper has read of
-/// it but not used.
-async fn speak_http<S>(
-    mut http: http1::Connection<TokioIo<Stream>, S>,
-    client: &Client,
-    traffic: &Traffic,
-) -> (Ending, Stream, Bytes)
-where
-    S: HttpService<Incoming, ResBody = ResponseBody>,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let timeouts = client.listener().timeouts;
-    let mut deadline = Deadline::default();
-    let mut drain = pin!(client.local.drain.begun());
-    let mut grace = pin!(None);
-    let mut draining = false;
-    let ending = poll_fn(|cx| {
+/// What a connection waits for between two exchanges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// The first byte of a request.
+    Request,
+    /// The rest of its headers.
+    Head,
+}
+
+struct Connection {
+    client: Rc<Client>,
+    wire: Rc<RefCell<Wire>>,
+    scan: Scan,
+    deadline: Deadline,
+    timeouts: ListenerTimeouts,
+    waiting_for: Wait,
+    /// When that wait began.
+    since: Instant,
+    /// Whether there was a request before.
+    served: bool,
+    /// When the worker began to drain, once that was noticed.
+    drain: Option<Instant>,
+}
+
+impl Connection {
+    /// Waits for a request.
+    async fn next(&mut self, mut drain: Pin<&mut Begun<'_>>) -> Result<Request, End> {
+        self.waiting_for = Wait::Request;
+        self.since = clock::now();
+        self.wire.borrow_mut().rest();
+        poll_fn(|cx| clock::turn(|| self.poll_next(cx, drain.as_mut()))).await
+    }
+
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        drain: Pin<&mut Begun<'_>>,
+    ) -> Poll<Result<Request, End>> {
+        let wire = &mut *self.wire.borrow_mut();
         loop {
-            if let Poll::Ready(result) = Pin::new(&mut http).poll(cx) {
-                return Poll::Ready(result.map_or_else(Ending::Failed, |()| Ending::Done));
-            }
-            if !draining && drain.as_mut().poll(cx).is_ready() {
-                // Told to end, hyper drops what it has of a request: that must be none or all of its headers. On a new
-                // connection there may be some that nobody has read yet.
-                let ready = match client.activity.wait() {
-                    Some(Wait::Head) => false,
-                    Some(Wait::Request) if traffic.received() == 0 => {
-                        if grace.is_none() {
-                            grace.set(Some(sleep(DRAIN_GRACE)));
-                        }
-                        let grace = grace.as_mut().as_pin_mut();
-                        grace.is_none_or(|grace| grace.poll(cx).is_ready())
-                    }
-                    _ => true,
-                };
-                if ready {
-                    draining = true;
-                    Pin::new(&mut http).graceful_shutdown();
-                    continue; // an idle connection ends here and now
+            match read_request::read(&mut self.scan, &mut wire.input) {
+                Ok(Some(request)) => return Poll::Ready(Ok(request)),
+                Ok(None) => {}
+                Err(invalid) => {
+                    return Poll::Ready(Err(refuse(&self.client, wire, invalid)));
                 }
             }
-            return deadline
-                .poll(cx, &client.activity, &timeouts)
-                .map(Ending::TimedOut);
+            match wire.poll_read(cx) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(_) => return Poll::Ready(Err(End::Close)),
+                Poll::Pending => break,
+            }
         }
-    })
-    .await;
-    let parts = http.into_parts();
-    (ending, parts.io.into_inner(), parts.read_buf)
-}
-
-fn failed(client: &Client, peer: SocketAddr, error: &hyper::Error) {
-    let listener = client.listener();
-    if error.is_parse() {
-        listener
-            .stats
-            .shard(client.local.worker)
-            .malformed
-            .increment();
+        if self.waiting_for == Wait::Request && !wire.input.is_empty() {
+            self.waiting_for = Wait::Head;
+            self.since = clock::now();
+        }
+        if self.drain.is_none() && drain.poll(cx).is_ready() {
+            self.drain = Some(clock::now());
+        }
+        let deadline = match (self.waiting_for, self.drain) {
+            (Wait::Head, _) => self.since + self.timeouts.headers,
+            (Wait::Request, None) => self.since + self.timeouts.keep_alive,
+            (Wait::Request, Some(_)) if self.served && !is_pending(&mut wire.stream) => {
+                return Poll::Ready(Err(End::Close));
+            }
+            // On a new connection there may be something that nobody has read yet.
+            (Wait::Request, Some(drain)) => drain + DRAIN_GRACE,
+        };
+        if self.deadline.poll(cx, deadline).is_pending() {
+            return Poll::Pending;
+        }
+        if self.waiting_for == Wait::Head {
+            let stats = &self.client.listener().stats;
+            let shard = stats.shard(self.client.local.worker);
+            shard.header_timeouts.increment();
+            // A client that is not reading either gets no more than this.
+            _ = wire.stream.tcp().try_write(REQUEST_TIMEOUT);
+        }
+        Poll::Ready(Err(End::Close))
     }
-    tracing::debug!(%peer, listener = listener.name, %error, "a client's connection failed");
+
+    /// Answers a request; `None` if another one may follow.
+    async fn exchange(&mut self, request: Request, drain: Pin<&mut Begun<'_>>) -> Option<End> {
+        self.served = true;
+        let Request {
+            head,
+            framing,
+            keep_alive,
+        } = request;
+        let upload = (framing != Framing::Empty).then(|| {
+            let expected = headers::expects_continue(head.version, &head.headers);
+            let idle = self.timeouts.idle;
+            Upload::new(Rc::clone(&self.wire), framing, expected, idle)
+        });
+        let work = answer::answer(
+            Rc::clone(&self.client),
+            Rc::clone(&self.wire),
+            head,
+            upload.clone(),
+            keep_alive,
+            drain,
+        );
+        // Boxed, so that idle connections do not keep room for it.
+        let mut work = Box::pin(work);
+        let sent = poll_fn(|cx| {
+            clock::turn(|| match work.as_mut().poll(cx) {
+                Poll::Ready(sent) => Poll::Ready(Some(sent)),
+                Poll::Pending if self.is_gone(cx, upload.as_deref()) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            })
+        })
+        .await;
+        drop(work);
+        match sent {
+            None => Some(End::Close),
+            Some(Sent::Whole { keep_alive }) => match upload {
+                Some(upload) => {
+                    let taken = taken(upload).await;
+                    (!taken || !keep_alive).then_some(End::Linger)
+                }
+                None => (!keep_alive).then_some(End::Close),
+            },
+            Some(Sent::Broken { to_http_1_0 }) => Some(match to_http_1_0 {
+                true => End::Reset,
+                false => End::Close,
+            }),
+            Some(Sent::Switched(tunnel)) => Some(End::Switch(tunnel)),
+        }
+    }
+
+    /// Whether the client has gone away, which ends its exchange. While its body is on the way, that will tell.
+    fn is_gone(&self, cx: &mut Context<'_>, upload: Option<&Upload>) -> bool {
+        if upload.is_some_and(|upload| !upload.finished()) {
+            return false;
+        }
+        let wire = &mut *self.wire.borrow_mut();
+        // The next request may be there already; one read of it is enough.
+        wire.input.is_empty() && matches!(wire.poll_read(cx), Poll::Ready(Ok(0) | Err(_)))
+    }
 }
 
-/// Ends the sending side, and reads on for a while if the client may still be sending.
-async fn close(stream: &mut Stream, unread_body: bool) {
+/// Waits until a body whose answer is sent was taken as well; false if that will not happen.
+async fn taken(upload: Rc<Upload>) -> bool {
+    if Rc::strong_count(&upload) > 1 {
+        // Its server still takes it.
+        poll_fn(|cx| upload.poll_end(cx)).await;
+    }
+    upload.finished() && upload.error().is_none()
+}
+
+/// Whether there is something to read that the runtime has not heard of yet.
+fn is_pending(stream: &mut Stream) -> bool {
+    let peeked = SockRef::from(&*stream.tcp()).peek(&mut [std::mem::MaybeUninit::uninit()]);
+    peeked.is_ok_and(|bytes| bytes > 0)
+}
+
+/// Answers what is no request, as far as there is room to.
+fn refuse(client: &Client, wire: &mut Wire, invalid: Invalid) -> End {
+    let listener = client.listener();
+    let stats = listener.stats.shard(client.local.worker);
+    stats.malformed.increment();
+    tracing::debug!(listener = listener.name, %invalid, "a client sent what is no request");
+    let error = ProxyError::from(invalid);
+    answer::refusal(client, error, &mut wire.output.head);
+    // The socket is empty but for pipelined answers; a client that does not read those gets no more.
+    _ = wire.stream.tcp().try_write(&wire.output.head);
+    End::Linger
+}
+
+/// Ends the sending side, and reads on for a while: the client may still be sending.
+async fn linger(stream: &mut Stream) {
     let tcp = stream.tcp();
-    if tcp.shutdown().await.is_ok() && unread_body {
+    if tcp.shutdown().await.is_ok() {
         let mut rest = tcp.take(LINGER_BYTES);
         _ = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
     }

@@ -104,6 +104,14 @@ impl ResponseBody {
         }
     }
 
+    /// A body of our own, as it is.
+    pub fn into_bytes(self) -> Bytes {
+        match self.kind {
+            Kind::Full(bytes) => bytes,
+            Kind::Empty | Kind::Download(_) => Bytes::new(),
+        }
+    }
+
     /// Has `exchange` end with this body. An answer to HEAD is complete without it.
     pub fn attach(&mut self, mut exchange: Exchange, to_head: bool) {
         exchange.complete = to_head || matches!(self.kind, Kind::Empty);

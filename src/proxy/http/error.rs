@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::download::ResponseBody;
 use crate::message::UploadError;
+use crate::message::h1::Invalid;
 
 /// What a 405 says is allowed: all but the two that are refused, extension methods aside.
 const METHODS: &str = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS";
@@ -24,6 +25,9 @@ pub enum ProxyError {
     /// The client's fault: a transfer coding besides chunked.
     #[error("this transfer coding is not supported")]
     Coding,
+    /// The client's fault: more than 32 KiB or 100 fields.
+    #[error("the request's headers are too large")]
+    HeadersTooLarge,
     /// The client's fault: CONNECT or TRACE.
     #[error("this method is not served here")]
     Method,
@@ -65,6 +69,7 @@ impl ProxyError {
         match self {
             Self::BadRequest(_) | Self::Upload(UploadError::Broken) => StatusCode::BAD_REQUEST,
             Self::Coding => StatusCode::NOT_IMPLEMENTED,
+            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Upload(UploadError::Stalled) => StatusCode::REQUEST_TIMEOUT,
@@ -81,6 +86,7 @@ impl ProxyError {
         match self {
             Self::BadRequest(_) => "bad_request",
             Self::Coding => "transfer_coding",
+            Self::HeadersTooLarge => "headers_too_large",
             Self::Method => "method_not_allowed",
             Self::NoRoute => "no_route",
             Self::Upload(UploadError::Broken) => "body_broken",
@@ -128,6 +134,17 @@ impl ProxyError {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response
+    }
+}
+
+impl From<Invalid> for ProxyError {
+    fn from(invalid: Invalid) -> Self {
+        match invalid {
+            Invalid::Syntax => Self::BadRequest("this is not an HTTP/1.1 request"),
+            Invalid::Framing => Self::BadRequest("it is not certain where the request's body ends"),
+            Invalid::Coding => Self::Coding,
+            Invalid::TooLarge => Self::HeadersTooLarge,
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::{HOST, HeaderValue, REFERER, USER_AGENT};
-use http::{Method, Request, Uri, Version};
-use hyper::body::Incoming;
+use http::request::Parts;
+use http::{Method, Uri, Version};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -64,17 +64,15 @@ struct Line {
 
 impl Exchange {
     /// Opens the record of a request.
-    pub fn open(client: &Rc<Client>, request: &Request<Incoming>) -> Self {
-        client.activity.begin();
-        client.http_1_0.set(request.version() == Version::HTTP_10);
-        let headers = request.headers();
+    pub fn open(client: &Rc<Client>, request: &Parts, upload: Option<Rc<Upload>>) -> Self {
+        let headers = &request.headers;
         let local = &client.local;
         let line = local.access_log.is_some().then(|| {
             Box::new(Line {
                 time: Timestamp::now(),
-                method: request.method().clone(),
-                uri: request.uri().clone(),
-                version: request.version(),
+                method: request.method.clone(),
+                uri: request.uri.clone(),
+                version: request.version,
                 host: headers.get(HOST).cloned(),
                 referer: headers.get(REFERER).cloned(),
                 user_agent: headers.get(USER_AGENT).cloned(),
@@ -86,7 +84,7 @@ impl Exchange {
             address: client.hop.client(headers, &local.snapshot.trusted_proxies),
             id: local.request_ids.id_of(headers),
             route: None,
-            upload: None,
+            upload,
             tried: None,
             retries: 0,
             status: 0,
@@ -159,6 +157,5 @@ impl Drop for Exchange {
         if let Some(line) = &self.line {
             self.log(line);
         }
-        client.activity.end(self.upload.as_ref());
     }
 }

@@ -15,7 +15,7 @@ use super::rewrite::{Rewrite, hash_of};
 use super::service::Answered;
 use super::tunnel::ServerSide;
 use crate::balance::Pick;
-use crate::message::h1::answer::Invalid;
+use crate::message::h1::Invalid;
 use crate::message::h1::{Answer, Framing};
 use crate::message::headers;
 use crate::proxy::snapshot::Forward;

@@ -1,14 +1,16 @@
 //! HTTP/1.1: one connection, one request, one answer.
 //!
-//! Read in this order: [`connection`] serves a client's connection, and [`activity`] knows how long it may wait;
-//! [`service`] takes a request through routing, limits and the route's action; [`forward`] finds a server that answers,
+//! Read in this order: [`connection`] serves a client's connection; [`service`] takes a request through
+//! routing, limits and the route's action; [`forward`] finds a server that answers,
 //! by one [`attempt`] or several, to the request as [`rewrite`] makes it; [`download`] is the answer's body, in which
-//! everything that must live as long as the request rides; [`exchange`] is the record of one request and its answer;
+//! everything that must live as long as the request rides, and [`answer`] sends it; [`exchange`] is the record of one request and its answer;
 //! [`tunnel`] is what a connection becomes after a switch of protocols.
 
-pub mod activity;
+pub mod answer;
 pub mod attempt;
 pub mod connection;
+pub mod date;
+pub mod deadline;
 pub mod download;
 pub mod error;
 pub mod exchange;

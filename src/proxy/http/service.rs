@@ -1,14 +1,11 @@
 //! A request's way, from its headers to its answer, in visible steps.
 
-use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, LOCATION};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Uri, Version};
-use http_body::Body;
-use hyper::body::Incoming;
+use http::{Method, Response, StatusCode, Uri, Version};
 
 use super::connection::Client;
 use super::download::ResponseBody;
@@ -16,28 +13,25 @@ use super::error::{ProxyError, wants_json};
 use super::exchange::Exchange;
 use super::forward;
 use super::request_id::X_REQUEST_ID;
-use super::tunnel::{ServerSide, Tunnel, TunnelSlot};
+use super::tunnel::{ServerSide, Tunnel};
 use crate::limit;
-use crate::message::{Upload, UploadError, headers};
+use crate::message::{Upload, UploadError};
 use crate::proxy::snapshot::{Action, LimitKey, RedirectTarget, RouteEntry};
 
-/// Answers a request. If that switches protocols, `tunnel` holds what the connection becomes.
+/// Answers a request. If that switches protocols, there is also what the connection becomes.
 pub async fn serve(
-    client: Rc<Client>,
-    tunnel: TunnelSlot,
-    request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
-    let mut exchange = Exchange::open(&client, &request);
-    let (mut head, body) = request.into_parts();
-    let (mut response, server) = match handle(&client, &mut exchange, &mut head, body).await {
+    client: &Rc<Client>,
+    mut head: Parts,
+    upload: Option<Rc<Upload>>,
+) -> (Response<ResponseBody>, Option<Tunnel>) {
+    let mut exchange = Exchange::open(client, &head, upload);
+    let (mut response, server) = match handle(client, &mut exchange, &mut head).await {
         Ok(Answered::Response(response)) => (response, None),
         Ok(Answered::Switched(response, server)) => (response, Some(server)),
         Err(error) => {
             exchange.error = error.code();
-            (
-                error.into_response(wants_json(&head.headers), &exchange.id),
-                None,
-            )
+            let json = wants_json(&head.headers);
+            (error.into_response(json, &exchange.id), None)
         }
     };
     exchange.status = response.status().as_u16();
@@ -45,12 +39,14 @@ pub async fn serve(
         .headers_mut()
         .insert(X_REQUEST_ID, exchange.id.clone());
     match server {
-        Some(server) => tunnel.set(Some(Tunnel { server, exchange })),
-        None => response
-            .body_mut()
-            .attach(exchange, head.method == Method::HEAD),
+        Some(server) => (response, Some(Tunnel { server, exchange })),
+        None => {
+            response
+                .body_mut()
+                .attach(exchange, head.method == Method::HEAD);
+            (response, None)
+        }
     }
-    Ok(response)
 }
 
 /// What a request comes to.
@@ -65,15 +61,8 @@ async fn handle(
     client: &Rc<Client>,
     exchange: &mut Exchange,
     head: &mut Parts,
-    body: Incoming,
 ) -> Result<Answered, ProxyError> {
-    if !body.is_end_stream() {
-        exchange.upload = Some(Upload::new(body, client.listener().timeouts.idle));
-    }
     check_method(&head.method)?;
-    if headers::chunked(&head.headers).is_err() {
-        return Err(ProxyError::Coding);
-    }
     settle_host(&head.uri, head.version, &mut head.headers)?;
 
     let routes = &client.listener().routes;

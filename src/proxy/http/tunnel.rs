@@ -1,6 +1,5 @@
 //! What a connection becomes after a switch of protocols (RFC 9110, section 7.8): bytes both ways, WebSocket mostly.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -24,9 +23,6 @@ pub struct ServerSide {
     /// The upstream's limit for waits without progress.
     pub idle: Duration,
 }
-
-/// Where a tunnel waits until hyper has sent the client its 101.
-pub type TunnelSlot = Rc<Cell<Option<Tunnel>>>;
 
 /// A server's side, waiting for the client's to have switched too.
 #[derive(Debug)]

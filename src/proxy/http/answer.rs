@@ -1,0 +1,235 @@
+//! Sending a client the answer to its request.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName};
+use http::request::Parts;
+use http::{Method, Response, StatusCode, Version};
+use http_body::Body;
+
+use super::connection::Client;
+use super::download::ResponseBody;
+use super::error::ProxyError;
+use super::request_id::X_REQUEST_ID;
+use super::service;
+use super::tunnel::Tunnel;
+use crate::message::h1::write_answer::{self, Afterwards, Ending};
+use crate::message::h1::{Wire, write_request};
+use crate::message::{Upload, headers};
+use crate::proxy::local::Begun;
+
+/// How sending an answer went.
+pub enum Sent {
+    /// It was sent.
+    Whole {
+        /// Whether the client has been led to expect that the connection stays open.
+        keep_alive: bool,
+    },
+    /// It broke off.
+    Broken {
+        /// Whether the client may take the connection's end for the answer's.
+        to_http_1_0: bool,
+    },
+    /// It was the last word before another protocol.
+    Switched(Box<Tunnel>),
+}
+
+/// Has a request answered, and sends the answer.
+pub async fn answer(
+    client: Rc<Client>,
+    wire: Rc<RefCell<Wire>>,
+    head: Parts,
+    upload: Option<Rc<Upload>>,
+    keep_alive: bool,
+    drain: Pin<&mut Begun<'_>>,
+) -> Sent {
+    let (version, to_head) = (head.version, head.method == Method::HEAD);
+    let takes_trailers = version == Version::HTTP_11 && headers::takes_trailers(&head.headers);
+    let (response, tunnel) = service::serve(&client, head, upload.clone()).await;
+    let (answer, body) = response.into_parts();
+    let (ending, has_body) = ending(version, to_head, answer.status, &answer.headers, &body);
+    let mut sending = Sending {
+        wire,
+        body: Some(body).filter(|_| has_body),
+        chunked: ending == Ending::Chunked,
+        trailers: match takes_trailers {
+            true => headers::announced_trailers(&answer.headers),
+            false => Vec::new(),
+        },
+    };
+
+    let mut drain = drain;
+    let mut keep_alive = keep_alive && ending != Ending::Close;
+    poll_fn(|cx| {
+        keep_alive &= drain.as_mut().poll(cx).is_pending();
+        if let Some(upload) = &upload {
+            upload.answered();
+            keep_alive &= will_be_taken(upload, cx);
+        }
+        Poll::Ready(())
+    })
+    .await;
+    let afterwards = match (keep_alive, version) {
+        _ if tunnel.is_some() => Afterwards::AsUsual,
+        (false, _) => Afterwards::Close,
+        (true, Version::HTTP_10) => Afterwards::KeepAlive,
+        (true, _) => Afterwards::AsUsual,
+    };
+    {
+        let out = &mut sending.wire.borrow_mut().output.head;
+        let (status, fields) = (answer.status, &answer.headers);
+        write_answer::write(out, status, fields, ending, afterwards, |out| {
+            client.local.date.write(out);
+        });
+    }
+    drop(answer);
+
+    match (poll_fn(|cx| sending.poll(cx)).await, tunnel) {
+        (Err(Broken), _) => Sent::Broken {
+            to_http_1_0: version == Version::HTTP_10,
+        },
+        (Ok(()), Some(tunnel)) => Sent::Switched(Box::new(tunnel)),
+        (Ok(()), None) => Sent::Whole { keep_alive },
+    }
+}
+
+/// Where the answer ends, and whether there is a body to send.
+fn ending(
+    version: Version,
+    to_head: bool,
+    status: StatusCode,
+    fields: &HeaderMap,
+    body: &ResponseBody,
+) -> (Ending, bool) {
+    let length = body.size_hint().exact();
+    if to_head || status == StatusCode::NOT_MODIFIED {
+        return match length {
+            Some(length @ 1..) if to_head && !fields.contains_key(CONTENT_LENGTH) => {
+                (Ending::Length(length), false)
+            }
+            _ => (Ending::NoBody, false),
+        };
+    }
+    if status.is_informational() || status == StatusCode::NO_CONTENT {
+        return (Ending::Bodiless, false);
+    }
+    match (length, version) {
+        (Some(length), _) => (Ending::Length(length), length > 0),
+        (None, Version::HTTP_10) => (Ending::Close, true),
+        (None, _) => (Ending::Chunked, true),
+    }
+}
+
+/// Whether all of a request's body was read or will be, so that another request can follow it. What has arrived already
+/// is thrown away if nobody wants it.
+fn will_be_taken(upload: &Rc<Upload>, cx: &mut Context<'_>) -> bool {
+    // Ours are two: the connection's and the exchange's. A third one is that of a server that still takes it.
+    while Rc::strong_count(upload) <= EXCHANGE_AND_CONNECTION && !upload.finished() {
+        match upload.poll_frame(cx) {
+            Poll::Ready(Some(Ok(_))) => {}
+            _ => return false,
+        }
+    }
+    upload.error().is_none()
+}
+
+const EXCHANGE_AND_CONNECTION: usize = 3;
+
+/// The client went away, or the server's answer did.
+struct Broken;
+
+/// An answer on its way.
+struct Sending {
+    wire: Rc<RefCell<Wire>>,
+    body: Option<ResponseBody>,
+    chunked: bool,
+    /// The trailers that were announced to a client that takes them.
+    trailers: Vec<HeaderName>,
+}
+
+impl Sending {
+    /// Sends what there is; ready when that was all.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        loop {
+            let waiting = match self.take(cx) {
+                Ok(waiting) => waiting,
+                Err(Broken) => {
+                    // What came before it broke off is worth having.
+                    _ = self.wire.borrow_mut().poll_flush(cx);
+                    return Poll::Ready(Err(Broken));
+                }
+            };
+            if ready!(self.wire.borrow_mut().poll_flush(cx)).is_err() {
+                return Poll::Ready(Err(Broken));
+            }
+            if self.body.is_none() {
+                return Poll::Ready(Ok(()));
+            }
+            if waiting {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Takes what there is of the body, up to a reasonable amount; whether more is to be waited for.
+    fn take(&mut self, cx: &mut Context<'_>) -> Result<bool, Broken> {
+        while let Some(body) = &mut self.body {
+            if self.wire.borrow().output.is_full() {
+                return Ok(false);
+            }
+            let polled = Pin::new(&mut *body).poll_frame(cx);
+            let output = &mut self.wire.borrow_mut().output;
+            match polled {
+                Poll::Pending => return Ok(true),
+                Poll::Ready(Some(Err(_))) => return Err(Broken),
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => {
+                        output.add(data, self.chunked);
+                        if !self.chunked && body.is_end_stream() {
+                            self.body = None;
+                        }
+                    }
+                    Err(frame) => {
+                        if let (Ok(fields), true) = (frame.into_trailers(), self.chunked) {
+                            let wanted = |name: &HeaderName| self.trailers.contains(name);
+                            write_request::write_trailers(&mut output.head, &fields, wanted);
+                        }
+                        self.body = None;
+                    }
+                },
+                Poll::Ready(None) => {
+                    output.end(self.chunked);
+                    self.body = None;
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Writes the answer to what is no request.
+pub fn refusal(client: &Client, error: ProxyError, out: &mut Vec<u8>) {
+    let id = client.local.request_ids.id_of(&HeaderMap::new());
+    let mut response: Response<ResponseBody> = error.into_response(false, &id);
+    response.headers_mut().insert(X_REQUEST_ID, id);
+    let (answer, body) = response.into_parts();
+    let stats = &client.listener().unrouted;
+    stats
+        .shard(client.local.worker)
+        .record(answer.status.as_u16(), Duration::ZERO);
+    let length = body.size_hint().exact().unwrap_or_default();
+    write_answer::write(
+        out,
+        answer.status,
+        &answer.headers,
+        Ending::Length(length),
+        Afterwards::Close,
+        |out| client.local.date.write(out),
+    );
+    out.extend_from_slice(&body.into_bytes());
+}

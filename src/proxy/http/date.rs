@@ -1,0 +1,70 @@
+//! The Date of answers that have none (RFC 9110, section 6.6.1), made once a second.
+
+use std::cell::RefCell;
+use std::io::Write;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use httpdate::HttpDate;
+use tokio::time::Instant;
+
+use crate::net::clock;
+
+/// A worker's date.
+#[derive(Debug, Default)]
+pub struct Date(RefCell<Option<Cached>>);
+
+#[derive(Debug)]
+struct Cached {
+    text: Vec<u8>,
+    until: Instant,
+}
+
+impl Date {
+    /// Writes the date.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let mut cached = self.0.borrow_mut();
+        let now = clock::now();
+        let fresh = cached.take().filter(|cached| now < cached.until);
+        let date = fresh.unwrap_or_else(|| Cached::new(now, SystemTime::now()));
+        out.extend_from_slice(&date.text);
+        *cached = Some(date);
+    }
+}
+
+impl Cached {
+    /// The date at `time`, good until that second is over.
+    fn new(now: Instant, time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let rest = Duration::from_secs(1)
+            .saturating_sub(Duration::from_nanos(u64::from(since.subsec_nanos())));
+        let mut text = Vec::new();
+        _ = write!(text, "{}", HttpDate::from(time)); // a vector takes everything
+        Self {
+            text,
+            until: now + rest,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_kept_until_the_second_is_over() {
+        let time = UNIX_EPOCH + Duration::from_millis(784_111_777_250);
+        let date = Cached::new(Instant::now(), time);
+        assert_eq!(date.text, b"Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(date.until - Instant::now(), Duration::from_millis(750));
+    }
+
+    #[test]
+    fn it_is_written_as_it_is() {
+        let date = Date::default();
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        date.write(&mut first);
+        date.write(&mut second);
+        assert_eq!(first.len(), 29);
+        assert!(second.ends_with(b" GMT"));
+    }
+}
