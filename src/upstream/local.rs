@@ -127,6 +127,11 @@ impl LocalUpstream {
         {
             return Ok(connection);
         }
+        // Boxed: most requests need no room for this.
+        Box::pin(self.dial(endpoint)).await
+    }
+
+    async fn dial(&self, endpoint: &LocalEndpoint) -> io::Result<Connection> {
         let settings = self.shared.settings();
         let stats = endpoint.shared.stats.shard(self.worker);
         match connect::connect(&endpoint.shared.resolved(), settings.connect).await {

@@ -3,13 +3,14 @@
 //! It holds no buffer while it waits for bytes: a connection that is idle, or waits for a slow server, costs little more
 //! than its socket.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::write_request::write_chunk_size;
 use crate::net::Stream;
@@ -18,6 +19,10 @@ use crate::net::Stream;
 /// four times as large: what comes in drops gets no large buffers.
 const FIRST_READ: usize = 8 * 1024;
 const LARGEST_READ: usize = 128 * 1024;
+
+thread_local! {
+    static FIRST: RefCell<Box<[u8]>> = RefCell::new(vec![0; FIRST_READ].into());
+}
 
 /// Up to this size, in bytes, parts of a message are copied together rather than written one by one.
 const COALESCED: usize = 16 * 1024;
@@ -50,6 +55,9 @@ impl Wire {
     /// # Errors
     /// The socket's.
     pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.next_read == FIRST_READ {
+            return self.poll_first_read(cx);
+        }
         if self.stream.poll_readable(cx)?.is_pending() {
             if self.input.is_empty() {
                 self.input = BytesMut::new();
@@ -65,6 +73,20 @@ impl Wire {
             self.next_read = (self.next_read * 4).min(LARGEST_READ);
         }
         Poll::Ready(Ok(read))
+    }
+
+    /// Reads into the thread's own buffer: most messages are small, and should hold no more than their size.
+    fn poll_first_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        FIRST.with_borrow_mut(|first| {
+            let mut buffer = ReadBuf::new(first);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+            let read = buffer.filled();
+            self.input.extend_from_slice(read);
+            if read.len() == FIRST_READ {
+                self.next_read *= 4;
+            }
+            Poll::Ready(Ok(read.len()))
+        })
     }
 
     /// Writes all of the output.

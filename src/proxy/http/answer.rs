@@ -23,6 +23,9 @@ use crate::message::h1::{Wire, write_request};
 use crate::message::{Upload, headers};
 use crate::proxy::local::Begun;
 
+/// Largest buffer for heads that a worker keeps, in bytes.
+const MAX_KEPT: usize = 64 * 1024;
+
 /// How sending an answer went.
 pub enum Sent {
     /// It was sent.
@@ -82,6 +85,11 @@ pub async fn answer(
     };
     {
         let out = &mut sending.wire.borrow_mut().output.head;
+        if out.capacity() == 0 {
+            // The worker's, which is given back below: most answers leave at once.
+            std::mem::swap(out, &mut client.local.head.borrow_mut());
+            out.clear();
+        }
         let (status, fields) = (answer.status, &answer.headers);
         write_answer::write(out, status, fields, ending, afterwards, |out| {
             client.local.date.write(out);
@@ -89,11 +97,18 @@ pub async fn answer(
     }
     drop(answer);
 
-    match (poll_fn(|cx| sending.poll(cx)).await, tunnel) {
+    let sent = poll_fn(|cx| sending.poll(cx)).await;
+    {
+        let output = &mut sending.wire.borrow_mut().output;
+        if output.is_empty() && output.head.capacity() <= MAX_KEPT {
+            client.local.head.replace(std::mem::take(&mut output.head));
+        }
+    }
+    match (sent, tunnel) {
         (Err(Broken), _) => Sent::Broken {
             to_http_1_0: version == Version::HTTP_10,
         },
-        (Ok(()), Some(tunnel)) => Sent::Switched(Box::new(tunnel)),
+        (Ok(()), Some(tunnel)) => Sent::Switched(tunnel),
         (Ok(()), None) => Sent::Whole { keep_alive },
     }
 }

@@ -44,7 +44,7 @@ impl DownloadError {
 #[derive(Debug)]
 pub struct ResponseBody {
     kind: Kind,
-    exchange: Option<Exchange>,
+    exchange: Option<Box<Exchange>>,
 }
 
 #[derive(Debug)]
@@ -113,7 +113,7 @@ impl ResponseBody {
     }
 
     /// Has `exchange` end with this body. An answer to HEAD is complete without it.
-    pub fn attach(&mut self, mut exchange: Exchange, to_head: bool) {
+    pub fn attach(&mut self, mut exchange: Box<Exchange>, to_head: bool) {
         exchange.complete = to_head || matches!(self.kind, Kind::Empty);
         self.exchange = Some(exchange);
     }

@@ -39,7 +39,7 @@ pub enum ProxyError {
     Upload(#[from] UploadError),
     /// Over the limit; the fields say when to come again.
     #[error("too many requests; try again later")]
-    RateLimited(HeaderMap),
+    RateLimited(Box<HeaderMap>),
     /// Ours, or the operator's: no server is eligible.
     #[error("no server is available for this request; try again later")]
     NoServer {
@@ -121,7 +121,7 @@ impl ProxyError {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         match self {
-            Self::RateLimited(fields) => headers.extend(fields),
+            Self::RateLimited(fields) => headers.extend(*fields),
             Self::Method => {
                 headers.insert(ALLOW, HeaderValue::from_static(METHODS));
             }

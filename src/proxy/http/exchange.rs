@@ -63,8 +63,8 @@ struct Line {
 }
 
 impl Exchange {
-    /// Opens the record of a request.
-    pub fn open(client: &Rc<Client>, request: &Parts, upload: Option<Rc<Upload>>) -> Self {
+    /// Opens the record of a request. It is boxed, as it is handed from one to the next on its way.
+    pub fn open(client: &Rc<Client>, request: &Parts, upload: Option<Rc<Upload>>) -> Box<Self> {
         let headers = &request.headers;
         let local = &client.local;
         let line = local.access_log.is_some().then(|| {
@@ -78,7 +78,7 @@ impl Exchange {
                 user_agent: headers.get(USER_AGENT).cloned(),
             })
         });
-        Self {
+        Box::new(Self {
             client: Rc::clone(client),
             started: clock::now(),
             address: client.hop.client(headers, &local.snapshot.trusted_proxies),
@@ -92,7 +92,7 @@ impl Exchange {
             complete: false,
             error: "",
             line,
-        }
+        })
     }
 
     fn log(&self, line: &Line) {

@@ -189,13 +189,14 @@ impl Outgoing<'_> {
         if status == StatusCode::SWITCHING_PROTOCOLS {
             fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             fields.extend(upgrade.map(|to| (UPGRADE, to)));
-            let (stream, early) = connection.into_stream().await.map_err(|_| Failure::Reset)?;
-            let side = ServerSide {
+            let taken = Box::pin(connection.into_stream()).await;
+            let (stream, early) = taken.map_err(|_| Failure::Reset)?;
+            let side = Box::new(ServerSide {
                 stream,
                 early,
                 attempt,
                 idle,
-            };
+            });
             let response = response(status, fields, ResponseBody::empty());
             return Ok(Answered::Switched(response, side));
         }

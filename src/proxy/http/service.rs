@@ -23,7 +23,7 @@ pub async fn serve(
     client: &Rc<Client>,
     mut head: Parts,
     upload: Option<Rc<Upload>>,
-) -> (Response<ResponseBody>, Option<Tunnel>) {
+) -> (Response<ResponseBody>, Option<Box<Tunnel>>) {
     let mut exchange = Exchange::open(client, &head, upload);
     let (mut response, server) = match handle(client, &mut exchange, &mut head).await {
         Ok(Answered::Response(response)) => (response, None),
@@ -39,7 +39,7 @@ pub async fn serve(
         .headers_mut()
         .insert(X_REQUEST_ID, exchange.id.clone());
     match server {
-        Some(server) => (response, Some(Tunnel { server, exchange })),
+        Some(server) => (response, Some(Box::new(Tunnel { server, exchange }))),
         None => {
             response
                 .body_mut()
@@ -54,7 +54,7 @@ pub enum Answered {
     /// An answer, ours or a server's.
     Response(Response<ResponseBody>),
     /// The server's 101: the exchange goes on in a tunnel.
-    Switched(Response<ResponseBody>, ServerSide),
+    Switched(Response<ResponseBody>, Box<ServerSide>),
 }
 
 async fn handle(
@@ -164,7 +164,8 @@ async fn admit(
     let now = exchange.started.into_std();
     let decision = match limiter.check_local(&key, now) {
         Some(decision) => decision,
-        None => limiter.check(&key, now).await,
+        // Boxed: the way of most requests is short, and should not carry the room for long ones.
+        None => Box::pin(limiter.check(&key, now)).await,
     };
     let stats = entry.stats.shard(client.local.worker);
     if decision.degraded {
@@ -182,7 +183,8 @@ async fn admit(
         Ok(fields(entry.always))
     } else {
         stats.denied.increment();
-        Err(ProxyError::RateLimited(fields(true).unwrap_or_default()))
+        let fields = fields(true).unwrap_or_default();
+        Err(ProxyError::RateLimited(Box::new(fields)))
     }
 }
 

@@ -28,9 +28,9 @@ pub struct ServerSide {
 #[derive(Debug)]
 pub struct Tunnel {
     /// Where the client's bytes go.
-    pub server: ServerSide,
+    pub server: Box<ServerSide>,
     /// Ends with the tunnel.
-    pub exchange: Exchange,
+    pub exchange: Box<Exchange>,
 }
 
 impl Tunnel {
