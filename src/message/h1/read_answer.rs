@@ -1,13 +1,17 @@
 //! The head of an answer: status, fields, and how its body is framed (RFC 9112, sections 4 to 6).
+//!
+//! Nobody here looks at most fields of an answer. They are checked and passed on as the lines they came in, without a
+//! map being made of them.
 
 use std::mem::MaybeUninit;
 
-use bytes::BytesMut;
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue};
+use bytes::{Buf, BytesMut};
+use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use http::{StatusCode, Version};
 
 use super::body::Framing;
-use super::head::{self, Invalid, MAX_FIELDS, Places, Scan};
+use super::head::{self, Invalid, MAX_FIELDS, Scan};
+use super::write_answer::Fields;
 use crate::message::headers;
 
 /// Largest head, in bytes.
@@ -18,10 +22,14 @@ const MAX_SIZE: usize = 64 * 1024;
 pub struct Answer {
     /// Its status.
     pub status: StatusCode,
-    /// Its end-to-end fields.
-    pub headers: HeaderMap,
+    /// Its end-to-end fields but for Content-Length, with this proxy in Via.
+    pub fields: Fields,
+    /// What Content-Length says, which for HEAD and 304 is not the length of what follows.
+    pub length: Option<u64>,
     /// How its body ends.
     pub framing: Framing,
+    /// The trailers that it announces.
+    pub trailers: Vec<HeaderName>,
     /// Whether the server keeps the connection open after it.
     pub keep_alive: bool,
     /// The protocol that it switches to, or offers.
@@ -59,78 +67,197 @@ fn parse(scan: &mut Scan, input: &mut BytesMut, to_head: bool) -> Result<Option<
     let httparse::Status::Complete(length) = parsed else {
         return Ok(None);
     };
-    let places = Places::new(input, head.headers);
     scan.complete();
+    if length > MAX_SIZE {
+        return Err(Invalid::TooLarge);
+    }
     let version = match head.version {
         Some(0) => Version::HTTP_10,
         _ => Version::HTTP_11,
     };
     let status = head.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or(Invalid::Syntax)?;
-    if length > MAX_SIZE {
-        return Err(Invalid::TooLarge);
-    }
-    let head = input.split_to(length).freeze();
-
-    // Two more are added on the way to the client.
-    let mut fields = HeaderMap::with_capacity(places.count() + 2);
-    let mut hop = HeaderMap::new();
-    for field in places.fields(&head) {
-        let (name, value) = field?;
-        if headers::is_hop_by_hop(&name) {
-            hop.append(name, value);
-        } else {
-            fields.append(name, value);
-        }
-    }
-    interpret(status, version, fields, &hop, to_head).map(Some)
+    let sorted = Sorted::new(head.headers, length)?;
+    let answer = sorted.interpret(status, version, to_head)?;
+    input.advance(length);
+    Ok(Some(answer))
 }
 
-/// Finds out what the fields of this `hop` say, and removes those that they nominate.
-fn interpret(
-    status: StatusCode,
-    version: Version,
-    mut fields: HeaderMap,
-    hop: &HeaderMap,
-    to_head: bool,
-) -> Result<Answer, Invalid> {
-    let length = headers::content_length(&fields).map_err(|_| Invalid::Framing)?;
-    let chunked = headers::chunked(hop).map_err(|_| Invalid::Framing)?;
-    if chunked && version == Version::HTTP_10 {
-        return Err(Invalid::Framing); // RFC 9112, section 6.1
+/// The fields of an answer, by whom they concern.
+struct Sorted {
+    /// All the others.
+    fields: Fields,
+    /// This hop.
+    hop: HeaderMap,
+    via: Vec<u8>,
+    length: Option<u64>,
+    trailers: Vec<HeaderName>,
+}
+
+impl Sorted {
+    /// Sorts the fields of a head of `size` bytes.
+    fn new(fields: &[httparse::Header<'_>], size: usize) -> Result<Self, Invalid> {
+        let mut sorted = Self {
+            fields: Fields {
+                // This proxy and the request's id are added.
+                lines: Vec::with_capacity(size + 128),
+                has_date: false,
+            },
+            hop: HeaderMap::new(),
+            via: Vec::new(),
+            length: None,
+            trailers: Vec::new(),
+        };
+        for field in fields {
+            sorted.add(field)?;
+        }
+        let mut nominated = headers::nominated(&sorted.hop);
+        nominated.retain(|name| matches!(Kind::of(name.as_str()), Kind::Other | Kind::Date));
+        if !nominated.is_empty() {
+            sorted.fields = Fields::default();
+            sorted.hop.clear();
+            sorted.via.clear();
+            sorted.trailers.clear();
+            let wanted = |field: &&httparse::Header<'_>| {
+                !nominated.iter().any(|name| is(field.name, name.as_str()))
+            };
+            for field in fields.iter().filter(wanted) {
+                sorted.add(field)?;
+            }
+        }
+        sorted.add_via();
+        Ok(sorted)
     }
-    let bodiless = to_head
-        || status.is_informational()
-        || status == StatusCode::NO_CONTENT
-        || status == StatusCode::NOT_MODIFIED;
-    let framing = match length {
-        _ if bodiless => Framing::Empty,
-        _ if chunked => Framing::Chunked,
-        Some(0) => Framing::Empty,
-        Some(length) => Framing::Length(length),
-        None => Framing::UntilClose,
-    };
-    let stays = match version {
-        Version::HTTP_10 => headers::has_token(hop, &CONNECTION, "keep-alive"),
-        _ => !headers::has_token(hop, &CONNECTION, "close"),
-    };
-    // Who sends both framings may mean either (RFC 9112, section 6.3).
-    let keep_alive = stays && framing != Framing::UntilClose && !(chunked && length.is_some());
-    for name in headers::nominated(hop) {
-        fields.remove(name);
+
+    /// Takes in a field. It may come twice.
+    fn add(&mut self, field: &httparse::Header<'_>) -> Result<(), Invalid> {
+        let (name, value) = (field.name, field.value);
+        match Kind::of(name) {
+            Kind::Other => self.fields.add(name, value),
+            Kind::Date => {
+                self.fields.has_date = true;
+                self.fields.add(name, value);
+            }
+            Kind::Length => {
+                self.length =
+                    headers::same_length(self.length, value).map_err(|_| Invalid::Framing)?;
+            }
+            Kind::Trailer => {
+                self.fields.add(name, value);
+                let names = value.split(|b| *b == b',').map(<[u8]>::trim_ascii);
+                let names = names.filter_map(|name| HeaderName::from_bytes(name).ok());
+                self.trailers.extend(names);
+            }
+            Kind::Via => {
+                for part in [b", ", value] {
+                    self.via.extend_from_slice(part);
+                }
+            }
+            // Most servers say this, which means nothing.
+            Kind::Hop(name) if name == CONNECTION && value.eq_ignore_ascii_case(b"keep-alive") => {
+                if !self.hop.contains_key(CONNECTION) {
+                    self.hop.insert(CONNECTION, KEEP_ALIVE);
+                }
+            }
+            Kind::Hop(name) => {
+                let value = HeaderValue::from_bytes(value).map_err(|_| Invalid::Syntax)?;
+                self.hop.append(name, value);
+            }
+            Kind::Dropped => {}
+        }
+        Ok(())
     }
-    if chunked {
-        fields.remove(CONTENT_LENGTH);
-    } else if let Some(length) = length {
-        headers::set_single_length(&mut fields, length);
+
+    fn add_via(&mut self) {
+        let before = self.via.get(2..).unwrap_or_default();
+        let comma: &[u8] = if before.is_empty() { b"" } else { b", " };
+        let own = headers::OWN_VIA.as_bytes();
+        for part in [b"via: ", before, comma, own, b"\r\n"] {
+            self.fields.lines.extend_from_slice(part);
+        }
     }
-    Ok(Answer {
-        status,
-        headers: fields,
-        framing,
-        keep_alive,
-        upgrade: headers::upgrade(hop),
-    })
+
+    /// Finds out where the body ends, and what becomes of the connection then.
+    fn interpret(
+        self,
+        status: StatusCode,
+        version: Version,
+        to_head: bool,
+    ) -> Result<Answer, Invalid> {
+        let (hop, length) = (&self.hop, self.length);
+        let chunked = headers::chunked(hop).map_err(|_| Invalid::Framing)?;
+        if chunked && version == Version::HTTP_10 {
+            return Err(Invalid::Framing); // RFC 9112, section 6.1
+        }
+        let bodiless = to_head
+            || status.is_informational()
+            || status == StatusCode::NO_CONTENT
+            || status == StatusCode::NOT_MODIFIED;
+        let framing = match length {
+            _ if bodiless => Framing::Empty,
+            _ if chunked => Framing::Chunked,
+            Some(0) => Framing::Empty,
+            Some(length) => Framing::Length(length),
+            None => Framing::UntilClose,
+        };
+        let stays = match version {
+            Version::HTTP_10 => headers::has_token(hop, &CONNECTION, "keep-alive"),
+            _ => !headers::has_token(hop, &CONNECTION, "close"),
+        };
+        Ok(Answer {
+            status,
+            fields: self.fields,
+            length: length.filter(|_| !chunked),
+            framing,
+            trailers: self.trailers,
+            // Who sends both framings may mean either (RFC 9112, section 6.3).
+            keep_alive: stays && framing != Framing::UntilClose && !(chunked && length.is_some()),
+            upgrade: headers::upgrade(hop),
+        })
+    }
+}
+
+const KEEP_ALIVE: HeaderValue = HeaderValue::from_static("keep-alive");
+
+/// What a field is to a proxy.
+enum Kind {
+    /// Nothing.
+    Other,
+    Date,
+    Length,
+    Trailer,
+    Via,
+    /// It tells something about this hop.
+    Hop(HeaderName),
+    /// It concerns this hop only, and tells nothing; or it is this proxy that says it.
+    Dropped,
+}
+
+impl Kind {
+    fn of(name: &str) -> Self {
+        // Few names have such a length at all.
+        match name.len() {
+            2 if is(name, "te") => Self::Dropped,
+            3 if is(name, "via") => Self::Via,
+            4 if is(name, "date") => Self::Date,
+            7 if is(name, "trailer") => Self::Trailer,
+            7 if is(name, "upgrade") => Self::Hop(UPGRADE),
+            10 if is(name, "connection") => Self::Hop(CONNECTION),
+            10 if is(name, "keep-alive") => Self::Dropped,
+            12 if is(name, "x-request-id") => Self::Dropped,
+            14 if is(name, "content-length") => Self::Length,
+            14 if is(name, "http2-settings") => Self::Dropped,
+            16 if is(name, "proxy-connection") => Self::Dropped,
+            17 if is(name, "transfer-encoding") => Self::Hop(TRANSFER_ENCODING),
+            18 if is(name, "proxy-authenticate") => Self::Dropped,
+            19 if is(name, "proxy-authorization") => Self::Dropped,
+            _ => Self::Other,
+        }
+    }
+}
+
+fn is(name: &str, expected: &str) -> bool {
+    name.eq_ignore_ascii_case(expected)
 }
 
 #[cfg(test)]
@@ -208,8 +335,9 @@ mod tests {
 
     #[test]
     fn a_head_is_found_however_it_is_cut() {
-        let text = "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\na: 1\r\nConnection: b\r\nb: 2\r\n\
-                    content-length: 2\r\n\r\nok";
+        let text = "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\nb: 1\r\nA: 1\r\nVia: 1.0 x\r\n\
+                    Connection: b, Keep-Alive\r\nB: 2\r\nKeep-Alive: 5\r\nvia: 1.1 y\r\nX-Request-Id: server's\r\n\
+                    Content-Length: 2\r\n\r\nok";
         for step in 1..text.len() {
             let (mut scan, mut input) = (Scan::default(), BytesMut::new());
             let mut answer = None;
@@ -221,8 +349,8 @@ mod tests {
             }
             let answer = answer.expect("a head");
             assert_eq!(answer.status, 200);
-            assert_eq!(answer.headers.len(), 2, "{:?}", answer.headers);
-            assert_eq!(answer.headers["a"], "1");
+            let lines = String::from_utf8(answer.fields.lines).unwrap();
+            assert_eq!(lines, "A: 1\r\nvia: 1.0 x, 1.1 y, 1.1 loadbalancer\r\n");
             assert_eq!(input, "ok", "in steps of {step}");
         }
     }
@@ -255,6 +383,6 @@ mod tests {
             .unwrap()
             .unwrap();
         assert_eq!(answer.framing, Framing::Empty);
-        assert_eq!(answer.headers[CONTENT_LENGTH], "5");
+        assert_eq!(answer.length, Some(5));
     }
 }

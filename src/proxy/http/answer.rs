@@ -7,14 +7,15 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName};
+use http::header::{HeaderMap, HeaderName};
 use http::request::Parts;
-use http::{Method, Response, StatusCode, Version};
+use http::{Method, StatusCode, Version};
 use http_body::Body;
 
 use super::connection::Client;
 use super::download::ResponseBody;
 use super::error::ProxyError;
+use super::reply::Reply;
 use super::request_id::X_REQUEST_ID;
 use super::service;
 use super::tunnel::Tunnel;
@@ -53,15 +54,21 @@ pub async fn answer(
 ) -> Sent {
     let (version, to_head) = (head.version, head.method == Method::HEAD);
     let takes_trailers = version == Version::HTTP_11 && headers::takes_trailers(&head.headers);
-    let (response, tunnel) = service::serve(&client, head, upload.clone()).await;
-    let (answer, body) = response.into_parts();
-    let (ending, has_body) = ending(version, to_head, answer.status, &answer.headers, &body);
+    let (reply, tunnel) = service::serve(&client, head, upload.clone()).await;
+    let (ending, has_body) = ending(version, to_head, &reply);
+    let Reply {
+        status,
+        fields,
+        trailers,
+        body,
+        ..
+    } = reply;
     let mut sending = Sending {
         wire,
         body: Some(body).filter(|_| has_body),
         chunked: ending == Ending::Chunked,
         trailers: match takes_trailers {
-            true => headers::announced_trailers(&answer.headers),
+            true => trailers,
             false => Vec::new(),
         },
     };
@@ -90,12 +97,11 @@ pub async fn answer(
             std::mem::swap(out, &mut client.local.head.borrow_mut());
             out.clear();
         }
-        let (status, fields) = (answer.status, &answer.headers);
-        write_answer::write(out, status, fields, ending, afterwards, |out| {
+        write_answer::write(out, status, &fields, ending, afterwards, |out| {
             client.local.date.write(out);
         });
     }
-    drop(answer);
+    drop(fields);
 
     let sent = poll_fn(|cx| sending.poll(cx)).await;
     {
@@ -114,24 +120,16 @@ pub async fn answer(
 }
 
 /// Where the answer ends, and whether there is a body to send.
-fn ending(
-    version: Version,
-    to_head: bool,
-    status: StatusCode,
-    fields: &HeaderMap,
-    body: &ResponseBody,
-) -> (Ending, bool) {
-    let length = body.size_hint().exact();
+fn ending(version: Version, to_head: bool, reply: &Reply) -> (Ending, bool) {
+    let status = reply.status;
+    let length = reply.body.size_hint().exact();
     if to_head || status == StatusCode::NOT_MODIFIED {
-        return match length {
-            Some(length @ 1..) if to_head && !fields.contains_key(CONTENT_LENGTH) => {
-                (Ending::Length(length), false)
-            }
-            _ => (Ending::NoBody, false),
-        };
+        // Of our own answers the body is there to tell.
+        let of_body = length.filter(|length| to_head && *length > 0);
+        return (Ending::NoBody(reply.length.or(of_body)), false);
     }
     if status.is_informational() || status == StatusCode::NO_CONTENT {
-        return (Ending::Bodiless, false);
+        return (Ending::NoBody(None), false);
     }
     match (length, version) {
         (Some(length), _) => (Ending::Length(length), length > 0),
@@ -230,21 +228,16 @@ impl Sending {
 /// Writes the answer to what is no request.
 pub fn refusal(client: &Client, error: ProxyError, out: &mut Vec<u8>) {
     let id = client.local.request_ids.id_of(&HeaderMap::new());
-    let mut response: Response<ResponseBody> = error.into_response(false, &id);
-    response.headers_mut().insert(X_REQUEST_ID, id);
-    let (answer, body) = response.into_parts();
+    let mut reply = error.into_reply(false, &id);
+    reply.fields.add(X_REQUEST_ID.as_str(), id.as_bytes());
     let stats = &client.listener().unrouted;
-    stats
-        .shard(client.local.worker)
-        .record(answer.status.as_u16(), Duration::ZERO);
-    let length = body.size_hint().exact().unwrap_or_default();
-    write_answer::write(
-        out,
-        answer.status,
-        &answer.headers,
-        Ending::Length(length),
-        Afterwards::Close,
-        |out| client.local.date.write(out),
-    );
-    out.extend_from_slice(&body.into_bytes());
+    let shard = stats.shard(client.local.worker);
+    shard.record(reply.status.as_u16(), Duration::ZERO);
+    let body = reply.body.into_bytes();
+    let ending = Ending::Length(body.len() as u64);
+    let (status, fields) = (reply.status, &reply.fields);
+    write_answer::write(out, status, fields, ending, Afterwards::Close, |out| {
+        client.local.date.write(out);
+    });
+    out.extend_from_slice(&body);
 }

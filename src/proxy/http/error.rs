@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::{
     ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
 };
-use http::{Response, StatusCode};
 use thiserror::Error;
 
 use super::download::ResponseBody;
+use super::reply::Reply;
 use crate::message::UploadError;
 use crate::message::h1::Invalid;
 
@@ -103,7 +104,7 @@ impl ProxyError {
     }
 
     /// The answer: JSON for those who accept it by name, text for all others.
-    pub fn into_response(self, wants_json: bool, id: &HeaderValue) -> Response<ResponseBody> {
+    pub fn into_reply(self, wants_json: bool, id: &HeaderValue) -> Reply {
         let status = self.status();
         let id = id.to_str().unwrap_or_default();
         let (content_type, body) = if wants_json {
@@ -117,23 +118,20 @@ impl ProxyError {
                 format!("{status}: {self}\nrequest id: {id}\n"),
             )
         };
-        let mut response = Response::new(ResponseBody::full(Bytes::from(body)));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
+        let body = ResponseBody::full(Bytes::from(body));
+        let mut reply = Reply::new(status, body)
+            .with(&CONTENT_TYPE, content_type.as_bytes())
+            .with(&CACHE_CONTROL, b"no-store");
         match self {
-            Self::RateLimited(fields) => headers.extend(*fields),
-            Self::Method => {
-                headers.insert(ALLOW, HeaderValue::from_static(METHODS));
-            }
+            Self::RateLimited(fields) => reply.extend(&fields),
+            Self::Method => reply = reply.with(&ALLOW, METHODS.as_bytes()),
             Self::NoServer { retry_after } => {
                 let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
-                headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+                reply = reply.with(&RETRY_AFTER, seconds.max(1).to_string().as_bytes());
             }
             _ => {}
         }
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        response
+        reply
     }
 }
 

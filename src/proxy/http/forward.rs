@@ -3,14 +3,15 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
+use http::header::HeaderValue;
 use http::request::Parts;
-use http::{Response, StatusCode, Version};
+use http::{StatusCode, Version};
 
 use super::attempt::{self, Attempt, Failure};
 use super::download::ResponseBody;
 use super::error::ProxyError;
 use super::exchange::Exchange;
+use super::reply::Reply;
 use super::rewrite::{Rewrite, hash_of};
 use super::service::Answered;
 use super::tunnel::ServerSide;
@@ -179,16 +180,16 @@ impl Outgoing<'_> {
         let idle = upstream.shared.settings().idle;
         let Answer {
             status,
-            headers: mut fields,
+            mut fields,
             framing,
             upgrade,
             ..
         } = answer;
-        headers::add_via(&mut fields);
 
         if status == StatusCode::SWITCHING_PROTOCOLS {
-            fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-            fields.extend(upgrade.map(|to| (UPGRADE, to)));
+            fields.add("connection", b"upgrade");
+            let protocol = upgrade.as_ref().map(HeaderValue::as_bytes);
+            fields.add("upgrade", protocol.unwrap_or_default());
             let taken = Box::pin(connection.into_stream()).await;
             let (stream, early) = taken.map_err(|_| Failure::Reset)?;
             let side = Box::new(ServerSide {
@@ -197,8 +198,9 @@ impl Outgoing<'_> {
                 attempt,
                 idle,
             });
-            let response = response(status, fields, ResponseBody::empty());
-            return Ok(Answered::Switched(response, side));
+            let mut reply = Reply::new(status, ResponseBody::empty());
+            reply.fields = fields;
+            return Ok(Answered::Switched(reply, side));
         }
 
         if !connection.all_sent() {
@@ -210,13 +212,12 @@ impl Outgoing<'_> {
         } else {
             ResponseBody::download(framing, connection, attempt, idle)
         };
-        Ok(Answered::Response(response(status, fields, body)))
+        Ok(Answered::Reply(Reply {
+            status,
+            fields,
+            length: answer.length,
+            trailers: answer.trailers,
+            body,
+        }))
     }
-}
-
-fn response(status: StatusCode, headers: HeaderMap, body: ResponseBody) -> Response<ResponseBody> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    response
 }

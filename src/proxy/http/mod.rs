@@ -15,6 +15,7 @@ pub mod download;
 pub mod error;
 pub mod exchange;
 pub mod forward;
+pub mod reply;
 pub mod request_id;
 pub mod rewrite;
 pub mod service;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, LOCATION};
 use http::request::Parts;
-use http::{Method, Response, StatusCode, Uri, Version};
+use http::{Method, StatusCode, Uri, Version};
 
 use super::connection::Client;
 use super::download::ResponseBody;
 use super::error::{ProxyError, wants_json};
 use super::exchange::Exchange;
 use super::forward;
+use super::reply::Reply;
 use super::request_id::X_REQUEST_ID;
 use super::tunnel::{ServerSide, Tunnel};
 use crate::limit;
@@ -23,28 +24,26 @@ pub async fn serve(
     client: &Rc<Client>,
     mut head: Parts,
     upload: Option<Rc<Upload>>,
-) -> (Response<ResponseBody>, Option<Box<Tunnel>>) {
+) -> (Reply, Option<Box<Tunnel>>) {
     let mut exchange = Exchange::open(client, &head, upload);
-    let (mut response, server) = match handle(client, &mut exchange, &mut head).await {
-        Ok(Answered::Response(response)) => (response, None),
-        Ok(Answered::Switched(response, server)) => (response, Some(server)),
+    let (mut reply, server) = match handle(client, &mut exchange, &mut head).await {
+        Ok(Answered::Reply(reply)) => (reply, None),
+        Ok(Answered::Switched(reply, server)) => (reply, Some(server)),
         Err(error) => {
             exchange.error = error.code();
             let json = wants_json(&head.headers);
-            (error.into_response(json, &exchange.id), None)
+            (error.into_reply(json, &exchange.id), None)
         }
     };
-    exchange.status = response.status().as_u16();
-    response
-        .headers_mut()
-        .insert(X_REQUEST_ID, exchange.id.clone());
+    exchange.status = reply.status.as_u16();
+    let id = exchange.id.as_bytes();
+    reply.fields.add(X_REQUEST_ID.as_str(), id);
     match server {
-        Some(server) => (response, Some(Box::new(Tunnel { server, exchange }))),
+        Some(server) => (reply, Some(Box::new(Tunnel { server, exchange }))),
         None => {
-            response
-                .body_mut()
-                .attach(exchange, head.method == Method::HEAD);
-            (response, None)
+            let to_head = head.method == Method::HEAD;
+            reply.body.attach(exchange, to_head);
+            (reply, None)
         }
     }
 }
@@ -52,9 +51,9 @@ pub async fn serve(
 /// What a request comes to.
 pub enum Answered {
     /// An answer, ours or a server's.
-    Response(Response<ResponseBody>),
+    Reply(Reply),
     /// The server's 101: the exchange goes on in a tunnel.
-    Switched(Response<ResponseBody>, Box<ServerSide>),
+    Switched(Reply, Box<ServerSide>),
 }
 
 async fn handle(
@@ -81,20 +80,15 @@ async fn handle(
     let mut answer = match &route.action {
         Action::Forward(forward) => forward::forward(exchange, forward, head).await?,
         Action::Redirect { status, to } => {
-            Answered::Response(redirect(*status, to, host_of(&head.headers), &head.uri)?)
+            Answered::Reply(redirect(*status, to, host_of(&head.headers), &head.uri)?)
         }
-        Action::Respond { status, body } => {
-            let mut response = Response::new(ResponseBody::full(body.clone()));
-            *response.status_mut() = *status;
-            response.headers_mut().insert(
-                CONTENT_TYPE,
-                HeaderValue::from_static("text/plain; charset=utf-8"),
-            );
-            Answered::Response(response)
-        }
+        Action::Respond { status, body } => Answered::Reply(
+            Reply::new(*status, ResponseBody::full(body.clone()))
+                .with(&CONTENT_TYPE, b"text/plain; charset=utf-8"),
+        ),
     };
-    if let (Some(fields), Answered::Response(response)) = (limit_headers, &mut answer) {
-        response.headers_mut().extend(fields);
+    if let (Some(fields), Answered::Reply(reply)) = (limit_headers, &mut answer) {
+        reply.extend(&fields);
     }
     Ok(answer)
 }
@@ -204,7 +198,7 @@ fn redirect(
     to: &RedirectTarget,
     host: Option<&str>,
     uri: &Uri,
-) -> Result<Response<ResponseBody>, ProxyError> {
+) -> Result<Reply, ProxyError> {
     let location = match to {
         RedirectTarget::Location(location) => location.to_string(),
         RedirectTarget::Parts {
@@ -225,10 +219,8 @@ fn redirect(
     };
     let location = HeaderValue::try_from(location)
         .map_err(|_| ProxyError::BadRequest("the target is invalid"))?;
-    let mut response = Response::new(ResponseBody::empty());
-    *response.status_mut() = status;
-    response.headers_mut().insert(LOCATION, location);
-    Ok(response)
+    let reply = Reply::new(status, ResponseBody::empty());
+    Ok(reply.with(&LOCATION, location.as_bytes()))
 }
 
 #[cfg(test)]

@@ -1,0 +1,48 @@
+//! An answer on its way to the client: ours or a server's.
+
+use http::StatusCode;
+use http::header::{HeaderMap, HeaderName};
+
+use super::download::ResponseBody;
+use crate::message::h1::write_answer::Fields;
+
+/// An answer.
+#[derive(Debug)]
+pub struct Reply {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its fields but for those that frame it.
+    pub fields: Fields,
+    /// What Content-Length says when there is no body (HEAD, 304).
+    pub length: Option<u64>,
+    /// The trailers that it announces.
+    pub trailers: Vec<HeaderName>,
+    /// Its body.
+    pub body: ResponseBody,
+}
+
+impl Reply {
+    /// An answer of our own.
+    pub fn new(status: StatusCode, body: ResponseBody) -> Self {
+        Self {
+            status,
+            fields: Fields::default(),
+            length: None,
+            trailers: Vec::new(),
+            body,
+        }
+    }
+
+    /// Adds a field whose value is valid.
+    pub fn with(mut self, name: &HeaderName, value: &[u8]) -> Self {
+        self.fields.add(name.as_str(), value);
+        self
+    }
+
+    /// Adds fields.
+    pub fn extend(&mut self, fields: &HeaderMap) {
+        for (name, value) in fields {
+            self.fields.add(name.as_str(), value.as_bytes());
+        }
+    }
+}
