@@ -28,9 +28,12 @@ pub async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>, acceptor: 
     loop {
         match listener.accept().await {
             Ok((tcp, peer)) => {
-                // The semaphore is never closed, so this never fails.
-                let Ok(permit) = Arc::clone(permits).acquire_owned().await else {
-                    return;
+                let permit = match Arc::clone(permits).try_acquire_owned() {
+                    Ok(permit) => permit,
+                    Err(_) => match Arc::clone(permits).acquire_owned().await {
+                        Ok(permit) => permit,
+                        Err(_) => return, // the semaphore is never closed
+                    },
                 };
                 acceptor.accepted(tcp, peer, permit);
             }

@@ -1,5 +1,6 @@
 //! Where a request came from: X-Forwarded-* and Forwarded (RFC 7239), and whom to believe.
 
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
@@ -32,23 +33,27 @@ impl TrustedProxies {
 pub struct Hop {
     peer: IpAddr,
     trusted: bool,
-    address: String,
-    forwarded: String,
+    /// The peer's address in text.
+    address: [u8; LONGEST],
+    length: u8,
 }
+
+/// Length of the longest address, an IPv6 one with an IPv4 tail.
+const LONGEST: usize = 45;
 
 impl Hop {
     /// The hop over a connection from `peer`.
     pub fn new(peer: SocketAddr, trusted: &TrustedProxies) -> Self {
         let peer = peer.ip().to_canonical();
-        let node = match peer {
-            IpAddr::V4(v4) => v4.to_string(),
-            IpAddr::V6(v6) => format!("\"[{v6}]\""),
-        };
+        let mut address = [0; LONGEST];
+        let mut rest = &mut address[..];
+        write!(rest, "{peer}").expect("no address is longer");
+        let length = LONGEST - rest.len();
         Self {
             peer,
             trusted: trusted.contains(peer),
-            address: peer.to_string(),
-            forwarded: format!("for={node};proto=http"),
+            address,
+            length: length as u8,
         }
     }
 
@@ -100,18 +105,21 @@ impl Hop {
             let lines = self.trusted.then(|| headers.get_all(name).into_iter());
             lines.into_iter().flatten()
         };
+        let address = &self.address[..usize::from(self.length)];
         let (x_forwarded, forwarded) = (said(X_FORWARDED_FOR), said(FORWARDED));
         if forwarded || !x_forwarded {
-            let (own, host) = (self.forwarded.as_bytes(), host.filter(|host| plain(host)));
-            let member: &[&[u8]] = match host {
-                Some(host) => &[own, b";host=\"", host.as_bytes(), b"\""],
-                None => &[own],
+            let (before, after): (&[u8], &[u8]) = match self.peer {
+                IpAddr::V4(_) => (b"for=", b";proto=http"),
+                IpAddr::V6(_) => (b"for=\"[", b"]\";proto=http"),
+            };
+            let member: &[&[u8]] = match host.filter(|host| plain(host)) {
+                Some(host) => &[before, address, after, b";host=\"", host.as_bytes(), b"\""],
+                None => &[before, address, after],
             };
             head.list("forwarded", lines(FORWARDED), member);
         }
         if x_forwarded || !forwarded {
-            let address = &[self.address.as_bytes()];
-            head.list("x-forwarded-for", lines(X_FORWARDED_FOR), address);
+            head.list("x-forwarded-for", lines(X_FORWARDED_FOR), &[address]);
             if !said(X_FORWARDED_PROTO) {
                 head.parts("x-forwarded-proto", &[b"http"]);
             }

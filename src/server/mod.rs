@@ -5,6 +5,7 @@
 
 mod bind;
 mod control;
+mod memory;
 mod worker;
 
 use std::io;

@@ -14,6 +14,7 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{interval, timeout};
 
 use super::bind::Bound;
+use super::memory;
 use crate::listener::{self, Acceptor};
 use crate::metrics::Counter;
 use crate::metrics::access_log::AccessLog;
@@ -21,8 +22,8 @@ use crate::proxy::http::connection;
 use crate::proxy::local::Local;
 use crate::proxy::snapshot::{ListenerStats, Snapshot};
 
-/// Time between two looks for connections in the pools that are too old or closed.
-const PRUNE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a worker tidies up.
+const TIDY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// All workers.
 #[derive(Debug)]
@@ -132,7 +133,7 @@ impl Worker {
         for bound in bound {
             spawn_local(listen(bound, Rc::clone(&local)));
         }
-        spawn_local(prune(Rc::clone(&local)));
+        spawn_local(tidy_up(Rc::clone(&local)));
         drop(ready);
 
         _ = drain.wait_for(|drain| *drain).await;
@@ -148,11 +149,13 @@ impl Worker {
     }
 }
 
-async fn prune(local: Rc<Local>) {
-    let mut ticks = interval(PRUNE_INTERVAL);
+/// Closes connections in the pools that are too old or closed, and gives back unused memory.
+async fn tidy_up(local: Rc<Local>) {
+    let mut ticks = interval(TIDY_INTERVAL);
     loop {
         ticks.tick().await;
         local.upstreams.iter().for_each(|upstream| upstream.prune());
+        memory::give_back();
     }
 }
 
@@ -200,7 +203,6 @@ impl Connections {
 impl Acceptor for Connections {
     fn accepted(&self, tcp: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
         self.stats().accepted.increment();
-        _ = tcp.set_nodelay(true); // fails only if the peer is gone already, which serving it will show
         let (listener, local) = (self.listener, Rc::clone(&self.local));
         spawn_local(async move {
             let _permit = permit;

@@ -108,7 +108,9 @@ pub async fn serve(tcp: TcpStream, peer: SocketAddr, listener: usize, local: Rc<
         loop {
             match connection.next(drain.as_mut()).await {
                 Ok(request) => {
-                    if let Some(end) = connection.exchange(request, drain.as_mut()).await {
+                    // Boxed, so that an idle connection does not keep room for it.
+                    let exchange = connection.exchange(request, drain.as_mut());
+                    if let Some(end) = Box::pin(exchange).await {
                         break end;
                     }
                 }
@@ -124,14 +126,13 @@ pub async fn serve(tcp: TcpStream, peer: SocketAddr, listener: usize, local: Rc<
     } = wire.into_inner();
     match end {
         End::Close => {}
-        End::Linger => linger(&mut stream).await,
+        End::Linger => Box::pin(linger(&mut stream)).await,
         End::Reset => {
             _ = SockRef::from(&*stream.tcp()).set_linger(Some(Duration::ZERO));
         }
         End::Switch(tunnel) => {
-            tunnel
-                .run(stream, input.freeze(), &traffic, timeouts.idle)
-                .await;
+            let tunnel = tunnel.run(stream, input.freeze(), &traffic, timeouts.idle);
+            Box::pin(tunnel).await;
         }
     }
 }
@@ -239,17 +240,17 @@ impl Connection {
             keep_alive,
             drain,
         );
-        // Boxed, so that idle connections do not keep room for it.
-        let mut work = Box::pin(work);
-        let sent = poll_fn(|cx| {
-            clock::turn(|| match work.as_mut().poll(cx) {
-                Poll::Ready(sent) => Poll::Ready(Some(sent)),
-                Poll::Pending if self.is_gone(cx, upload.as_deref()) => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
+        let sent = {
+            let mut work = pin!(work);
+            poll_fn(|cx| {
+                clock::turn(|| match work.as_mut().poll(cx) {
+                    Poll::Ready(sent) => Poll::Ready(Some(sent)),
+                    Poll::Pending if self.is_gone(cx, upload.as_deref()) => Poll::Ready(None),
+                    Poll::Pending => Poll::Pending,
+                })
             })
-        })
-        .await;
-        drop(work);
+            .await
+        };
         match sent {
             None => Some(End::Close),
             Some(Sent::Whole { keep_alive }) => match upload {
