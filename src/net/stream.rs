@@ -32,7 +32,6 @@ pub struct ByteStats {
 pub struct Traffic {
     received: Cell<u64>,
     sent: Cell<u64>,
-    blocked: Cell<bool>,
     totals: Arc<Sharded<ByteStats>>,
     worker: usize,
 }
@@ -43,7 +42,6 @@ impl Traffic {
         Rc::new(Self {
             received: Cell::new(0),
             sent: Cell::new(0),
-            blocked: Cell::new(false),
             totals,
             worker,
         })
@@ -57,11 +55,6 @@ impl Traffic {
     /// Bytes that the kernel has taken so far.
     pub fn sent(&self) -> u64 {
         self.sent.get()
-    }
-
-    /// Whether the last write found no room: there is something to send, and the peer is not reading it.
-    pub fn blocked(&self) -> bool {
-        self.blocked.get()
     }
 
     pub(crate) fn add_received(&self, bytes: usize) {
@@ -135,6 +128,11 @@ impl Stream {
         }
     }
 
+    /// What has passed.
+    pub fn traffic(&self) -> &Rc<Traffic> {
+        &self.traffic
+    }
+
     /// The socket itself.
     pub fn tcp(&mut self) -> &mut TcpStream {
         &mut self.tcp
@@ -147,7 +145,6 @@ impl Stream {
         polled: Poll<io::Result<usize>>,
         length: usize,
     ) -> Poll<io::Result<usize>> {
-        self.traffic.blocked.set(polled.is_pending());
         match polled {
             Poll::Ready(result) => {
                 self.send_stall.progress();

@@ -204,6 +204,7 @@ impl Acceptor for Connections {
     fn accepted(&self, tcp: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
         self.stats().accepted.increment();
         let (listener, local) = (self.listener, Rc::clone(&self.local));
+        let serving = connection::serve(tcp, peer, listener, Rc::clone(&local));
         spawn_local(async move {
             let _permit = permit;
             let _open = local.drain.open();
@@ -213,7 +214,7 @@ impl Acceptor for Connections {
                     .shard(local.worker)
                     .open,
             );
-            connection::serve(tcp, peer, listener, Rc::clone(&local)).await;
+            serving.await;
         });
     }
 

@@ -33,7 +33,6 @@ pub struct Connection(Rc<RefCell<Inner>>);
 #[derive(Debug)]
 struct Inner {
     wire: Wire,
-    traffic: Rc<Traffic>,
     scan: Scan,
     upload: Option<Sending>,
     /// Watches over the wait for an answer.
@@ -78,10 +77,9 @@ pub enum AnswerError {
 impl Connection {
     /// Speaks HTTP/1.1 on a connected socket; a write that makes no progress for `idle` fails.
     pub fn new(tcp: TcpStream, traffic: Rc<Traffic>, idle: Duration) -> Self {
-        let stream = Stream::new(tcp, Rc::clone(&traffic), idle).reading_on();
+        let stream = Stream::new(tcp, traffic, idle).reading_on();
         Self(Rc::new(RefCell::new(Inner {
             wire: Wire::new(stream),
-            traffic,
             scan: Scan::default(),
             upload: None,
             answer: Stall::new(Duration::MAX),
@@ -92,7 +90,7 @@ impl Connection {
 
     /// Bytes that the kernel has taken for this connection so far.
     pub fn sent(&self) -> u64 {
-        self.0.borrow().traffic.sent()
+        self.0.borrow().wire.stream.traffic().sent()
     }
 
     /// Whether it has served an earlier request, so that its server may have closed it meanwhile.

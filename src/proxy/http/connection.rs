@@ -35,7 +35,7 @@ use crate::message::h1::{Framing, Invalid, Request, Scan, Wire, read_request};
 use crate::message::headers;
 use crate::net::{Stream, Traffic, clock};
 use crate::proxy::local::{Begun, Local};
-use crate::proxy::snapshot::{ListenerEntry, ListenerTimeouts};
+use crate::proxy::snapshot::ListenerEntry;
 
 /// How long, and for how much, an unread request body is read and thrown away after the answer, so that the close does
 /// not reset the connection before the client has read the answer (RFC 9112, section 9.6).
@@ -81,60 +81,32 @@ enum End {
 }
 
 /// Serves a client's connection to its end.
-pub async fn serve(tcp: TcpStream, peer: SocketAddr, listener: usize, local: Rc<Local>) {
+///
+/// Not an `async fn`: the future of one would keep room for its arguments.
+pub fn serve(
+    tcp: TcpStream,
+    peer: SocketAddr,
+    listener: usize,
+    local: Rc<Local>,
+) -> impl Future<Output = ()> {
     let entry = &local.snapshot.listeners[listener];
-    let timeouts = entry.timeouts;
     let traffic = Traffic::new(Arc::clone(&entry.bytes), local.worker);
-    let stream = Stream::new(tcp, Rc::clone(&traffic), timeouts.idle);
-    let client = Rc::new(Client {
-        listener,
-        hop: Hop::new(peer, &local.snapshot.trusted_proxies),
-        local,
-    });
-    let wire = Rc::new(RefCell::new(Wire::new(stream)));
-    let end = {
-        let mut drain = pin!(client.local.drain.begun());
-        let mut connection = Connection {
-            client: Rc::clone(&client),
-            wire: Rc::clone(&wire),
-            scan: Scan::default(),
-            deadline: Deadline::default(),
-            timeouts,
-            since: clock::now(),
-            waiting_for: Wait::Request,
-            served: false,
-            drain: None,
-        };
-        loop {
-            match connection.next(drain.as_mut()).await {
-                Ok(request) => {
-                    // Boxed, so that an idle connection does not keep room for it.
-                    let exchange = connection.exchange(request, drain.as_mut());
-                    if let Some(end) = Box::pin(exchange).await {
-                        break end;
-                    }
-                }
-                Err(end) => break end,
-            }
-        }
+    let stream = Stream::new(tcp, traffic, entry.timeouts.idle);
+    let connection = Connection {
+        wire: Rc::new(RefCell::new(Wire::new(stream))),
+        client: Rc::new(Client {
+            listener,
+            hop: Hop::new(peer, &local.snapshot.trusted_proxies),
+            local,
+        }),
+        scan: Scan::default(),
+        deadline: Deadline::default(),
+        since: clock::now(),
+        waiting_for: Wait::Request,
+        served: false,
+        drain: None,
     };
-    let Some(wire) = Rc::into_inner(wire) else {
-        return; // a task still sends the rest of a request that failed
-    };
-    let Wire {
-        mut stream, input, ..
-    } = wire.into_inner();
-    match end {
-        End::Close => {}
-        End::Linger => Box::pin(linger(&mut stream)).await,
-        End::Reset => {
-            _ = SockRef::from(&*stream.tcp()).set_linger(Some(Duration::ZERO));
-        }
-        End::Switch(tunnel) => {
-            let tunnel = tunnel.run(stream, input.freeze(), &traffic, timeouts.idle);
-            Box::pin(tunnel).await;
-        }
-    }
+    connection.serve()
 }
 
 /// What a connection waits for between two exchanges.
@@ -151,7 +123,6 @@ struct Connection {
     wire: Rc<RefCell<Wire>>,
     scan: Scan,
     deadline: Deadline,
-    timeouts: ListenerTimeouts,
     waiting_for: Wait,
     /// When that wait began.
     since: Instant,
@@ -162,6 +133,42 @@ struct Connection {
 }
 
 impl Connection {
+    async fn serve(mut self) {
+        let client = Rc::clone(&self.client);
+        let mut drain = pin!(client.local.drain.begun());
+        loop {
+            // Boxed, so that an idle connection does not keep room for an exchange or an end.
+            let end = match self.next(drain.as_mut()).await {
+                Ok(request) => Box::pin(self.exchange(request, drain.as_mut())).await,
+                Err(end) => Some(end),
+            };
+            if let Some(end) = end {
+                return Box::pin(self.end(end)).await;
+            }
+        }
+    }
+
+    /// Ends the connection.
+    async fn end(self, end: End) {
+        let Some(wire) = Rc::into_inner(self.wire) else {
+            return; // a task still sends the rest of a request that failed
+        };
+        let Wire {
+            mut stream, input, ..
+        } = wire.into_inner();
+        match end {
+            End::Close => {}
+            End::Linger => linger(&mut stream).await,
+            End::Reset => {
+                _ = SockRef::from(&*stream.tcp()).set_linger(Some(Duration::ZERO));
+            }
+            End::Switch(tunnel) => {
+                let idle = self.client.listener().timeouts.idle;
+                tunnel.run(stream, input.freeze(), idle).await;
+            }
+        }
+    }
+
     /// Waits for a request.
     async fn next(&mut self, mut drain: Pin<&mut Begun<'_>>) -> Result<Request, End> {
         self.waiting_for = Wait::Request;
@@ -197,9 +204,10 @@ impl Connection {
         if self.drain.is_none() && drain.poll(cx).is_ready() {
             self.drain = Some(clock::now());
         }
+        let timeouts = &self.client.listener().timeouts;
         let deadline = match (self.waiting_for, self.drain) {
-            (Wait::Head, _) => self.since + self.timeouts.headers,
-            (Wait::Request, None) => self.since + self.timeouts.keep_alive,
+            (Wait::Head, _) => self.since + timeouts.headers,
+            (Wait::Request, None) => self.since + timeouts.keep_alive,
             (Wait::Request, Some(_)) if self.served && !is_pending(&mut wire.stream) => {
                 return Poll::Ready(Err(End::Close));
             }
@@ -229,7 +237,7 @@ impl Connection {
         } = request;
         let upload = (framing != Framing::Empty).then(|| {
             let expected = headers::expects_continue(head.version, &head.headers);
-            let idle = self.timeouts.idle;
+            let idle = self.client.listener().timeouts.idle;
             Upload::new(Rc::clone(&self.wire), framing, expected, idle)
         });
         let work = answer::answer(

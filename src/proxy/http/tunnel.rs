@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::attempt::Attempt;
 use super::exchange::Exchange;
-use crate::net::{Stream, Traffic};
+use crate::net::Stream;
 
 /// A server's connection that has switched protocols.
 #[derive(Debug)]
@@ -36,11 +36,12 @@ pub struct Tunnel {
 impl Tunnel {
     /// Carries bytes until both sides have ended, one fails, or nothing has moved for the shorter idle timeout (noticed
     /// after at most twice that time).
-    pub async fn run(self, client: Stream, early: Bytes, traffic: &Rc<Traffic>, idle: Duration) {
+    pub async fn run(self, client: Stream, early: Bytes, idle: Duration) {
         let Self {
             server: side,
             mut exchange,
         } = self;
+        let traffic = Rc::clone(client.traffic());
         let idle = idle.min(side.idle);
         let (mut client, mut server) = (client.switched(), side.stream.switched());
         let carry = async {
