@@ -9,6 +9,7 @@ mod forwarding;
 mod headers;
 mod health;
 mod layers;
+mod parking;
 mod rate_limit;
 mod regressions;
 mod retries;

@@ -21,18 +21,6 @@ use crate::support::{DEADLINE, wait_until};
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const CHUNKED: (&str, &str) = ("transfer-encoding", "chunked");
 
-/// The sum of a metric's samples.
-fn metric(proxy: &RunningProxy, name: &str) -> u64 {
-    let text = proxy.metrics();
-    let samples = text.lines().filter_map(|line| {
-        let rest = line.strip_prefix(name)?;
-        rest.starts_with('{').then(|| rest.rsplit_once(' '))?
-    });
-    samples
-        .map(|(_, value)| value.parse::<u64>().expect("a count"))
-        .sum()
-}
-
 fn open_files(proxy: &RunningProxy) -> usize {
     let files = fs::read_dir(format!("/proc/{}/fd", proxy.process().pid()));
     files.expect("the proxy runs").count()
@@ -73,10 +61,10 @@ fn a_client_that_resets_before_its_switch_is_complete_leaves_nothing_behind() {
         reset.send(()).expect("the script waits");
     }
     wait_until("no client is connected", || {
-        metric(&proxy, "lb_connections_open") == 0
+        proxy.metric("lb_connections_open") == 0
     });
     wait_until("no request is in flight", || {
-        metric(&proxy, "lb_server_in_flight") == 0
+        proxy.metric("lb_server_in_flight") == 0
     });
     wait_until("all sockets are closed", || open_files(&proxy) <= files);
 }
@@ -154,17 +142,17 @@ fn a_slow_reader_gets_its_whole_answer_although_its_next_request_is_there() {
 
     // Nobody reads: after a while what comes from the server stays with the proxy.
     let (mut asked, mut received) = (0, 0);
-    while received < metric(&proxy, "lb_bytes_sent_total") + CHUNK as u64 {
+    while received < proxy.metric("lb_bytes_sent_total") + CHUNK as u64 {
         more.send(()).expect("the script waits");
         asked += CHUNK;
         wait_until("the proxy has the chunk", || {
-            received = metric(&proxy, "lb_server_bytes_received_total");
+            received = proxy.metric("lb_server_bytes_received_total");
             received >= asked as u64
         });
     }
     drop(more);
     wait_until("the request is over for the proxy", || {
-        metric(&proxy, "lb_requests_total") == 1
+        proxy.metric("lb_requests_total") == 1
     });
     thread::sleep(3 * LIMIT);
     let answer = client.read_response(false).expect("a whole answer");
@@ -360,7 +348,7 @@ fn a_second_try_takes_no_turn_from_the_requests_after_it() {
     for _ in 0..REQUESTS {
         assert_eq!(proxy.get("/").status, 200);
     }
-    assert_eq!(metric(&proxy, "lb_upstream_retries_total"), REQUESTS / 2);
+    assert_eq!(proxy.metric("lb_upstream_retries_total"), REQUESTS / 2);
 }
 
 #[test]

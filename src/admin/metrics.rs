@@ -43,11 +43,18 @@ const LISTENER_COUNTERS: [Family<ListenerEntry>; 6] = [
     }),
 ];
 
-const LISTENER_GAUGES: [Family<ListenerEntry>; 1] = [(
-    "lb_connections_open",
-    "Connections of clients that are open.",
-    |it| it.stats.sum(|s| s.open.get()),
-)];
+const LISTENER_GAUGES: [Family<ListenerEntry>; 2] = [
+    (
+        "lb_connections_open",
+        "Connections of clients that are open.",
+        |it| it.stats.sum(|s| s.open.get()),
+    ),
+    (
+        "lb_connections_parked",
+        "Open connections that wait for a request and hold no buffers.",
+        |it| it.stats.sum(|s| s.parked.get()),
+    ),
+];
 
 const UPSTREAM_COUNTERS: [Family<Upstream>; 2] = [
     (

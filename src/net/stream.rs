@@ -133,6 +133,11 @@ impl Stream {
         &self.traffic
     }
 
+    /// Gives the socket back.
+    pub fn into_tcp(self) -> TcpStream {
+        self.tcp
+    }
+
     /// The socket itself.
     pub fn tcp(&mut self) -> &mut TcpStream {
         &mut self.tcp

@@ -1,18 +1,14 @@
 //! What a worker owns: everything that its requests use without asking another thread.
 
 use std::cell::{Cell, RefCell};
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use pin_project_lite::pin_project;
 use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
 
 use super::http::date::Date;
 use super::http::request_id::RequestIds;
+use super::roster::Roster;
 use super::snapshot::Snapshot;
 use crate::limit::{Limiter, RedisConnection};
 use crate::metrics::access_log::AccessLog;
@@ -41,6 +37,8 @@ pub struct Local {
     pub head: RefCell<Vec<u8>>,
     /// Where access log lines go, if anywhere.
     pub access_log: Option<Arc<AccessLog>>,
+    /// The clients' connections.
+    pub roster: Roster,
     /// Whether the worker is ending, and what it still serves.
     pub drain: Drain,
 }
@@ -76,6 +74,7 @@ impl Local {
             date: Date::default(),
             head: RefCell::default(),
             access_log,
+            roster: Roster::default(),
             drain: Drain::default(),
         })
     }
@@ -97,70 +96,40 @@ impl Drain {
         self.begun.notify_waiters();
     }
 
-    /// Resolves when draining has begun. Cheap to poll often: it registers its task once, which must stay the same.
-    pub fn begun(&self) -> Begun<'_> {
-        Begun {
-            drain: self,
-            notified: self.begun.notified(),
-            registered: false,
+    /// Whether that has happened.
+    pub fn draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Resolves when it has.
+    pub async fn begun(&self) {
+        while !self.draining.get() {
+            self.begun.notified().await;
         }
     }
 
-    /// Counts a connection as open until the guard is dropped.
-    pub fn open(&self) -> Open<'_> {
+    /// Counts somebody as open.
+    pub fn enter(&self) {
         self.open.set(self.open.get() + 1);
-        Open(self)
     }
 
-    /// How many connections are open.
+    /// Somebody who has entered is closed.
+    pub fn leave(&self) {
+        self.open.set(self.open.get() - 1);
+        if self.open.get() == 0 {
+            self.closed.notify_one();
+        }
+    }
+
+    /// How many are open.
     pub fn count(&self) -> usize {
         self.open.get()
     }
 
-    /// Resolves when no connection is open.
+    /// Resolves when nobody is.
     pub async fn closed(&self) {
         while self.open.get() > 0 {
             self.closed.notified().await;
         }
-    }
-}
-
-/// An open connection.
-#[derive(Debug)]
-pub struct Open<'a>(&'a Drain);
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        self.0.open.set(self.0.open.get() - 1);
-        if self.0.open.get() == 0 {
-            self.0.closed.notify_one();
-        }
-    }
-}
-
-pin_project! {
-    /// See [`Drain::begun`].
-    #[derive(Debug)]
-    pub struct Begun<'a> {
-        drain: &'a Drain,
-        #[pin]
-        notified: Notified<'a>,
-        registered: bool,
-    }
-}
-
-impl Future for Begun<'_> {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.project();
-        if this.drain.draining.get() {
-            return Poll::Ready(());
-        }
-        if *this.registered {
-            return Poll::Pending;
-        }
-        *this.registered = true;
-        this.notified.poll(cx)
     }
 }

@@ -1,9 +1,10 @@
 //! The request's way through the load balancer.
 //!
 //! [`snapshot`] is what a request needs from the configuration, made by [`build`]; [`local`] is what a worker owns
-//! besides. [`http`] serves connections.
+//! besides, among it the [`roster`] of its connections. [`http`] serves connections.
 
 pub mod build;
 pub mod http;
 pub mod local;
+pub mod roster;
 pub mod snapshot;

@@ -65,6 +65,8 @@ pub struct ListenerStats {
     pub accepted: Counter,
     /// Open now.
     pub open: Counter,
+    /// Of those, waiting for a request without buffers.
+    pub parked: Counter,
     /// Closed because a request's headers did not arrive in time.
     pub header_timeouts: Counter,
     /// Closed because what arrived was not HTTP or too large.

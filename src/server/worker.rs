@@ -8,22 +8,26 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
-use tokio::task::{LocalSet, spawn_local};
-use tokio::time::{interval, timeout};
+use tokio::task::spawn_local;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::bind::Bound;
 use super::memory;
 use crate::listener::{self, Acceptor};
-use crate::metrics::Counter;
 use crate::metrics::access_log::AccessLog;
-use crate::proxy::http::connection;
+use crate::proxy::http::task::ClientTask;
 use crate::proxy::local::Local;
+use crate::proxy::roster::Roster;
 use crate::proxy::snapshot::{ListenerStats, Snapshot};
 
 /// How often a worker tidies up.
 const TIDY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many tasks are polled before new events are asked for. One look at the events of all connections gives each that
+/// has any its turn, so that under load fewer looks cost less and make nobody wait for longer than a round.
+const EVENT_INTERVAL: u32 = 256;
 
 /// All workers.
 #[derive(Debug)]
@@ -70,7 +74,6 @@ pub fn start(
     let (ready, all_ready) = std::sync::mpsc::channel();
     let mut threads = Vec::new();
     for (index, bound) in bound.into_iter().enumerate() {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
         let worker = Worker {
             index,
             bound,
@@ -85,14 +88,16 @@ pub fn start(
             thread::Builder::new()
                 .name(format!("worker-{index}"))
                 .spawn(move || {
-                    worker.run(&runtime);
+                    worker.run();
                     drop(alive);
                 })?,
         );
     }
     drop(ready);
     // Ends with the last worker's sign, or without it should that worker have panicked.
-    all_ready.iter().for_each(drop);
+    if let Ok(error) = all_ready.recv() {
+        return Err(error);
+    }
     Ok(Crew {
         threads,
         drain,
@@ -107,13 +112,20 @@ struct Worker {
     access_log: Option<Arc<AccessLog>>,
     drain: watch::Receiver<bool>,
     drain_limit: Duration,
-    /// Dropped when the worker accepts connections.
-    ready: std::sync::mpsc::Sender<()>,
+    /// Dropped when the worker accepts connections; takes the error if it cannot.
+    ready: std::sync::mpsc::Sender<io::Error>,
 }
 
 impl Worker {
-    fn run(self, runtime: &Runtime) {
-        LocalSet::new().block_on(runtime, self.serve());
+    fn run(self) {
+        match Builder::new_current_thread()
+            .enable_all()
+            .event_interval(EVENT_INTERVAL)
+            .build_local(LocalOptions::default())
+        {
+            Ok(runtime) => runtime.block_on(self.serve()),
+            Err(error) => _ = self.ready.send(error),
+        }
     }
 
     async fn serve(self) {
@@ -133,11 +145,13 @@ impl Worker {
         for bound in bound {
             spawn_local(listen(bound, Rc::clone(&local)));
         }
+        spawn_local(tick(Rc::clone(&local)));
         spawn_local(tidy_up(Rc::clone(&local)));
         drop(ready);
 
         _ = drain.wait_for(|drain| *drain).await;
         local.drain.begin();
+        local.roster.wake_all();
         if timeout(drain_limit, local.drain.closed()).await.is_err() {
             let connections = local.drain.count();
             tracing::warn!(
@@ -146,6 +160,19 @@ impl Worker {
                 "the drain limit has passed: closing what is still open"
             );
         }
+    }
+}
+
+/// Wakes connections whose time is up.
+async fn tick(local: Rc<Local>) {
+    let timeouts = local.snapshot.listeners.iter().map(|it| &it.timeouts);
+    let limits = timeouts.flat_map(|it| [it.headers, it.keep_alive]);
+    let shortest = limits.min().unwrap_or(Duration::MAX);
+    let mut ticks = interval(Roster::interval(shortest));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        local.roster.tick(Instant::now());
     }
 }
 
@@ -166,7 +193,7 @@ async fn listen(bound: Bound, local: Rc<Local>) {
         socket,
         permits,
     } = bound;
-    let _open = local.drain.open();
+    local.drain.enter();
     let acceptor = Connections {
         listener,
         local: Rc::clone(&local),
@@ -179,11 +206,11 @@ async fn listen(bound: Bound, local: Rc<Local>) {
             }
             if let Ok(socket) = socket.into_std() {
                 listener::accept_waiting(&socket, &permits, &acceptor);
-                tokio::task::yield_now().await; // until those just accepted count as open
             }
         }
         Err(error) => acceptor.failed(&error),
     }
+    local.drain.leave();
 }
 
 /// Serves what a listener accepts.
@@ -203,19 +230,8 @@ impl Connections {
 impl Acceptor for Connections {
     fn accepted(&self, tcp: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
         self.stats().accepted.increment();
-        let (listener, local) = (self.listener, Rc::clone(&self.local));
-        let serving = connection::serve(tcp, peer, listener, Rc::clone(&local));
-        spawn_local(async move {
-            let _permit = permit;
-            let _open = local.drain.open();
-            let _counted = Counted::new(
-                &local.snapshot.listeners[listener]
-                    .stats
-                    .shard(local.worker)
-                    .open,
-            );
-            serving.await;
-        });
+        let local = Rc::clone(&self.local);
+        spawn_local(ClientTask::new(tcp, peer, self.listener, local, permit));
     }
 
     fn failed(&self, error: &io::Error) {
@@ -226,21 +242,5 @@ impl Acceptor for Connections {
             let listener = &self.local.snapshot.listeners[self.listener].name;
             tracing::error!(%listener, %error, "accepting a connection failed; trying again");
         }
-    }
-}
-
-/// Counts something as open until it is dropped, be it by a panic.
-struct Counted<'a>(&'a Counter);
-
-impl<'a> Counted<'a> {
-    fn new(counter: &'a Counter) -> Self {
-        counter.increment();
-        Self(counter)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.decrement();
     }
 }

@@ -182,6 +182,18 @@ impl RunningProxy {
         client::get(self.admin, "/metrics").text().to_owned()
     }
 
+    /// The sum of a metric's samples.
+    pub fn metric(&self, name: &str) -> u64 {
+        let text = self.metrics();
+        let samples = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            rest.starts_with('{').then(|| rest.rsplit_once(' '))?
+        });
+        samples
+            .map(|(_, value)| value.parse::<u64>().expect("a count"))
+            .sum()
+    }
+
     /// Waits for the end of the process.
     pub fn wait_exit(&mut self, limit: Duration) -> ExitStatus {
         self.process.wait_exit(limit)

@@ -1,7 +1,7 @@
 //! Sending a client the answer to its request.
 
 use std::cell::RefCell;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -22,7 +22,6 @@ use super::tunnel::Tunnel;
 use crate::message::h1::write_answer::{self, Afterwards, Ending};
 use crate::message::h1::{Wire, write_request};
 use crate::message::{Upload, headers};
-use crate::proxy::local::Begun;
 
 /// Largest buffer for heads that a worker keeps, in bytes.
 const MAX_KEPT: usize = 64 * 1024;
@@ -50,7 +49,6 @@ pub async fn answer(
     head: Parts,
     upload: Option<Rc<Upload>>,
     keep_alive: bool,
-    drain: Pin<&mut Begun<'_>>,
 ) -> Sent {
     let (version, to_head) = (head.version, head.method == Method::HEAD);
     let takes_trailers = version == Version::HTTP_11 && headers::takes_trailers(&head.headers);
@@ -73,17 +71,11 @@ pub async fn answer(
         },
     };
 
-    let mut drain = drain;
-    let mut keep_alive = keep_alive && ending != Ending::Close;
-    poll_fn(|cx| {
-        keep_alive &= drain.as_mut().poll(cx).is_pending();
-        if let Some(upload) = &upload {
-            upload.answered();
-            keep_alive &= will_be_taken(upload, cx);
-        }
-        Poll::Ready(())
-    })
-    .await;
+    let mut keep_alive = keep_alive && ending != Ending::Close && !client.local.drain.draining();
+    if let Some(upload) = &upload {
+        upload.answered();
+        keep_alive &= poll_fn(|cx| Poll::Ready(will_be_taken(upload, cx))).await;
+    }
     let afterwards = match (keep_alive, version) {
         _ if tunnel.is_some() => Afterwards::AsUsual,
         (false, _) => Afterwards::Close,

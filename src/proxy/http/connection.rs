@@ -1,20 +1,17 @@
-//! One client's connection, from the accepted socket to its close.
+//! Serving a client's connection: request after request, until it ends or no more come.
 //!
 //! ```text
-//!          first byte             headers complete
-//!   IDLE ─────────────▶ HEAD ──────────────────────▶ EXCHANGE ─┐
-//!    ▲  keep_alive:           headers: 408, close     (bodies and answers have watchdogs of their own)
-//!    │  close                                                  │
-//!    └─────────────────────────────────────────────────────────┘ answer sent, request's body read
+//!            first byte             headers complete
+//!   WAITING ─────────────▶ HEAD ──────────────────────▶ EXCHANGE ─┐
+//!    ▲  │ keep_alive: close  headers: 408, close      (bodies and answers have watchdogs of their own)
+//!    │  └ PARK_AFTER: parked                                       │
+//!    └────────────────────────────────────────────────────────────┘ answer sent, request's body read
 //! ```
-//!
-//! While it is idle it has no buffers and no future of an exchange: a connection without a request costs little more than
-//! its socket.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -26,24 +23,22 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::answer::{self, Sent};
-use super::deadline::Deadline;
 use super::error::ProxyError;
+use super::task::{Idle, PARK_AFTER, has_bytes};
 use super::tunnel::Tunnel;
 use crate::message::Upload;
 use crate::message::forwarded::Hop;
 use crate::message::h1::{Framing, Invalid, Request, Scan, Wire, read_request};
 use crate::message::headers;
 use crate::net::{Stream, Traffic, clock};
-use crate::proxy::local::{Begun, Local};
+use crate::proxy::local::Local;
+use crate::proxy::roster::Place;
 use crate::proxy::snapshot::ListenerEntry;
 
 /// How long, and for how much, an unread request body is read and thrown away after the answer, so that the close does
 /// not reset the connection before the client has read the answer (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 1024 * 1024;
-
-/// How long a connection on which nothing has arrived is kept when the worker drains.
-const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
 const REQUEST_TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain; charset=utf-8\r\n\
@@ -68,8 +63,10 @@ impl Client {
     }
 }
 
-/// How a connection ends.
+/// Why a connection is served no more.
 enum End {
+    /// No request has come for a while.
+    Park,
     /// The client has gone, or there is nothing more to say to it.
     Close,
     /// It may still be sending what nobody wants.
@@ -80,7 +77,7 @@ enum End {
     Switch(Box<Tunnel>),
 }
 
-/// Serves a client's connection to its end.
+/// Serves a client's connection to its end, or until it is idle, which is for the task of that place to wait out.
 ///
 /// Not an `async fn`: the future of one would keep room for its arguments.
 pub fn serve(
@@ -88,7 +85,8 @@ pub fn serve(
     peer: SocketAddr,
     listener: usize,
     local: Rc<Local>,
-) -> impl Future<Output = ()> {
+    place: Place,
+) -> impl Future<Output = Option<Idle>> {
     let entry = &local.snapshot.listeners[listener];
     let traffic = Traffic::new(Arc::clone(&entry.bytes), local.worker);
     let stream = Stream::new(tcp, traffic, entry.timeouts.idle);
@@ -99,12 +97,10 @@ pub fn serve(
             hop: Hop::new(peer, &local.snapshot.trusted_proxies),
             local,
         }),
+        place,
         scan: Scan::default(),
-        deadline: Deadline::default(),
         since: clock::now(),
         waiting_for: Wait::Request,
-        served: false,
-        drain: None,
     };
     connection.serve()
 }
@@ -121,29 +117,32 @@ enum Wait {
 struct Connection {
     client: Rc<Client>,
     wire: Rc<RefCell<Wire>>,
+    place: Place,
     scan: Scan,
-    deadline: Deadline,
     waiting_for: Wait,
     /// When that wait began.
     since: Instant,
-    /// Whether there was a request before.
-    served: bool,
-    /// When the worker began to drain, once that was noticed.
-    drain: Option<Instant>,
 }
 
 impl Connection {
-    async fn serve(mut self) {
-        let client = Rc::clone(&self.client);
-        let mut drain = pin!(client.local.drain.begun());
+    async fn serve(mut self) -> Option<Idle> {
         loop {
-            // Boxed, so that an idle connection does not keep room for an exchange or an end.
-            let end = match self.next(drain.as_mut()).await {
-                Ok(request) => Box::pin(self.exchange(request, drain.as_mut())).await,
+            let end = match self.next().await {
+                Ok(request) => self.exchange(request).await,
                 Err(end) => Some(end),
             };
-            if let Some(end) = end {
-                return Box::pin(self.end(end)).await;
+            match end {
+                None => {}
+                Some(End::Park) => {
+                    let since = self.since;
+                    let wire = Rc::into_inner(self.wire)?.into_inner();
+                    let tcp = wire.stream.into_tcp();
+                    return Some(Idle { tcp, since });
+                }
+                Some(end) => {
+                    Box::pin(self.end(end)).await;
+                    return None;
+                }
             }
         }
     }
@@ -157,7 +156,7 @@ impl Connection {
             mut stream, input, ..
         } = wire.into_inner();
         match end {
-            End::Close => {}
+            End::Park | End::Close => {}
             End::Linger => linger(&mut stream).await,
             End::Reset => {
                 _ = SockRef::from(&*stream.tcp()).set_linger(Some(Duration::ZERO));
@@ -170,18 +169,14 @@ impl Connection {
     }
 
     /// Waits for a request.
-    async fn next(&mut self, mut drain: Pin<&mut Begun<'_>>) -> Result<Request, End> {
+    async fn next(&mut self) -> Result<Request, End> {
         self.waiting_for = Wait::Request;
         self.since = clock::now();
         self.wire.borrow_mut().rest();
-        poll_fn(|cx| clock::turn(|| self.poll_next(cx, drain.as_mut()))).await
+        poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    fn poll_next(
-        &mut self,
-        cx: &mut Context<'_>,
-        drain: Pin<&mut Begun<'_>>,
-    ) -> Poll<Result<Request, End>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Request, End>> {
         let wire = &mut *self.wire.borrow_mut();
         loop {
             match read_request::read(&mut self.scan, &mut wire.input) {
@@ -201,35 +196,33 @@ impl Connection {
             self.waiting_for = Wait::Head;
             self.since = clock::now();
         }
-        if self.drain.is_none() && drain.poll(cx).is_ready() {
-            self.drain = Some(clock::now());
-        }
+        let local = &self.client.local;
         let timeouts = &self.client.listener().timeouts;
-        let deadline = match (self.waiting_for, self.drain) {
-            (Wait::Head, _) => self.since + timeouts.headers,
-            (Wait::Request, None) => self.since + timeouts.keep_alive,
-            (Wait::Request, Some(_)) if self.served && !is_pending(&mut wire.stream) => {
-                return Poll::Ready(Err(End::Close));
+        let (limit, end) = match self.waiting_for {
+            Wait::Head => (timeouts.headers, End::Close),
+            Wait::Request if local.drain.draining() => {
+                return match has_bytes(wire.stream.tcp()) {
+                    true => Poll::Pending, // it will be woken to read them
+                    false => Poll::Ready(Err(End::Close)),
+                };
             }
-            // On a new connection there may be something that nobody has read yet.
-            (Wait::Request, Some(drain)) => drain + DRAIN_GRACE,
+            Wait::Request if timeouts.keep_alive > PARK_AFTER => (PARK_AFTER, End::Park),
+            Wait::Request => (timeouts.keep_alive, End::Close),
         };
-        if self.deadline.poll(cx, deadline).is_pending() {
+        if !local.roster.wait(self.place, cx, self.since + limit) {
             return Poll::Pending;
         }
         if self.waiting_for == Wait::Head {
-            let stats = &self.client.listener().stats;
-            let shard = stats.shard(self.client.local.worker);
-            shard.header_timeouts.increment();
+            let stats = self.client.listener().stats.shard(local.worker);
+            stats.header_timeouts.increment();
             // A client that is not reading either gets no more than this.
             _ = wire.stream.tcp().try_write(REQUEST_TIMEOUT);
         }
-        Poll::Ready(Err(End::Close))
+        Poll::Ready(Err(end))
     }
 
     /// Answers a request; `None` if another one may follow.
-    async fn exchange(&mut self, request: Request, drain: Pin<&mut Begun<'_>>) -> Option<End> {
-        self.served = true;
+    async fn exchange(&mut self, request: Request) -> Option<End> {
         let Request {
             head,
             framing,
@@ -246,16 +239,13 @@ impl Connection {
             head,
             upload.clone(),
             keep_alive,
-            drain,
         );
         let sent = {
             let mut work = pin!(work);
-            poll_fn(|cx| {
-                clock::turn(|| match work.as_mut().poll(cx) {
-                    Poll::Ready(sent) => Poll::Ready(Some(sent)),
-                    Poll::Pending if self.is_gone(cx, upload.as_deref()) => Poll::Ready(None),
-                    Poll::Pending => Poll::Pending,
-                })
+            poll_fn(|cx| match work.as_mut().poll(cx) {
+                Poll::Ready(sent) => Poll::Ready(Some(sent)),
+                Poll::Pending if self.is_gone(cx, upload.as_deref()) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
             })
             .await
         };
@@ -294,12 +284,6 @@ async fn taken(upload: Rc<Upload>) -> bool {
         poll_fn(|cx| upload.poll_end(cx)).await;
     }
     upload.finished() && upload.error().is_none()
-}
-
-/// Whether there is something to read that the runtime has not heard of yet.
-fn is_pending(stream: &mut Stream) -> bool {
-    let peeked = SockRef::from(&*stream.tcp()).peek(&mut [std::mem::MaybeUninit::uninit()]);
-    peeked.is_ok_and(|bytes| bytes > 0)
 }
 
 /// Answers what is no request, as far as there is room to.

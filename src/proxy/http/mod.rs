@@ -1,6 +1,6 @@
 //! HTTP/1.1: one connection, one request, one answer.
 //!
-//! Read in this order: [`connection`] serves a client's connection; [`service`] takes a request through
+//! Read in this order: [`task`] is a client's connection, from its accept to its close; [`connection`] serves it while there are requests; [`service`] takes a request through
 //! routing, limits and the route's action; [`forward`] finds a server that answers,
 //! by one [`attempt`] or several, to the request as [`rewrite`] makes it; [`download`] is the answer's body, in which
 //! everything that must live as long as the request rides, and [`answer`] sends it; [`exchange`] is the record of one request and its answer;
@@ -10,7 +10,6 @@ pub mod answer;
 pub mod attempt;
 pub mod connection;
 pub mod date;
-pub mod deadline;
 pub mod download;
 pub mod error;
 pub mod exchange;
@@ -19,4 +18,5 @@ pub mod reply;
 pub mod request_id;
 pub mod rewrite;
 pub mod service;
+pub mod task;
 pub mod tunnel;
