@@ -6,12 +6,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Frame;
 use thiserror::Error;
+use tokio::task::JoinHandle;
 
 use super::h1::body::Part;
 use super::h1::{Body, Framing, Wire};
@@ -38,8 +39,7 @@ pub enum UploadError {
 #[derive(Debug)]
 pub struct Upload {
     source: RefCell<Source>,
-    /// Waits for the end of what another task takes.
-    waiting: RefCell<Option<Waker>>,
+    taker: RefCell<Option<JoinHandle<()>>>,
     announced: Option<u64>,
     max: Cell<u64>,
     received: Cell<u64>,
@@ -78,7 +78,7 @@ impl Upload {
     ) -> Rc<Self> {
         let body = Body::new(framing);
         Rc::new(Self {
-            waiting: RefCell::new(None),
+            taker: RefCell::new(None),
             announced: body.remaining(),
             max: Cell::new(u64::MAX),
             received: Cell::new(0),
@@ -133,13 +133,31 @@ impl Upload {
         self.source.borrow_mut().expectation = Expectation::None;
     }
 
-    /// Ready when its end was reached, or it failed, while another task takes it.
-    pub fn poll_end(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.finished() || self.error().is_some() {
-            return Poll::Ready(());
+    /// Has it known that a task sends it to a server, behind an answer that came first.
+    pub fn taken_by(&self, task: JoinHandle<()>) {
+        self.taker.replace(Some(task));
+    }
+
+    /// Whether there is such a task, and it has not ended.
+    pub fn is_taken(&self) -> bool {
+        let taker = self.taker.borrow();
+        taker.as_ref().is_some_and(|task| !task.is_finished())
+    }
+
+    /// Waits for that task's end.
+    pub async fn taken(&self) {
+        let taker = self.taker.take();
+        if let Some(task) = taker {
+            _ = task.await;
         }
-        self.waiting.replace(Some(cx.waker().clone()));
-        Poll::Pending
+    }
+
+    /// Ends that task.
+    pub async fn stop(&self) {
+        if let Some(task) = &*self.taker.borrow() {
+            task.abort();
+        }
+        self.taken().await;
     }
 
     /// Its next part.
@@ -165,7 +183,6 @@ impl Upload {
         self.begun.set(true);
         if source.body.ended() {
             self.finished.set(true);
-            self.wake();
         }
         Poll::Ready(match part {
             Part::Data(data) => {
@@ -184,14 +201,7 @@ impl Upload {
 
     fn fail(&self, error: UploadError) -> UploadError {
         self.error.set(Some(error));
-        self.wake();
         error
-    }
-
-    fn wake(&self) {
-        if let Some(waker) = self.waiting.take() {
-            waker.wake();
-        }
     }
 }
 

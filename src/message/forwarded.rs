@@ -57,6 +57,11 @@ impl Hop {
         }
     }
 
+    /// Who is at the other end.
+    pub fn peer(&self) -> IpAddr {
+        self.peer
+    }
+
     /// The address that the request comes from: the peer's, or, when that is a trusted proxy, the last address in
     /// X-Forwarded-For (or else Forwarded) that is not one.
     pub fn client(&self, headers: &HeaderMap, trusted: &TrustedProxies) -> IpAddr {

@@ -14,11 +14,11 @@ pub const OWN_VIA: &str = "1.1 loadbalancer";
 /// Other versions of HTTP do not count: over a tunnel a client could then send requests that nobody routes or limits.
 pub fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let protocol = headers.get(UPGRADE)?;
-    let is_http = |token: &str| {
-        let name = token.split('/').next().unwrap_or_default();
+    let is_http = |token: &[u8]| {
+        let name = token.split(|b| *b == b'/').next().unwrap_or_default();
         ["h2c", "h2", "http", "tls"]
             .iter()
-            .any(|http| name.eq_ignore_ascii_case(http))
+            .any(|http| name.eq_ignore_ascii_case(http.as_bytes()))
     };
     let allowed =
         has_token(headers, &CONNECTION, "upgrade") && !tokens(headers, &UPGRADE).any(is_http);
@@ -39,25 +39,47 @@ pub fn expects_continue(version: Version, headers: &HeaderMap) -> bool {
 /// The trailers that a message says it has.
 pub fn announced_trailers(headers: &HeaderMap) -> Vec<HeaderName> {
     tokens(headers, &TRAILER)
-        .filter_map(|token| token.parse().ok())
+        .take(MAX_OPTIONS)
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
         .collect()
 }
 
 /// Whether a list field names `wanted`.
 pub fn has_token(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
-    tokens(headers, name).any(|token| token.eq_ignore_ascii_case(wanted))
+    tokens(headers, name).any(|token| token.eq_ignore_ascii_case(wanted.as_bytes()))
 }
 
-fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    let lines = headers
-        .get_all(name)
-        .into_iter()
-        .filter_map(|value| value.to_str().ok());
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let lines = headers.get_all(name).into_iter();
     lines
-        .flat_map(|line| line.split(','))
-        .map(str::trim)
+        .flat_map(|line| line.as_bytes().split(|b| *b == b','))
+        .map(<[u8]>::trim_ascii)
         .filter(|token| !token.is_empty())
 }
+
+/// Whether the connection stays open after a message (RFC 9112, section 9.3).
+///
+/// # Errors
+/// Connection names so much that nobody can mean it, and that it would cost too much to look for all of it.
+pub fn keeps_alive(version: Version, headers: &HeaderMap) -> Result<bool, TooManyOptions> {
+    let (mut close, mut keep_alive, mut options) = (false, false, 0);
+    for option in tokens(headers, &CONNECTION) {
+        close |= option.eq_ignore_ascii_case(b"close");
+        keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        options += 1;
+    }
+    if options > MAX_OPTIONS {
+        return Err(TooManyOptions);
+    }
+    Ok(!close && (keep_alive || version != Version::HTTP_10))
+}
+
+/// How many options Connection may name.
+const MAX_OPTIONS: usize = 100;
+
+/// Connection names more than that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooManyOptions;
 
 /// The length that Content-Length says, if it is there. It may be said several times, but not differently
 /// (RFC 9112, section 6.3).
@@ -162,15 +184,15 @@ pub fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
         .filter(|token| {
             !["close", "keep-alive"]
                 .iter()
-                .any(|usual| token.eq_ignore_ascii_case(usual))
+                .any(|usual| token.eq_ignore_ascii_case(usual.as_bytes()))
         })
-        .filter_map(|token| token.parse().ok())
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
         .filter(|name| name != HOST)
         .collect()
 }
 
 /// Whether a field may come after the body: none that frames, routes, authenticates or belongs to one connection
-/// (RFC 9110, section 6.5.1).
+/// (RFC 9110, section 6.5.1), and none that only a proxy may say.
 pub fn may_be_trailer(name: &HeaderName) -> bool {
     !is_hop_by_hop(name)
         && !matches!(
@@ -189,7 +211,10 @@ pub fn may_be_trailer(name: &HeaderName) -> bool {
                 | "set-cookie"
                 | "trailer"
                 | "via"
+                | "x-real-ip"
+                | "x-request-id"
         )
+        && !name.as_str().starts_with("x-forwarded-")
 }
 
 #[cfg(test)]

@@ -27,70 +27,64 @@ pub struct ByteStats {
     pub sent: Counter,
 }
 
-/// One connection's byte counts, shared by the stream, which is inside hyper, and those who watch it.
+/// Where a connection's bytes are counted.
 #[derive(Debug)]
 pub struct Traffic {
-    received: Cell<u64>,
-    sent: Cell<u64>,
     totals: Arc<Sharded<ByteStats>>,
     worker: usize,
+    sent: u64,
+    /// All bytes, for somebody who cannot ask the stream.
+    moved: Option<Rc<Cell<u64>>>,
 }
 
 impl Traffic {
-    /// Counts of a new connection, which also go into the worker's share of `totals` as they happen.
-    pub fn new(totals: Arc<Sharded<ByteStats>>, worker: usize) -> Rc<Self> {
-        Rc::new(Self {
-            received: Cell::new(0),
-            sent: Cell::new(0),
+    /// Counts a new connection's bytes into the worker's share of `totals`.
+    pub fn new(totals: Arc<Sharded<ByteStats>>, worker: usize) -> Self {
+        Self {
             totals,
             worker,
-        })
+            sent: 0,
+            moved: None,
+        }
     }
 
-    /// Bytes read so far.
-    pub fn received(&self) -> u64 {
-        self.received.get()
+    fn add_received(&mut self, bytes: u64) {
+        self.totals.shard(self.worker).received.add(bytes);
+        self.add_moved(bytes);
     }
 
-    /// Bytes that the kernel has taken so far.
-    pub fn sent(&self) -> u64 {
-        self.sent.get()
+    fn add_sent(&mut self, bytes: u64) {
+        self.totals.shard(self.worker).sent.add(bytes);
+        self.sent += bytes;
+        self.add_moved(bytes);
     }
 
-    pub(crate) fn add_received(&self, bytes: usize) {
-        self.received.set(self.received.get() + bytes as u64);
-        self.totals.shard(self.worker).received.add(bytes as u64);
-    }
-
-    fn add_sent(&self, bytes: usize) {
-        self.sent.set(self.sent.get() + bytes as u64);
-        self.totals.shard(self.worker).sent.add(bytes as u64);
+    fn add_moved(&self, bytes: u64) {
+        if let Some(moved) = &self.moved {
+            moved.set(moved.get() + bytes);
+        }
     }
 }
 
-/// A TCP stream as hyper gets it.
+/// A TCP stream of either side.
 ///
 /// A vectored write of little is one flat `send`, which is cheaper than a `writev` for the small answers that dominate;
-/// large ones are not copied. Until it is [`switched`](Self::switched) shutting it down does nothing: hyper does that when it is
-/// done with a connection, but whether the socket then becomes a tunnel, lingers or closes is decided by those who take
-/// it back from hyper.
+/// large ones are not copied.
 #[derive(Debug)]
 pub struct Stream {
     tcp: TcpStream,
-    traffic: Rc<Traffic>,
+    traffic: Traffic,
     send_stall: Stall,
-    switched: bool,
     reads_on: bool,
 }
 
 impl Stream {
     /// Wraps a connected socket; a write that makes no progress for `idle` fails with `TimedOut`.
-    pub fn new(tcp: TcpStream, traffic: Rc<Traffic>, idle: Duration) -> Self {
+    pub fn new(tcp: TcpStream, traffic: Traffic, idle: Duration) -> Self {
         Self {
             tcp,
             traffic,
             send_stall: Stall::new(idle),
-            switched: false,
             reads_on: false,
         }
     }
@@ -103,9 +97,9 @@ impl Stream {
         self
     }
 
-    /// The stream after a switch of protocols: each direction can be shut down.
+    /// The stream after a switch of protocols: an error of either direction is one.
     pub fn switched(mut self) -> Self {
-        self.switched = true;
+        self.reads_on = false;
         self
     }
 
@@ -128,9 +122,14 @@ impl Stream {
         }
     }
 
-    /// What has passed.
-    pub fn traffic(&self) -> &Rc<Traffic> {
-        &self.traffic
+    /// Bytes that the kernel has taken so far.
+    pub fn sent(&self) -> u64 {
+        self.traffic.sent
+    }
+
+    /// Counts the bytes that move from now on, in both directions, where others can see it.
+    pub fn moved(&mut self) -> Rc<Cell<u64>> {
+        Rc::clone(self.traffic.moved.get_or_insert_default())
     }
 
     /// Gives the socket back.
@@ -154,8 +153,8 @@ impl Stream {
             Poll::Ready(result) => {
                 self.send_stall.progress();
                 match result {
-                    Ok(bytes) => self.traffic.add_sent(bytes),
-                    Err(ref error) if self.reads_on && !self.switched && is_lost(error) => {
+                    Ok(bytes) => self.traffic.add_sent(bytes as u64),
+                    Err(ref error) if self.reads_on && is_lost(error) => {
                         return Poll::Ready(Ok(length));
                     }
                     Err(_) => {}
@@ -182,7 +181,7 @@ impl AsyncRead for Stream {
         let result = Pin::new(&mut self.tcp).poll_read(cx, buf);
         let bytes = buf.filled().len() - before;
         if bytes > 0 {
-            self.traffic.add_received(bytes);
+            self.traffic.add_received(bytes as u64);
         }
         result
     }
@@ -224,11 +223,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.switched {
-            Pin::new(&mut self.tcp).poll_shutdown(cx)
-        } else {
-            Poll::Ready(Ok(()))
-        }
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
     }
 }
 
@@ -256,14 +251,14 @@ mod tests {
             .unwrap();
         let (tcp, _) = listener.accept().await.unwrap();
         let traffic = Traffic::new(Arc::new(Sharded::new(1)), 0);
-        let mut stream = Stream::new(tcp, Rc::clone(&traffic), Duration::from_secs(60));
+        let mut stream = Stream::new(tcp, traffic, Duration::from_secs(60));
         for length in [0, 1, FLAT - 4, FLAT - 3, 3 * FLAT] {
             let body: Vec<u8> = (0..length).map(|i| i as u8).collect();
-            let (head, sent) = (b"head", traffic.sent());
+            let (head, sent) = (b"head", stream.sent());
             let bufs = [IoSlice::new(head), IoSlice::new(&body)];
             // Loopback takes all of it at once.
             assert_eq!(stream.write_vectored(&bufs).await.unwrap(), 4 + length);
-            assert_eq!(traffic.sent() - sent, 4 + length as u64);
+            assert_eq!(stream.sent() - sent, 4 + length as u64);
             let mut arrived = vec![0; 4 + length];
             peer.read_exact(&mut arrived).await.unwrap();
             assert_eq!(arrived, [&head[..], &body].concat());

@@ -20,10 +20,11 @@ use http::HeaderName;
 use thiserror::Error;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
+use tokio::task::spawn_local;
 
 use crate::message::Upload;
 use crate::message::h1::body::Part;
-use crate::message::h1::{Answer, Body, Invalid, Scan, Wire, read_answer, write_request};
+use crate::message::h1::{Answer, Body, Invalid, Wire, read_answer, write_request};
 use crate::net::{Stall, Stream, Traffic};
 
 /// A connection to a server, driven by its user.
@@ -33,7 +34,6 @@ pub struct Connection(Rc<RefCell<Inner>>);
 #[derive(Debug)]
 struct Inner {
     wire: Wire,
-    scan: Scan,
     upload: Option<Sending>,
     /// Watches over the wait for an answer.
     answer: Stall,
@@ -76,11 +76,10 @@ pub enum AnswerError {
 
 impl Connection {
     /// Speaks HTTP/1.1 on a connected socket; a write that makes no progress for `idle` fails.
-    pub fn new(tcp: TcpStream, traffic: Rc<Traffic>, idle: Duration) -> Self {
+    pub fn new(tcp: TcpStream, traffic: Traffic, idle: Duration) -> Self {
         let stream = Stream::new(tcp, traffic, idle).reading_on();
         Self(Rc::new(RefCell::new(Inner {
             wire: Wire::new(stream),
-            scan: Scan::default(),
             upload: None,
             answer: Stall::new(Duration::MAX),
             keep_alive: true,
@@ -90,7 +89,7 @@ impl Connection {
 
     /// Bytes that the kernel has taken for this connection so far.
     pub fn sent(&self) -> u64 {
-        self.0.borrow().wire.stream.traffic().sent()
+        self.0.borrow().wire.stream.sent()
     }
 
     /// Whether it has served an earlier request, so that its server may have closed it meanwhile.
@@ -137,13 +136,26 @@ impl Connection {
         inner.upload.is_none() && inner.wire.output.is_empty()
     }
 
-    /// Sends the rest of the request in a task, whatever becomes of the answer.
+    /// Sends the rest of the request in a task, whatever becomes of the answer, until its [`Upload`] is stopped.
     pub fn send_rest(&self) {
         let inner = Rc::clone(&self.0);
-        tokio::task::spawn_local(async move {
+        let upload = inner
+            .borrow()
+            .upload
+            .as_ref()
+            .map(|it| Rc::clone(&it.upload));
+        let task = spawn_local(async move {
+            let sent = poll_fn(|cx| inner.borrow_mut().poll_send(cx)).await;
             // Whoever reads the answer learns of an error.
-            _ = poll_fn(|cx| inner.borrow_mut().poll_send(cx)).await;
+            if sent.is_err() {
+                let inner = &mut *inner.borrow_mut();
+                inner.upload = None;
+                inner.keep_alive = false;
+            }
         });
+        if let Some(upload) = upload {
+            upload.taken_by(task);
+        }
     }
 
     /// Waits for the head of the answer. `to_head` says that HEAD was asked.
@@ -156,13 +168,10 @@ impl Connection {
         to_head: bool,
     ) -> Poll<Result<Answer, AnswerError>> {
         let Inner {
-            wire,
-            scan,
-            keep_alive,
-            ..
+            wire, keep_alive, ..
         } = &mut *self.0.borrow_mut();
         loop {
-            if let Some(answer) = read_answer::read(scan, &mut wire.input, to_head)? {
+            if let Some(answer) = read_answer::read(&mut wire.scan, &mut wire.input, to_head)? {
                 *keep_alive = answer.keep_alive;
                 return Poll::Ready(Ok(answer));
             }

@@ -77,7 +77,7 @@ fn parse(scan: &mut Scan, input: &mut BytesMut, to_head: bool) -> Result<Option<
     };
     let status = head.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or(Invalid::Syntax)?;
-    let sorted = Sorted::new(head.headers, length)?;
+    let sorted = Sorted::new(head.headers, length, version)?;
     let answer = sorted.interpret(status, version, to_head)?;
     input.advance(length);
     Ok(Some(answer))
@@ -92,11 +92,16 @@ struct Sorted {
     via: Vec<u8>,
     length: Option<u64>,
     trailers: Vec<HeaderName>,
+    keep_alive: bool,
 }
 
 impl Sorted {
     /// Sorts the fields of a head of `size` bytes.
-    fn new(fields: &[httparse::Header<'_>], size: usize) -> Result<Self, Invalid> {
+    fn new(
+        fields: &[httparse::Header<'_>],
+        size: usize,
+        version: Version,
+    ) -> Result<Self, Invalid> {
         let mut sorted = Self {
             fields: Fields {
                 // This proxy and the request's id are added.
@@ -107,10 +112,13 @@ impl Sorted {
             via: Vec::new(),
             length: None,
             trailers: Vec::new(),
+            keep_alive: false,
         };
         for field in fields {
             sorted.add(field)?;
         }
+        sorted.keep_alive =
+            headers::keeps_alive(version, &sorted.hop).map_err(|_| Invalid::TooLarge)?;
         let mut nominated = headers::nominated(&sorted.hop);
         nominated.retain(|name| matches!(Kind::of(name.as_str()), Kind::Other | Kind::Date));
         if !nominated.is_empty() {
@@ -200,10 +208,6 @@ impl Sorted {
             Some(length) => Framing::Length(length),
             None => Framing::UntilClose,
         };
-        let stays = match version {
-            Version::HTTP_10 => headers::has_token(hop, &CONNECTION, "keep-alive"),
-            _ => !headers::has_token(hop, &CONNECTION, "close"),
-        };
         Ok(Answer {
             status,
             fields: self.fields,
@@ -211,7 +215,9 @@ impl Sorted {
             framing,
             trailers: self.trailers,
             // Who sends both framings may mean either (RFC 9112, section 6.3).
-            keep_alive: stays && framing != Framing::UntilClose && !(chunked && length.is_some()),
+            keep_alive: self.keep_alive
+                && framing != Framing::UntilClose
+                && !(chunked && length.is_some()),
             upgrade: headers::upgrade(hop),
         })
     }

@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf, BytesMut};
-use http::header::{CONNECTION, HeaderMap};
+use http::header::HeaderMap;
 use http::request::Parts;
 use http::{Method, Uri, Version};
 
@@ -74,10 +74,7 @@ fn parse(scan: &mut Scan, input: &mut BytesMut) -> Result<Option<Request>, Inval
         fields.append(name, value);
     }
     let framing = framing(version, &fields)?;
-    let keep_alive = match version {
-        Version::HTTP_10 => headers::has_token(&fields, &CONNECTION, "keep-alive"),
-        _ => !headers::has_token(&fields, &CONNECTION, "close"),
-    };
+    let keep_alive = headers::keeps_alive(version, &fields).map_err(|_| Invalid::TooLarge)?;
     let (mut head, ()) = http::Request::new(()).into_parts();
     head.method = method;
     head.uri = uri;
@@ -139,6 +136,14 @@ mod tests {
             ),
             ("GET / HTTP/1.1\r\nconnection: x, Close", (Empty, false)),
             ("GET / HTTP/1.0", (Empty, false)),
+            (
+                "GET / HTTP/1.0\r\nconnection: keep-alive, close",
+                (Empty, false),
+            ),
+            (
+                "GET / HTTP/1.1\r\nconnection: \u{fc}, close",
+                (Empty, false),
+            ),
             (
                 "POST / HTTP/1.0\r\ncontent-length: 5\r\nconnection: keep-alive",
                 (Length(5), true),

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
+use super::head::Scan;
 use super::write_request::write_chunk_size;
 use crate::net::Stream;
 
@@ -34,6 +35,8 @@ pub struct Wire {
     pub stream: Stream,
     /// What has been read and not been used.
     pub input: BytesMut,
+    /// How much of that was looked at for a head.
+    pub scan: Scan,
     /// What is to be written.
     pub output: Output,
     next_read: usize,
@@ -45,6 +48,7 @@ impl Wire {
         Self {
             stream,
             input: BytesMut::new(),
+            scan: Scan::default(),
             output: Output::default(),
             next_read: FIRST_READ,
         }
@@ -148,10 +152,10 @@ impl Output {
 
     /// Whether it should be written before more is added.
     pub fn is_full(&self) -> bool {
-        !self.data.is_empty() || self.head.len() >= COALESCED
+        !self.data.is_empty() || !self.tail.is_empty() || self.head.len() >= COALESCED
     }
 
-    /// Adds a part of a body, as a chunk or as it is. It must not be full.
+    /// Adds a part of a body, as a chunk or as it is. It must not be full, lest parts pass each other.
     pub fn add(&mut self, data: Bytes, chunked: bool) {
         if data.is_empty() {
             return; // an empty chunk would be the last
@@ -173,10 +177,12 @@ impl Output {
 
     /// Ends a body.
     pub fn end(&mut self, chunked: bool) {
-        match (chunked, self.data.is_empty()) {
+        match (chunked, self.tail) {
             (false, _) => {}
-            (true, true) => self.head.extend_from_slice(b"0\r\n\r\n"),
-            (true, false) => self.tail = b"\r\n0\r\n\r\n",
+            (true, b"") => self.head.extend_from_slice(b"0\r\n\r\n"),
+            // What is left of the last chunk's line break comes first.
+            (true, b"\n") => self.tail = b"\n0\r\n\r\n",
+            (true, _) => self.tail = b"\r\n0\r\n\r\n",
         }
     }
 
@@ -212,6 +218,21 @@ mod tests {
             output.advance(taken);
         }
         all
+    }
+
+    #[test]
+    fn nothing_overtakes_what_a_write_has_left_wherever_it_stopped() {
+        let large = Bytes::from(vec![b'x'; COALESCED + 1]);
+        let chunk = [b"4001\r\n", &*large, b"\r\n"].concat();
+        for stop in 0..=chunk.len() {
+            let mut output = Output::default();
+            output.add(large.clone(), true);
+            output.advance(stop);
+            assert_eq!(output.is_full(), stop < chunk.len(), "{stop}");
+            output.end(true);
+            let rest = [&chunk[stop..], b"0\r\n\r\n"].concat();
+            assert_eq!(written(&mut output, usize::MAX), rest, "{stop}");
+        }
     }
 
     #[test]

@@ -44,6 +44,16 @@ impl Fields {
             self.lines.extend_from_slice(part);
         }
     }
+
+    /// Removes all fields of a name.
+    pub fn remove(&mut self, name: &str) {
+        let is_other = |line: &&[u8]| {
+            let (start, rest) = line.split_at_checked(name.len()).unwrap_or_default();
+            !(start.eq_ignore_ascii_case(name.as_bytes()) && rest.starts_with(b":"))
+        };
+        let lines = self.lines.split_inclusive(|b| *b == b'\n');
+        self.lines = lines.filter(is_other).collect::<Vec<_>>().concat();
+    }
 }
 
 /// Writes an answer's head. `date` is for those that have none (RFC 9110, section 6.6.1).
@@ -120,6 +130,16 @@ mod tests {
                 format!("{start}{rest}")
             );
         }
+    }
+
+    #[test]
+    fn a_name_is_removed_whatever_its_case_and_no_other() {
+        let mut fields = Fields::default();
+        for name in ["A", "ab", "b", "a", "c"] {
+            fields.add(name, b"a: 1");
+        }
+        fields.remove("a");
+        assert_eq!(fields.lines, b"ab: a: 1\r\nb: a: 1\r\nc: a: 1\r\n");
     }
 
     #[test]

@@ -11,10 +11,13 @@ use http::header::{HeaderMap, HeaderName};
 use http::request::Parts;
 use http::{Method, StatusCode, Version};
 use http_body::Body;
+use socket2::SockRef;
+use tokio::time::Instant;
 
 use super::connection::Client;
 use super::download::ResponseBody;
 use super::error::ProxyError;
+use super::exchange;
 use super::reply::Reply;
 use super::request_id::X_REQUEST_ID;
 use super::service;
@@ -34,10 +37,7 @@ pub enum Sent {
         keep_alive: bool,
     },
     /// It broke off.
-    Broken {
-        /// Whether the client may take the connection's end for the answer's.
-        to_http_1_0: bool,
-    },
+    Broken,
     /// It was the last word before another protocol.
     Switched(Box<Tunnel>),
 }
@@ -65,6 +65,7 @@ pub async fn answer(
         wire,
         body: Some(body).filter(|_| has_body),
         chunked: ending == Ending::Chunked,
+        must_end: version == Version::HTTP_10,
         trailers: match takes_trailers {
             true => trailers,
             false => Vec::new(),
@@ -103,9 +104,7 @@ pub async fn answer(
         }
     }
     match (sent, tunnel) {
-        (Err(Broken), _) => Sent::Broken {
-            to_http_1_0: version == Version::HTTP_10,
-        },
+        (Err(Broken), _) => Sent::Broken,
         (Ok(()), Some(tunnel)) => Sent::Switched(tunnel),
         (Ok(()), None) => Sent::Whole { keep_alive },
     }
@@ -115,13 +114,13 @@ pub async fn answer(
 fn ending(version: Version, to_head: bool, reply: &Reply) -> (Ending, bool) {
     let status = reply.status;
     let length = reply.body.size_hint().exact();
+    if status.is_informational() || status == StatusCode::NO_CONTENT {
+        return (Ending::NoBody(None), false);
+    }
     if to_head || status == StatusCode::NOT_MODIFIED {
         // Of our own answers the body is there to tell.
         let of_body = length.filter(|length| to_head && *length > 0);
         return (Ending::NoBody(reply.length.or(of_body)), false);
-    }
-    if status.is_informational() || status == StatusCode::NO_CONTENT {
-        return (Ending::NoBody(None), false);
     }
     match (length, version) {
         (Some(length), _) => (Ending::Length(length), length > 0),
@@ -132,9 +131,8 @@ fn ending(version: Version, to_head: bool, reply: &Reply) -> (Ending, bool) {
 
 /// Whether all of a request's body was read or will be, so that another request can follow it. What has arrived already
 /// is thrown away if nobody wants it.
-fn will_be_taken(upload: &Rc<Upload>, cx: &mut Context<'_>) -> bool {
-    // Ours are two: the connection's and the exchange's. A third one is that of a server that still takes it.
-    while Rc::strong_count(upload) <= EXCHANGE_AND_CONNECTION && !upload.finished() {
+fn will_be_taken(upload: &Upload, cx: &mut Context<'_>) -> bool {
+    while !upload.is_taken() && !upload.finished() {
         match upload.poll_frame(cx) {
             Poll::Ready(Some(Ok(_))) => {}
             _ => return false,
@@ -142,8 +140,6 @@ fn will_be_taken(upload: &Rc<Upload>, cx: &mut Context<'_>) -> bool {
     }
     upload.error().is_none()
 }
-
-const EXCHANGE_AND_CONNECTION: usize = 3;
 
 /// The client went away, or the server's answer did.
 struct Broken;
@@ -153,6 +149,8 @@ struct Sending {
     wire: Rc<RefCell<Wire>>,
     body: Option<ResponseBody>,
     chunked: bool,
+    /// Whether the client may take the connection's end for the answer's: until that is reached, only a reset differs.
+    must_end: bool,
     /// The trailers that were announced to a client that takes them.
     trailers: Vec<HeaderName>,
 }
@@ -173,6 +171,7 @@ impl Sending {
                 return Poll::Ready(Err(Broken));
             }
             if self.body.is_none() {
+                self.must_end = false;
                 return Poll::Ready(Ok(()));
             }
             if waiting {
@@ -217,19 +216,35 @@ impl Sending {
     }
 }
 
-/// Writes the answer to what is no request.
-pub fn refusal(client: &Client, error: ProxyError, out: &mut Vec<u8>) {
+impl Drop for Sending {
+    fn drop(&mut self) {
+        if self.must_end
+            && let Ok(mut wire) = self.wire.try_borrow_mut()
+        {
+            let socket = SockRef::from(&*wire.stream.tcp());
+            _ = socket.set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
+/// Writes the answer to what came since `since`, and is no request.
+pub fn refusal(client: &Client, error: ProxyError, since: Instant, out: &mut Vec<u8>) {
     let id = client.local.request_ids.id_of(&HeaderMap::new());
+    let code = error.code();
     let mut reply = error.into_reply(false, &id);
     reply.fields.add(X_REQUEST_ID.as_str(), id.as_bytes());
-    let stats = &client.listener().unrouted;
-    let shard = stats.shard(client.local.worker);
-    shard.record(reply.status.as_u16(), Duration::ZERO);
-    let body = reply.body.into_bytes();
+    let (status, body) = (reply.status, reply.body.into_bytes());
+    exchange::record_refusal(client, status, code, &id, body.len(), since);
     let ending = Ending::Length(body.len() as u64);
-    let (status, fields) = (reply.status, &reply.fields);
-    write_answer::write(out, status, fields, ending, Afterwards::Close, |out| {
-        client.local.date.write(out);
-    });
+    write_answer::write(
+        out,
+        status,
+        &reply.fields,
+        ending,
+        Afterwards::Close,
+        |out| {
+            client.local.date.write(out);
+        },
+    );
     out.extend_from_slice(&body);
 }

@@ -88,6 +88,12 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// The failure of a body.
+    pub fn upload(upload: Option<&Upload>) -> Self {
+        let fault = upload.and_then(Upload::error);
+        Self::Upload(fault.unwrap_or(UploadError::Broken).into())
+    }
+
     /// Whether the server, and not this machine, has no connection for us.
     pub fn is_refusal(&self) -> bool {
         match self {
@@ -144,9 +150,7 @@ pub async fn send(
         match connection.poll_send(cx) {
             Poll::Ready(Err(SendError::Lost(_))) => return Poll::Ready(Err(lost())),
             Poll::Ready(Err(SendError::Upload)) => {
-                let fault = upload.and_then(Upload::error);
-                let fault = fault.unwrap_or(UploadError::Broken);
-                return Poll::Ready(Err(Failure::Upload(fault.into())));
+                return Poll::Ready(Err(Failure::upload(upload)));
             }
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }

@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -28,7 +27,7 @@ use super::task::{Idle, PARK_AFTER, has_bytes};
 use super::tunnel::Tunnel;
 use crate::message::Upload;
 use crate::message::forwarded::Hop;
-use crate::message::h1::{Framing, Invalid, Request, Scan, Wire, read_request};
+use crate::message::h1::{Framing, Request, Wire, read_request};
 use crate::message::headers;
 use crate::net::{Stream, Traffic, clock};
 use crate::proxy::local::Local;
@@ -39,11 +38,6 @@ use crate::proxy::snapshot::ListenerEntry;
 /// not reset the connection before the client has read the answer (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 1024 * 1024;
-
-const REQUEST_TIMEOUT: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain; charset=utf-8\r\n\
-    content-length: 67\r\nconnection: close\r\n\r\n\
-    408 Request Timeout: the request's headers did not arrive in time.\n";
 
 /// A client's connection, as its requests see it.
 #[derive(Debug)]
@@ -71,8 +65,6 @@ enum End {
     Close,
     /// It may still be sending what nobody wants.
     Linger,
-    /// An answer broke off that the client may take to end with the connection: only a reset differs from that.
-    Reset,
     /// It goes on as something else.
     Switch(Box<Tunnel>),
 }
@@ -98,7 +90,6 @@ pub fn serve(
             local,
         }),
         place,
-        scan: Scan::default(),
         since: clock::now(),
         waiting_for: Wait::Request,
     };
@@ -118,7 +109,6 @@ struct Connection {
     client: Rc<Client>,
     wire: Rc<RefCell<Wire>>,
     place: Place,
-    scan: Scan,
     waiting_for: Wait,
     /// When that wait began.
     since: Instant,
@@ -150,7 +140,7 @@ impl Connection {
     /// Ends the connection.
     async fn end(self, end: End) {
         let Some(wire) = Rc::into_inner(self.wire) else {
-            return; // a task still sends the rest of a request that failed
+            return; // whoever has it closes it
         };
         let Wire {
             mut stream, input, ..
@@ -158,9 +148,6 @@ impl Connection {
         match end {
             End::Park | End::Close => {}
             End::Linger => linger(&mut stream).await,
-            End::Reset => {
-                _ = SockRef::from(&*stream.tcp()).set_linger(Some(Duration::ZERO));
-            }
             End::Switch(tunnel) => {
                 let idle = self.client.listener().timeouts.idle;
                 tunnel.run(stream, input.freeze(), idle).await;
@@ -179,11 +166,14 @@ impl Connection {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Request, End>> {
         let wire = &mut *self.wire.borrow_mut();
         loop {
-            match read_request::read(&mut self.scan, &mut wire.input) {
+            match read_request::read(&mut wire.scan, &mut wire.input) {
                 Ok(Some(request)) => return Poll::Ready(Ok(request)),
                 Ok(None) => {}
                 Err(invalid) => {
-                    return Poll::Ready(Err(refuse(&self.client, wire, invalid)));
+                    let stats = self.client.listener().stats.shard(self.client.local.worker);
+                    stats.malformed.increment();
+                    refuse(&self.client, wire, invalid.into(), self.since);
+                    return Poll::Ready(Err(End::Linger));
                 }
             }
             match wire.poll_read(cx) {
@@ -199,7 +189,7 @@ impl Connection {
         let local = &self.client.local;
         let timeouts = &self.client.listener().timeouts;
         let (limit, end) = match self.waiting_for {
-            Wait::Head => (timeouts.headers, End::Close),
+            Wait::Head => (timeouts.headers, End::Linger),
             Wait::Request if local.drain.draining() => {
                 return match has_bytes(wire.stream.tcp()) {
                     true => Poll::Pending, // it will be woken to read them
@@ -215,8 +205,7 @@ impl Connection {
         if self.waiting_for == Wait::Head {
             let stats = self.client.listener().stats.shard(local.worker);
             stats.header_timeouts.increment();
-            // A client that is not reading either gets no more than this.
-            _ = wire.stream.tcp().try_write(REQUEST_TIMEOUT);
+            refuse(&self.client, wire, ProxyError::HeadersTimeout, self.since);
         }
         Poll::Ready(Err(end))
     }
@@ -249,54 +238,53 @@ impl Connection {
             })
             .await
         };
+        if let Some(upload) = &upload {
+            match &sent {
+                // Its server may still take the rest of it, whatever it has answered.
+                Some(Sent::Whole { .. } | Sent::Switched(_)) => upload.taken().await,
+                Some(Sent::Broken) | None => upload.stop().await,
+            }
+        }
         match sent {
-            None => Some(End::Close),
             Some(Sent::Whole { keep_alive }) => match upload {
-                Some(upload) => {
-                    let taken = taken(upload).await;
-                    (!taken || !keep_alive).then_some(End::Linger)
-                }
-                None => (!keep_alive).then_some(End::Close),
+                Some(upload) if !upload.finished() || upload.error().is_some() => Some(End::Linger),
+                _ if keep_alive => None,
+                _ if self.has_more().await => Some(End::Linger),
+                _ => Some(End::Close),
             },
-            Some(Sent::Broken { to_http_1_0 }) => Some(match to_http_1_0 {
-                true => End::Reset,
-                false => End::Close,
-            }),
             Some(Sent::Switched(tunnel)) => Some(End::Switch(tunnel)),
+            Some(Sent::Broken) | None => Some(End::Close),
         }
     }
 
     /// Whether the client has gone away, which ends its exchange. While its body is on the way, that will tell.
     fn is_gone(&self, cx: &mut Context<'_>, upload: Option<&Upload>) -> bool {
-        if upload.is_some_and(|upload| !upload.finished()) {
+        if upload.is_some_and(|upload| !upload.finished() && upload.error().is_none()) {
             return false;
         }
         let wire = &mut *self.wire.borrow_mut();
         // The next request may be there already; one read of it is enough.
         wire.input.is_empty() && matches!(wire.poll_read(cx), Poll::Ready(Ok(0) | Err(_)))
     }
-}
 
-/// Waits until a body whose answer is sent was taken as well; false if that will not happen.
-async fn taken(upload: Rc<Upload>) -> bool {
-    if Rc::strong_count(&upload) > 1 {
-        // Its server still takes it.
-        poll_fn(|cx| upload.poll_end(cx)).await;
+    /// Whether there may be something that the client has sent and nobody has read, which a close would answer with a
+    /// reset.
+    async fn has_more(&self) -> bool {
+        poll_fn(|cx| {
+            let wire = self.wire.borrow();
+            Poll::Ready(!wire.input.is_empty() || wire.stream.poll_readable(cx).is_ready())
+        })
+        .await
     }
-    upload.finished() && upload.error().is_none()
 }
 
 /// Answers what is no request, as far as there is room to.
-fn refuse(client: &Client, wire: &mut Wire, invalid: Invalid) -> End {
-    let listener = client.listener();
-    let stats = listener.stats.shard(client.local.worker);
-    stats.malformed.increment();
-    tracing::debug!(listener = listener.name, %invalid, "a client sent what is no request");
-    let error = ProxyError::from(invalid);
-    answer::refusal(client, error, &mut wire.output.head);
+fn refuse(client: &Client, wire: &mut Wire, error: ProxyError, since: Instant) {
+    let listener = &client.listener().name;
+    tracing::debug!(%listener, %error, "a client sent what is no request");
+    answer::refusal(client, error, since, &mut wire.output.head);
     // The socket is empty but for pipelined answers; a client that does not read those gets no more.
     _ = wire.stream.tcp().try_write(&wire.output.head);
-    End::Linger
 }
 
 /// Ends the sending side, and reads on for a while: the client may still be sending.
@@ -305,21 +293,5 @@ async fn linger(stream: &mut Stream) {
     if tcp.shutdown().await.is_ok() {
         let mut rest = tcp.take(LINGER_BYTES);
         _ = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_timeout_answer_is_framed_right() {
-        let text = std::str::from_utf8(REQUEST_TIMEOUT).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(
-            head.contains(&format!("content-length: {}", body.len())),
-            "the body has {} bytes",
-            body.len()
-        );
     }
 }

@@ -29,6 +29,9 @@ pub enum ProxyError {
     /// The client's fault: more than 32 KiB or 100 fields.
     #[error("the request's headers are too large")]
     HeadersTooLarge,
+    /// The client's fault: they took too long.
+    #[error("the request's headers did not arrive in time")]
+    HeadersTimeout,
     /// The client's fault: CONNECT or TRACE.
     #[error("this method is not served here")]
     Method,
@@ -73,7 +76,9 @@ impl ProxyError {
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::Upload(UploadError::Stalled) => StatusCode::REQUEST_TIMEOUT,
+            Self::HeadersTimeout | Self::Upload(UploadError::Stalled) => {
+                StatusCode::REQUEST_TIMEOUT
+            }
             Self::Upload(UploadError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NoServer { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -88,6 +93,7 @@ impl ProxyError {
             Self::BadRequest(_) => "bad_request",
             Self::Coding => "transfer_coding",
             Self::HeadersTooLarge => "headers_too_large",
+            Self::HeadersTimeout => "headers_timeout",
             Self::Method => "method_not_allowed",
             Self::NoRoute => "no_route",
             Self::Upload(UploadError::Broken) => "body_broken",
@@ -123,7 +129,7 @@ impl ProxyError {
             .with(&CONTENT_TYPE, content_type.as_bytes())
             .with(&CACHE_CONTROL, b"no-store");
         match self {
-            Self::RateLimited(fields) => reply.extend(&fields),
+            Self::RateLimited(fields) => reply.replace(&fields),
             Self::Method => reply = reply.with(&ALLOW, METHODS.as_bytes()),
             Self::NoServer { retry_after } => {
                 let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use http::header::{HOST, HeaderValue, REFERER, USER_AGENT};
 use http::request::Parts;
-use http::{Method, Uri, Version};
+use http::{Method, StatusCode, Uri, Version};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -41,6 +41,8 @@ pub struct Exchange {
     pub retries: u32,
     /// The answer's status; 0 before there is one.
     pub status: u16,
+    /// Body bytes received, once there is no `upload` any more.
+    received: u64,
     /// Body bytes of the answer handed to the connection.
     pub sent: u64,
     /// Whether the answer reached its end.
@@ -88,11 +90,19 @@ impl Exchange {
             tried: None,
             retries: 0,
             status: 0,
+            received: 0,
             sent: 0,
             complete: false,
             error: "",
             line,
         })
+    }
+
+    /// Lets the request's body go, which has ended.
+    pub fn release_upload(&mut self) {
+        if let Some(upload) = self.upload.take() {
+            self.received = upload.received();
+        }
     }
 
     fn log(&self, line: &Line) {
@@ -121,7 +131,10 @@ impl Exchange {
                 "HTTP/1.1"
             },
             status: self.status,
-            received: self.upload.as_ref().map_or(0, |upload| upload.received()),
+            received: match &self.upload {
+                Some(upload) => upload.received(),
+                None => self.received,
+            },
             sent: self.sent,
             duration: clock::now() - self.started,
             referer: text(&line.referer),
@@ -133,6 +146,44 @@ impl Exchange {
             retries: self.retries,
             complete: self.complete,
             error: self.error,
+        });
+    }
+}
+
+/// Records the answer to what came since `since` and was no request.
+pub fn record_refusal(
+    client: &Client,
+    status: StatusCode,
+    error: &'static str,
+    id: &HeaderValue,
+    sent: usize,
+    since: Instant,
+) {
+    let local = &client.local;
+    let duration = clock::now() - since;
+    let stats = client.listener().unrouted.shard(local.worker);
+    stats.record(status.as_u16(), duration);
+    if let Some(log) = &local.access_log {
+        log.write(&Record {
+            time: Timestamp::now(),
+            client: client.hop.peer(),
+            method: "",
+            host: "",
+            target: "",
+            protocol: "",
+            status: status.as_u16(),
+            received: 0,
+            sent: sent as u64,
+            duration,
+            referer: "",
+            user_agent: "",
+            request_id: id.to_str().unwrap_or_default(),
+            route: "",
+            upstream: "",
+            server: "",
+            retries: 0,
+            complete: true,
+            error,
         });
     }
 }

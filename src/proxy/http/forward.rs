@@ -20,6 +20,7 @@ use crate::message::h1::Invalid;
 use crate::message::h1::{Answer, Framing};
 use crate::message::headers;
 use crate::proxy::snapshot::Forward;
+use crate::upstream::connection::SendError;
 use crate::upstream::{Connection, LocalEndpoint, LocalUpstream, UpstreamStats};
 
 /// `Retry-After` when nobody probes the servers.
@@ -191,7 +192,10 @@ impl Outgoing<'_> {
             let protocol = upgrade.as_ref().map(HeaderValue::as_bytes);
             fields.add("upgrade", protocol.unwrap_or_default());
             let taken = Box::pin(connection.into_stream()).await;
-            let (stream, early) = taken.map_err(|_| Failure::Reset)?;
+            let (stream, early) = taken.map_err(|error| match error {
+                SendError::Upload => Failure::upload(self.0.exchange.upload.as_deref()),
+                SendError::Lost(_) => Failure::Reset,
+            })?;
             let side = Box::new(ServerSide {
                 stream,
                 early,

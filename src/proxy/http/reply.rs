@@ -39,8 +39,11 @@ impl Reply {
         self
     }
 
-    /// Adds fields.
-    pub fn extend(&mut self, fields: &HeaderMap) {
+    /// Adds fields in place of those of the same names.
+    pub fn replace(&mut self, fields: &HeaderMap) {
+        for name in fields.keys() {
+            self.fields.remove(name.as_str());
+        }
         for (name, value) in fields {
             self.fields.add(name.as_str(), value.as_bytes());
         }

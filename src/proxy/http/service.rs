@@ -39,7 +39,10 @@ pub async fn serve(
     let id = exchange.id.as_bytes();
     reply.fields.add(X_REQUEST_ID.as_str(), id);
     match server {
-        Some(server) => (reply, Some(Box::new(Tunnel { server, exchange }))),
+        Some(server) => {
+            exchange.release_upload(); // it holds the client's connection, which becomes the tunnel's
+            (reply, Some(Box::new(Tunnel { server, exchange })))
+        }
         None => {
             let to_head = head.method == Method::HEAD;
             reply.body.attach(exchange, to_head);
@@ -88,7 +91,7 @@ async fn handle(
         ),
     };
     if let (Some(fields), Answered::Reply(reply)) = (limit_headers, &mut answer) {
-        reply.extend(&fields);
+        reply.replace(&fields);
     }
     Ok(answer)
 }

@@ -1,6 +1,5 @@
 //! What a connection becomes after a switch of protocols (RFC 9110, section 7.8): bytes both ways, WebSocket mostly.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,29 +40,24 @@ impl Tunnel {
             server: side,
             mut exchange,
         } = self;
-        let traffic = Rc::clone(client.traffic());
         let idle = idle.min(side.idle);
         let (mut client, mut server) = (client.switched(), side.stream.switched());
+        let moved = client.moved();
         let carry = async {
             server.write_all(&early).await?;
             client.write_all(&side.early).await?;
             copy_bidirectional(&mut client, &mut server).await
         };
         let mut carry = std::pin::pin!(carry);
-        let mut moved = (traffic.received(), traffic.sent());
+        let mut seen = moved.get();
         loop {
             match timeout(idle, carry.as_mut()).await {
                 Ok(result) => {
                     exchange.complete = result.is_ok();
                     return;
                 }
-                Err(_) => {
-                    let now = (traffic.received(), traffic.sent());
-                    if now == moved {
-                        return;
-                    }
-                    moved = now;
-                }
+                Err(_) if moved.get() == seen => return,
+                Err(_) => seen = moved.get(),
             }
         }
     }
