@@ -309,3 +309,30 @@ fn a_reason_is_given_for_answers_of_the_proxy_and_for_broken_ones() {
         .collect();
     assert_eq!(reasons, ["answer_broken", "server_closed", ""]);
 }
+
+#[test]
+fn what_is_no_request_has_a_line_too() {
+    let log = LogFile::new();
+    let proxy = Proxy::new()
+        .listener("timeouts = { headers = \"200ms\" }")
+        .extra(&log.table("json"))
+        .extra("[[routes]]\nrespond = {}")
+        .start();
+    let cases = [
+        ("GET / HTTP/1.1\r\nno colon\r\n\r\n", 400, "bad_request"),
+        ("GET / HTTP/1.1\r\nhost:", 408, "headers_timeout"),
+    ];
+    for (number, (text, status, error)) in (1..).zip(cases) {
+        let answer = request(proxy.addr(), text);
+        assert_eq!(answer.status, status);
+        assert!(answer.headers.get("date").is_some());
+        let id = answer.headers.get("x-request-id").expect("it has an id");
+        let line = log.lines(number).swap_remove(number - 1);
+        let record: Value = serde_json::from_str(&line).expect("JSON");
+        assert_has(
+            &record,
+            json!({ "status": status, "error": error, "request_id": id, "sent": answer.text().len() }),
+        );
+    }
+    assert_eq!(proxy.metric("lb_requests_total"), 2);
+}

@@ -1,8 +1,10 @@
 //! What happens to header fields on their way, and how much of them a request may have.
 
+use std::io::Write;
+
 use serde_json::{Value, json};
 
-use crate::support::backend::{Backend, RawBackend};
+use crate::support::backend::{Backend, RawBackend, report, reporting};
 use crate::support::client::{Connection, message, request};
 use crate::support::proxy::{Proxy, RunningProxy, before, before_script};
 
@@ -287,4 +289,38 @@ fn a_requests_head_may_have_32_kib() {
     }
     assert_eq!(client.read_to_end().expect("the proxy closes"), b"");
     assert_eq!(backend.heads().len(), 1);
+}
+
+#[test]
+fn connection_may_name_a_hundred_fields_in_any_bytes() {
+    let backend = Backend::start();
+    let proxy = before(&backend);
+    let options = |count: usize| vec!["a"; count].join(",");
+    for (count, status) in [(100, 200), (101, 431)] {
+        let fields = [("connection", options(count).as_str())].map(|(n, v)| (n, v.to_owned()));
+        let fields = fields.each_ref().map(|(n, v)| (*n, v.as_str()));
+        let answer = request(proxy.addr(), message("GET", "/", &fields, b""));
+        assert_eq!(answer.status, status, "{count}");
+    }
+    let fields = [("connection", "x-secret, \u{fc}"), ("x-secret", "1")];
+    let seen = seen_by_the_server(&proxy, &fields);
+    assert!(seen.get("x-secret").is_none(), "{seen}");
+}
+
+#[test]
+fn what_only_a_proxy_may_say_does_not_pass_as_a_trailer() {
+    let (backend, trailers) = reporting(|connection| {
+        connection.read_head()?;
+        let body = connection.read_until(b"\r\n\r\n")?;
+        connection.stream.write_all(OK)?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    });
+    let proxy = before_script(&backend);
+    let names = "x-sum, x-forwarded-for, x-real-ip, x-request-id, content-length, host";
+    let fields = [("transfer-encoding", "chunked"), ("trailer", names)];
+    let trailers_sent = names.split(", ").map(|name| format!("{name}: 1\r\n"));
+    let body = format!("0\r\n{}\r\n", trailers_sent.collect::<String>());
+    let answer = request(proxy.addr(), message("POST", "/", &fields, body.as_bytes()));
+    assert_eq!(answer.status, 200);
+    assert_eq!(report(&trailers), "0\r\nx-sum: 1\r\n\r\n");
 }

@@ -120,6 +120,21 @@ fn with_headers_always_admitted_clients_are_told_what_is_left() {
 }
 
 #[test]
+fn a_servers_own_limit_fields_give_way_to_the_proxys() {
+    let backend = RawBackend::answering(
+        b"HTTP/1.1 200 OK\r\nRateLimit: 7\r\nX-RateLimit-Limit: 7\r\nx-other: 7\r\ncontent-length: 0\r\n\r\n",
+    );
+    let proxy = Proxy::new()
+        .unprobed("app", &[backend.addr()])
+        .extra("[rate_limit]\nrequests = 5\nwindow = \"1h\"\nheaders = \"always\"")
+        .start();
+    let answer = ask(&proxy, &[]);
+    let limits: Vec<_> = answer.headers.all("x-ratelimit-limit").collect();
+    assert_eq!(limits, ["5"]);
+    assert_eq!(answer.headers.get("x-other"), Some("7"));
+}
+
+#[test]
 fn a_fixed_window_opens_again_as_a_whole() {
     let proxy = limited("requests = 3\nwindow = \"2s\"");
     let start = Instant::now();

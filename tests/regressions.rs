@@ -243,6 +243,52 @@ fn a_broken_answer_never_looks_whole_to_an_http_1_0_client() {
 }
 
 #[test]
+fn requests_behind_the_last_one_do_not_destroy_its_answer() {
+    const LENGTH: usize = 3_000_000;
+    let backend = RawBackend::start(|connection| {
+        connection.read_head()?;
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {LENGTH}\r\n\r\n");
+        connection.stream.write_all(head.as_bytes())?;
+        connection.stream.write_all(&vec![b'x'; LENGTH])
+    });
+    let proxy = before_script(&backend);
+    for behind in [0, 1, 20_000] {
+        let mut client = proxy.connect();
+        let last = message("GET", "/", &[("connection", "close")], b"");
+        client
+            .send_raw([last, vec![b'y'; behind]].concat())
+            .expect("sent");
+        let answer = client.read_response(false).expect("a whole answer");
+        assert_eq!(answer.text().len(), LENGTH, "{behind}");
+        assert_eq!(client.read_to_end().expect("a close in order"), b"");
+    }
+}
+
+#[test]
+fn the_drain_limit_does_not_make_a_cut_answer_look_whole_to_an_http_1_0_client() {
+    let backend = RawBackend::start(|connection| {
+        connection.read_head()?;
+        connection
+            .stream
+            .write_all(b"HTTP/1.0 200 OK\r\n\r\nhalf")?;
+        connection.read_head().map(drop) // until the proxy has gone
+    });
+    let mut proxy = Proxy::new()
+        .setting("drain_timeout = \"200ms\"")
+        .unprobed("app", &[backend.addr()])
+        .start();
+    let mut client = proxy.connect();
+    client
+        .send_raw("GET / HTTP/1.0\r\nhost: test\r\n\r\n")
+        .expect("sent");
+    client.read_head().expect("a head");
+    assert_eq!(client.read_exact(4).expect("the first half"), b"half");
+    proxy.terminate();
+    let error = client.read_to_end().expect_err("half of an answer");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
+}
+
+#[test]
 fn an_address_that_swallows_packets_leaves_time_for_the_next_one() {
     let full = FullPort::new();
     let good = TcpListener::bind("127.0.0.1:0").expect("a free port");

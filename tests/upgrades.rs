@@ -73,6 +73,27 @@ fn what_either_side_says_before_the_switch_is_complete_is_not_lost() {
 }
 
 #[test]
+fn a_request_with_a_body_can_switch_too() {
+    let backend = RawBackend::start(|connection| {
+        connection.read_head()?;
+        let mut bytes = [0; 9];
+        connection.stream.read_exact(&mut bytes[..4])?;
+        connection.stream.write_all(SWITCH)?;
+        connection.stream.read_exact(&mut bytes[4..])?;
+        connection.stream.write_all(&bytes)
+    });
+    let proxy = before(backend.addr());
+    let mut client = proxy.connect();
+    let fields = [("connection", "upgrade"), ("upgrade", "echo")];
+    client
+        .send_raw(message("POST", "/", &fields, b"body"))
+        .expect("sent");
+    assert_eq!(client.read_head().expect("an answer").status, 101);
+    client.send_raw("later").expect("sent");
+    assert_eq!(client.read_exact(9).expect("both"), b"bodylater");
+}
+
+#[test]
 fn each_direction_of_a_tunnel_ends_by_itself() {
     let backend = RawBackend::start(|connection| {
         let head = connection.read_head()?;
