@@ -246,8 +246,8 @@ fn a_signal_that_comes_twice_at_once_is_one() {
     let slow = Slow::start();
     let mut proxy = slow.proxy().start();
     let download = Download::start(&proxy);
-    end(&proxy, "TERM");
     proxy.process().signal("TERM");
+    end(&proxy, "TERM");
     slow.go_on();
     assert!(proxy.wait_exit(DEADLINE).success());
     assert_eq!(download.rest_if_any(), b"56789");

@@ -1,13 +1,17 @@
 //! Accepting connections, up to a limit that all workers share.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use rustix::net::{SocketFlags, acceptfrom_with};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
+
+use crate::net::Tcp;
 
 /// Pause after an error that is about this process and not about one connection: no file descriptors left, mostly.
 const BACK_OFF: Duration = Duration::from_millis(50);
@@ -15,18 +19,34 @@ const BACK_OFF: Duration = Duration::from_millis(50);
 /// What is done with connections.
 pub trait Acceptor {
     /// Serves a connection. The permit counts it as open until it is dropped.
-    fn accepted(&self, tcp: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit);
+    fn accepted(&self, tcp: Tcp, peer: SocketAddr, permit: OwnedSemaphorePermit);
 
     /// Accepting failed; it is tried again.
     fn failed(&self, error: &io::Error);
 }
 
+/// Has the runtime watch a socket that listens and does not block.
+///
+/// Not a `tokio::net::TcpListener`: that has the runtime watch what it accepts at once (see [`Tcp`]).
+///
+/// # Errors
+/// There is no memory for it.
+#[expect(unsafe_code, reason = "the runtime cannot know what it is given")]
+pub fn watch(socket: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
+    // SAFETY: a `TcpListener` has the same open descriptor until it is dropped.
+    unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }.map_err(io::Error::from)
+}
+
 /// Accepts connections for ever.
 ///
 /// At the limit one connection more is accepted, and waits until another one ends; those behind it wait in the kernel.
-pub async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>, acceptor: &impl Acceptor) {
+pub async fn accept(
+    listener: &AsyncFd<TcpListener>,
+    permits: &Arc<Semaphore>,
+    acceptor: &impl Acceptor,
+) {
     loop {
-        match listener.accept().await {
+        match listener.async_io(Interest::READABLE, accept_one).await {
             Ok((tcp, peer)) => {
                 let permit = match Arc::clone(permits).try_acquire_owned() {
                     Ok(permit) => permit,
@@ -48,13 +68,9 @@ pub async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>, acceptor: 
 }
 
 /// Accepts what the kernel holds ready now, so that nobody who got through is turned away when the listener closes.
-pub fn accept_waiting(
-    listener: &std::net::TcpListener,
-    permits: &Arc<Semaphore>,
-    acceptor: &impl Acceptor,
-) {
+pub fn accept_waiting(listener: &TcpListener, permits: &Arc<Semaphore>, acceptor: &impl Acceptor) {
     loop {
-        let (tcp, peer) = match listener.accept() {
+        let (tcp, peer) = match accept_one(listener) {
             Ok(accepted) => accepted,
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
             Err(_) => return,
@@ -62,11 +78,16 @@ pub fn accept_waiting(
         let Ok(permit) = Arc::clone(permits).try_acquire_owned() else {
             return;
         };
-        if let Ok(tcp) = tcp
-            .set_nonblocking(true)
-            .and_then(|()| TcpStream::from_std(tcp))
-        {
-            acceptor.accepted(tcp, peer, permit);
-        }
+        acceptor.accepted(tcp, peer, permit);
     }
+}
+
+/// Accepts a connection with one system call.
+fn accept_one(listener: &TcpListener) -> io::Result<(Tcp, SocketAddr)> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let (tcp, peer) = acceptfrom_with(listener, flags)?;
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+    // The kernel gives an address of the listener's family.
+    let peer = peer.ok_or(io::ErrorKind::AddrNotAvailable)?;
+    Ok((Tcp::accepted(tcp.into()), peer))
 }

@@ -7,6 +7,7 @@ use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 use super::h1::RequestHead;
+use super::h1::write_request::decimal;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -41,14 +42,36 @@ pub struct Hop {
 /// Length of the longest address, an IPv6 one with an IPv4 tail.
 const LONGEST: usize = 45;
 
+/// An address as text, and its length.
+fn text_of(address: IpAddr) -> ([u8; LONGEST], usize) {
+    let mut text = [0; LONGEST];
+    let length = match address {
+        // There is one for each connection, which `Display` would make a good part of.
+        IpAddr::V4(address) => {
+            let mut length = 0;
+            for octet in address.octets() {
+                let digits = &mut [0; 20];
+                let digits = decimal(octet.into(), digits);
+                text[length..][..digits.len()].copy_from_slice(digits);
+                text[length + digits.len()] = b'.';
+                length += digits.len() + 1;
+            }
+            length - 1
+        }
+        IpAddr::V6(address) => {
+            let mut rest = &mut text[..];
+            write!(rest, "{address}").expect("no address is longer");
+            LONGEST - rest.len()
+        }
+    };
+    (text, length)
+}
+
 impl Hop {
     /// The hop over a connection from `peer`.
     pub fn new(peer: SocketAddr, trusted: &TrustedProxies) -> Self {
         let peer = peer.ip().to_canonical();
-        let mut address = [0; LONGEST];
-        let mut rest = &mut address[..];
-        write!(rest, "{peer}").expect("no address is longer");
-        let length = LONGEST - rest.len();
+        let (address, length) = text_of(peer);
         Self {
             peer,
             trusted: trusted.contains(peer),
@@ -183,6 +206,22 @@ mod tests {
             headers.append(*name, HeaderValue::from_static(value));
         }
         headers
+    }
+
+    #[test]
+    fn an_address_is_written_as_usual() {
+        for address in [
+            "0.0.0.0",
+            "127.0.0.1",
+            "255.255.255.255",
+            "10.20.3.100",
+            "2001:db8::1",
+        ] {
+            let (text, length) = text_of(address.parse().unwrap());
+            assert_eq!(&text[..length], address.as_bytes());
+        }
+        let longest = "1111:2222:3333:4444:5555:6666:7777:8888".parse().unwrap();
+        assert_eq!(text_of(longest).1, 39);
     }
 
     fn trusted() -> TrustedProxies {

@@ -5,6 +5,8 @@ pub mod connect;
 pub mod socket;
 pub mod stall;
 pub mod stream;
+pub mod tcp;
 
 pub use stall::Stall;
 pub use stream::{Stream, Traffic};
+pub use tcp::Tcp;

@@ -10,9 +10,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
-use super::Stall;
+use super::{Stall, Tcp};
 use crate::metrics::{Counter, Sharded};
 
 /// Up to how many bytes copying costs less than having the kernel gather them.
@@ -72,7 +71,7 @@ impl Traffic {
 /// large ones are not copied.
 #[derive(Debug)]
 pub struct Stream {
-    tcp: TcpStream,
+    tcp: Tcp,
     traffic: Traffic,
     send_stall: Stall,
     reads_on: bool,
@@ -80,7 +79,7 @@ pub struct Stream {
 
 impl Stream {
     /// Wraps a connected socket; a write that makes no progress for `idle` fails with `TimedOut`.
-    pub fn new(tcp: TcpStream, traffic: Traffic, idle: Duration) -> Self {
+    pub fn new(tcp: Tcp, traffic: Traffic, idle: Duration) -> Self {
         Self {
             tcp,
             traffic,
@@ -104,12 +103,12 @@ impl Stream {
     }
 
     /// Ready when there may be something to read, or the connection has ended. Costs no system call.
-    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.tcp.poll_read_ready(cx)
+    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.tcp.poll_readable(cx)
     }
 
     /// Whether the peer has sent nothing and keeps the connection open. Has the task woken when that changes.
-    pub fn poll_silent(&self, cx: &mut Context<'_>) -> bool {
+    pub fn poll_silent(&mut self, cx: &mut Context<'_>) -> bool {
         loop {
             if self.poll_readable(cx).is_pending() {
                 return true;
@@ -133,13 +132,18 @@ impl Stream {
     }
 
     /// Gives the socket back.
-    pub fn into_tcp(self) -> TcpStream {
+    pub fn into_tcp(self) -> Tcp {
         self.tcp
     }
 
     /// The socket itself.
-    pub fn tcp(&mut self) -> &mut TcpStream {
+    pub fn tcp(&mut self) -> &mut Tcp {
         &mut self.tcp
+    }
+
+    /// Counts what was read before the stream was made.
+    pub fn add_received(&mut self, bytes: usize) {
+        self.traffic.add_received(bytes as u64);
     }
 
     /// Accounts for a write of `length` bytes that came to `polled`.
@@ -239,7 +243,7 @@ fn is_lost(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -251,7 +255,7 @@ mod tests {
             .unwrap();
         let (tcp, _) = listener.accept().await.unwrap();
         let traffic = Traffic::new(Arc::new(Sharded::new(1)), 0);
-        let mut stream = Stream::new(tcp, traffic, Duration::from_secs(60));
+        let mut stream = Stream::new(tcp.into(), traffic, Duration::from_secs(60));
         for length in [0, 1, FLAT - 4, FLAT - 3, 3 * FLAT] {
             let body: Vec<u8> = (0..length).map(|i| i as u8).collect();
             let (head, sent) = (b"head", stream.sent());

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::spawn_local;
@@ -17,6 +16,7 @@ use super::bind::Bound;
 use super::memory;
 use crate::listener::{self, Acceptor};
 use crate::metrics::access_log::AccessLog;
+use crate::net::Tcp;
 use crate::proxy::http::task::ClientTask;
 use crate::proxy::local::Local;
 use crate::proxy::roster::Roster;
@@ -198,15 +198,14 @@ async fn listen(bound: Bound, local: Rc<Local>) {
         listener,
         local: Rc::clone(&local),
     };
-    match TcpListener::from_std(socket) {
+    match listener::watch(socket) {
         Ok(socket) => {
             tokio::select! {
                 () = listener::accept(&socket, &permits, &acceptor) => {}
                 () = local.drain.begun() => {}
             }
-            if let Ok(socket) = socket.into_std() {
-                listener::accept_waiting(&socket, &permits, &acceptor);
-            }
+            let socket = socket.into_inner();
+            listener::accept_waiting(&socket, &permits, &acceptor);
         }
         Err(error) => acceptor.failed(&error),
     }
@@ -228,7 +227,7 @@ impl Connections {
 }
 
 impl Acceptor for Connections {
-    fn accepted(&self, tcp: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+    fn accepted(&self, tcp: Tcp, peer: SocketAddr, permit: OwnedSemaphorePermit) {
         self.stats().accepted.increment();
         let local = Rc::clone(&self.local);
         spawn_local(ClientTask::new(tcp, peer, self.listener, local, permit));

@@ -77,7 +77,7 @@ pub enum AnswerError {
 impl Connection {
     /// Speaks HTTP/1.1 on a connected socket; a write that makes no progress for `idle` fails.
     pub fn new(tcp: TcpStream, traffic: Traffic, idle: Duration) -> Self {
-        let stream = Stream::new(tcp, traffic, idle).reading_on();
+        let stream = Stream::new(tcp.into(), traffic, idle).reading_on();
         Self(Rc::new(RefCell::new(Inner {
             wire: Wire::new(stream),
             upload: None,

@@ -45,9 +45,15 @@ pub struct Wire {
 impl Wire {
     /// A wire of which nothing has been read.
     pub fn new(stream: Stream) -> Self {
+        Self::with_input(stream, BytesMut::new())
+    }
+
+    /// A wire of which this has been read.
+    pub fn with_input(mut stream: Stream, input: BytesMut) -> Self {
+        stream.add_received(input.len());
         Self {
             stream,
-            input: BytesMut::new(),
+            input,
             scan: Scan::default(),
             output: Output::default(),
             next_read: FIRST_READ,
@@ -81,16 +87,14 @@ impl Wire {
 
     /// Reads into the thread's own buffer: most messages are small, and should hold no more than their size.
     fn poll_first_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        FIRST.with_borrow_mut(|first| {
-            let mut buffer = ReadBuf::new(first);
-            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
-            let read = buffer.filled();
-            self.input.extend_from_slice(read);
-            if read.len() == FIRST_READ {
-                self.next_read *= 4;
-            }
-            Poll::Ready(Ok(read.len()))
-        })
+        let (stream, input) = (&mut self.stream, &mut self.input);
+        let read = ready!(poll_first_read(stream, cx, |read| {
+            input.extend_from_slice(read)
+        }))?;
+        if read == FIRST_READ {
+            self.next_read *= 4;
+        }
+        Poll::Ready(Ok(read))
     }
 
     /// Writes all of the output.
@@ -132,6 +136,23 @@ impl Wire {
             self.output = Output::default();
         }
     }
+}
+
+/// Reads what may be the beginning of a message, without a buffer of one's own; gives its length.
+///
+/// # Errors
+/// The socket's.
+pub fn poll_first_read(
+    socket: &mut (impl AsyncRead + Unpin),
+    cx: &mut Context<'_>,
+    take: impl FnOnce(&[u8]),
+) -> Poll<io::Result<usize>> {
+    FIRST.with_borrow_mut(|first| {
+        let mut buffer = ReadBuf::new(first);
+        ready!(Pin::new(socket).poll_read(cx, &mut buffer))?;
+        take(buffer.filled());
+        Poll::Ready(Ok(buffer.filled().len()))
+    })
 }
 
 /// What is to be written: `head` from `written` on, then `data`, then `tail`.

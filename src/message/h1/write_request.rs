@@ -92,7 +92,7 @@ pub fn write_trailers(
 }
 
 /// `number` in decimal digits.
-pub(super) fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
+pub fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
     let mut start = digits.len();
     loop {
         start -= 1;

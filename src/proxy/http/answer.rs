@@ -11,7 +11,6 @@ use http::header::{HeaderMap, HeaderName};
 use http::request::Parts;
 use http::{Method, StatusCode, Version};
 use http_body::Body;
-use socket2::SockRef;
 use tokio::time::Instant;
 
 use super::connection::Client;
@@ -220,8 +219,8 @@ impl Drop for Sending {
     fn drop(&mut self) {
         if self.must_end
             && let Ok(mut wire) = self.wire.try_borrow_mut()
+            && let Some(socket) = wire.stream.tcp().socket()
         {
-            let socket = SockRef::from(&*wire.stream.tcp());
             _ = socket.set_linger(Some(Duration::ZERO));
         }
     }

@@ -17,19 +17,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::answer::{self, Sent};
 use super::error::ProxyError;
-use super::task::{Idle, PARK_AFTER, has_bytes};
+use super::task::{Idle, PARK_AFTER};
 use super::tunnel::Tunnel;
 use crate::message::Upload;
 use crate::message::forwarded::Hop;
 use crate::message::h1::{Framing, Request, Wire, read_request};
 use crate::message::headers;
-use crate::net::{Stream, Traffic, clock};
+use crate::net::{Stream, Tcp, Traffic, clock};
 use crate::proxy::local::Local;
 use crate::proxy::roster::Place;
 use crate::proxy::snapshot::ListenerEntry;
@@ -38,6 +38,10 @@ use crate::proxy::snapshot::ListenerEntry;
 /// not reset the connection before the client has read the answer (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 1024 * 1024;
+
+/// How long a request on a new connection may take until it is watched whether its client has gone away. To have it
+/// watched is what a short connection can do without.
+const WATCH_AFTER: Duration = Duration::from_millis(100);
 
 /// A client's connection, as its requests see it.
 #[derive(Debug)]
@@ -73,7 +77,8 @@ enum End {
 ///
 /// Not an `async fn`: the future of one would keep room for its arguments.
 pub fn serve(
-    tcp: TcpStream,
+    tcp: Tcp,
+    read: BytesMut,
     peer: SocketAddr,
     listener: usize,
     local: Rc<Local>,
@@ -83,7 +88,7 @@ pub fn serve(
     let traffic = Traffic::new(Arc::clone(&entry.bytes), local.worker);
     let stream = Stream::new(tcp, traffic, entry.timeouts.idle);
     let connection = Connection {
-        wire: Rc::new(RefCell::new(Wire::new(stream))),
+        wire: Rc::new(RefCell::new(Wire::with_input(stream, read))),
         client: Rc::new(Client {
             listener,
             hop: Hop::new(peer, &local.snapshot.trusted_proxies),
@@ -129,7 +134,9 @@ impl Connection {
                     let tcp = wire.stream.into_tcp();
                     return Some(Idle { tcp, since });
                 }
+                Some(End::Close) => return None,
                 Some(end) => {
+                    // Boxed: most connections end without ado, and need no room for this.
                     Box::pin(self.end(end)).await;
                     return None;
                 }
@@ -191,7 +198,7 @@ impl Connection {
         let (limit, end) = match self.waiting_for {
             Wait::Head => (timeouts.headers, End::Linger),
             Wait::Request if local.drain.draining() => {
-                return match has_bytes(wire.stream.tcp()) {
+                return match wire.stream.tcp().has_bytes() {
                     true => Poll::Pending, // it will be woken to read them
                     false => Poll::Ready(Err(End::Close)),
                 };
@@ -212,6 +219,7 @@ impl Connection {
 
     /// Answers a request; `None` if another one may follow.
     async fn exchange(&mut self, request: Request) -> Option<End> {
+        self.since = clock::now();
         let Request {
             head,
             framing,
@@ -249,7 +257,7 @@ impl Connection {
             Some(Sent::Whole { keep_alive }) => match upload {
                 Some(upload) if !upload.finished() || upload.error().is_some() => Some(End::Linger),
                 _ if keep_alive => None,
-                _ if self.has_more().await => Some(End::Linger),
+                _ if self.has_more() => Some(End::Linger),
                 _ => Some(End::Close),
             },
             Some(Sent::Switched(tunnel)) => Some(End::Switch(tunnel)),
@@ -263,18 +271,21 @@ impl Connection {
             return false;
         }
         let wire = &mut *self.wire.borrow_mut();
+        if !wire.stream.tcp().is_watched() {
+            let (roster, deadline) = (&self.client.local.roster, self.since + WATCH_AFTER);
+            if !roster.wait(self.place, cx, deadline) {
+                return false;
+            }
+        }
         // The next request may be there already; one read of it is enough.
         wire.input.is_empty() && matches!(wire.poll_read(cx), Poll::Ready(Ok(0) | Err(_)))
     }
 
     /// Whether there may be something that the client has sent and nobody has read, which a close would answer with a
     /// reset.
-    async fn has_more(&self) -> bool {
-        poll_fn(|cx| {
-            let wire = self.wire.borrow();
-            Poll::Ready(!wire.input.is_empty() || wire.stream.poll_readable(cx).is_ready())
-        })
-        .await
+    fn has_more(&self) -> bool {
+        let wire = &mut *self.wire.borrow_mut();
+        !wire.input.is_empty() || wire.stream.tcp().has_more()
     }
 }
 
@@ -289,9 +300,8 @@ fn refuse(client: &Client, wire: &mut Wire, error: ProxyError, since: Instant) {
 
 /// Ends the sending side, and reads on for a while: the client may still be sending.
 async fn linger(stream: &mut Stream) {
-    let tcp = stream.tcp();
-    if tcp.shutdown().await.is_ok() {
-        let mut rest = tcp.take(LINGER_BYTES);
+    if stream.shutdown().await.is_ok() {
+        let mut rest = stream.take(LINGER_BYTES);
         _ = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
     }
 }

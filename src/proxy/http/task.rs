@@ -21,13 +21,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use socket2::SockRef;
-use tokio::net::TcpStream;
+use bytes::BytesMut;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::connection;
-use crate::net::clock;
+use crate::message::h1::wire::poll_first_read;
+use crate::net::{Tcp, clock};
 use crate::proxy::local::Local;
 use crate::proxy::roster::Place;
 use crate::proxy::snapshot::{ListenerEntry, ListenerStats};
@@ -59,7 +59,7 @@ enum State {
 
 #[derive(Debug)]
 struct Parked {
-    tcp: TcpStream,
+    tcp: Tcp,
     /// When to close it.
     deadline: Instant,
     /// Whether nothing has arrived on it yet.
@@ -70,7 +70,7 @@ struct Parked {
 #[derive(Debug)]
 pub struct Idle {
     /// The socket.
-    pub tcp: TcpStream,
+    pub tcp: Tcp,
     /// When the wait for the next request began.
     pub since: Instant,
 }
@@ -78,7 +78,7 @@ pub struct Idle {
 impl ClientTask {
     /// Takes over a connection that `listener`, by its index in the snapshot, has accepted.
     pub fn new(
-        tcp: TcpStream,
+        tcp: Tcp,
         peer: SocketAddr,
         listener: usize,
         local: Rc<Local>,
@@ -115,10 +115,12 @@ impl ClientTask {
         loop {
             match &mut self.state {
                 State::Parked(parked) => {
-                    let wanted = ready!(parked.poll(cx, &self.local, self.place));
+                    let read = ready!(parked.poll(cx, &self.local, self.place));
                     self.stats().parked.decrement();
                     match mem::replace(&mut self.state, State::Closed) {
-                        State::Parked(Parked { tcp, .. }) if wanted => self.serve(tcp),
+                        State::Parked(Parked { tcp, .. }) if !read.is_empty() => {
+                            self.serve(tcp, read);
+                        }
                         _ => {}
                     }
                 }
@@ -131,9 +133,10 @@ impl ClientTask {
         }
     }
 
-    fn serve(&mut self, tcp: TcpStream) {
+    fn serve(&mut self, tcp: Tcp, read: BytesMut) {
         self.state = State::Served(Box::pin(connection::serve(
             tcp,
+            read,
             self.peer,
             self.listener as usize,
             Rc::clone(&self.local),
@@ -160,31 +163,27 @@ impl Future for ClientTask {
 }
 
 impl Parked {
-    /// Waits; says whether there is something to serve.
-    fn poll(&mut self, cx: &mut Context<'_>, local: &Local, place: Place) -> Poll<bool> {
-        // An error is the next read's to find.
-        if self.tcp.poll_read_ready(cx).is_ready() {
-            return Poll::Ready(true);
+    /// Waits for the beginning of a request; gives nothing when the connection is to be closed.
+    fn poll(&mut self, cx: &mut Context<'_>, local: &Local, place: Place) -> Poll<BytesMut> {
+        let mut read = BytesMut::new();
+        let take = |bytes: &[u8]| read.extend_from_slice(bytes);
+        if poll_first_read(&mut self.tcp, cx, take).is_ready() {
+            return Poll::Ready(read); // nothing, if the client has gone
         }
         if local.drain.draining() {
             if !self.new {
-                return Poll::Ready(has_bytes(&self.tcp));
+                return match self.tcp.has_bytes() {
+                    true => Poll::Pending, // it will be woken to read them
+                    false => Poll::Ready(read),
+                };
             }
             self.deadline = self.deadline.min(clock::now() + DRAIN_GRACE);
         }
         if local.roster.wait(place, cx, self.deadline) {
-            return Poll::Ready(false);
+            return Poll::Ready(read);
         }
         Poll::Pending
     }
-}
-
-/// Whether there is something to read that the runtime has not heard of yet.
-pub fn has_bytes(tcp: &TcpStream) -> bool {
-    let mut byte = [mem::MaybeUninit::uninit()];
-    SockRef::from(tcp)
-        .peek(&mut byte)
-        .is_ok_and(|bytes| bytes > 0)
 }
 
 impl fmt::Debug for State {

@@ -1,0 +1,268 @@
+//! A TCP socket that the runtime learns of only when something has to be waited for.
+//!
+//! Having the runtime watch a socket, and having it forget the socket again, are two system calls. A client that sends
+//! its request right behind its connection, and closes after the answer, never has to be waited for.
+
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::mem;
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// A connected socket.
+#[derive(Debug)]
+pub struct Tcp(State);
+
+#[derive(Debug)]
+enum State {
+    /// The runtime does not know it.
+    Alone {
+        tcp: std::net::TcpStream,
+        /// Whether the last read took all that there was: the next one would have to wait.
+        drained: bool,
+    },
+    /// The runtime tells when it can be read or written.
+    Watched(TcpStream),
+    /// The runtime could not be told of it, for want of memory.
+    Lost,
+}
+
+impl Tcp {
+    /// A socket that was accepted, and does not block.
+    pub fn accepted(tcp: std::net::TcpStream) -> Self {
+        Self(State::Alone {
+            tcp,
+            drained: false,
+        })
+    }
+
+    /// Whether its task is woken when something happens to it.
+    pub fn is_watched(&self) -> bool {
+        matches!(self.0, State::Watched(_))
+    }
+
+    /// For options of the socket; `None` if it is lost.
+    pub fn socket(&self) -> Option<SockRef<'_>> {
+        match &self.0 {
+            State::Alone { tcp, .. } => Some(SockRef::from(tcp)),
+            State::Watched(tcp) => Some(SockRef::from(tcp)),
+            State::Lost => None,
+        }
+    }
+
+    /// Ready when there may be something to read, or the connection has ended. Costs no system call but to be watched.
+    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.watched()?.poll_read_ready(cx)
+    }
+
+    /// Whether something may have come that nobody has read, as far as that is known without a system call. To be asked
+    /// when nobody waits for it any more.
+    pub fn has_more(&self) -> bool {
+        match &self.0 {
+            State::Alone { drained, .. } => !drained,
+            State::Watched(tcp) => {
+                let cx = &mut Context::from_waker(Waker::noop());
+                tcp.poll_read_ready(cx).is_ready()
+            }
+            State::Lost => false,
+        }
+    }
+
+    /// Whether there is something to read, even if the runtime has not heard of it yet.
+    pub fn has_bytes(&self) -> bool {
+        let mut byte = [mem::MaybeUninit::uninit()];
+        let peeked = self.socket().map(|socket| socket.peek(&mut byte));
+        matches!(peeked, Some(Ok(1..)))
+    }
+
+    /// Reads at most `buffer`, now or not at all.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is nothing to read; the socket's.
+    pub fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.0 {
+            State::Alone { tcp, .. } => tcp.read(buffer),
+            State::Watched(tcp) => tcp.try_read(buffer),
+            State::Lost => Err(ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Writes what there is room for now.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is none; the socket's.
+    pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.0 {
+            State::Alone { tcp, .. } => tcp.write(bytes),
+            State::Watched(tcp) => tcp.try_write(bytes),
+            State::Lost => Err(ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// The socket with the runtime watching it. What has happened to it before counts as happening now.
+    fn watched(&mut self) -> io::Result<&mut TcpStream> {
+        if matches!(self.0, State::Alone { .. })
+            && let State::Alone { tcp, .. } = mem::replace(&mut self.0, State::Lost)
+        {
+            self.0 = State::Watched(TcpStream::from_std(tcp)?);
+        }
+        match &mut self.0 {
+            State::Watched(tcp) => Ok(tcp),
+            State::Alone { .. } | State::Lost => Err(ErrorKind::NotConnected.into()),
+        }
+    }
+}
+
+impl From<TcpStream> for Tcp {
+    fn from(tcp: TcpStream) -> Self {
+        Self(State::Watched(tcp))
+    }
+}
+
+impl AsyncRead for Tcp {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        // Others than the buffer of small messages would have to be filled with zeros first.
+        let is_initialized = buf.initialized().len() == buf.capacity();
+        if is_initialized
+            && let State::Alone { tcp, drained } = &mut self.0
+            && !*drained
+        {
+            let room = buf.remaining();
+            match again_if_interrupted(|| tcp.read(buf.initialize_unfilled())) {
+                Ok(read) => {
+                    *drained = read < room;
+                    buf.advance(read);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Pin::new(self.watched()?).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Tcp {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if let State::Alone { tcp, .. } = &mut self.0 {
+            match again_if_interrupted(|| tcp.write(buf)) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+        Pin::new(self.watched()?).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let State::Alone { tcp, .. } = &mut self.0 {
+            match again_if_interrupted(|| tcp.write_vectored(bufs)) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+        Pin::new(self.watched()?).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.0 {
+            State::Alone { tcp, .. } => Poll::Ready(tcp.shutdown(Shutdown::Write)),
+            State::Watched(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            State::Lost => Poll::Ready(Err(ErrorKind::NotConnected.into())),
+        }
+    }
+}
+
+fn again_if_interrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// Both ends of a connection.
+    fn pair() -> (Tcp, std::net::TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (tcp, _) = listener.accept().unwrap();
+        tcp.set_nonblocking(true).unwrap();
+        (Tcp::accepted(tcp), peer)
+    }
+
+    #[tokio::test]
+    async fn what_need_not_be_waited_for_needs_no_runtime() {
+        let (mut tcp, mut peer) = pair();
+        peer.write_all(b"request").unwrap();
+        let mut buffer = [0; 4];
+        assert_eq!(tcp.read(&mut buffer).await.unwrap(), 4);
+        assert!(tcp.has_more() && tcp.has_bytes());
+        assert_eq!(tcp.read(&mut buffer).await.unwrap(), 3);
+        assert!(!tcp.has_more() && !tcp.has_bytes());
+        tcp.write_all(b"answer").await.unwrap();
+        tcp.shutdown().await.unwrap();
+        assert!(!tcp.is_watched());
+        let mut answer = String::new();
+        peer.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "answer");
+    }
+
+    #[tokio::test]
+    async fn what_comes_late_is_waited_for() {
+        let (mut tcp, mut peer) = pair();
+        let mut buffer = [0; 8];
+        let read = tcp.read(&mut buffer);
+        let write = async {
+            tokio::task::yield_now().await; // the read has found nothing
+            peer.write_all(b"late").unwrap();
+        };
+        let (read, ()) = tokio::join!(read, write);
+        assert_eq!(read.unwrap(), 4);
+        assert!(tcp.is_watched());
+    }
+
+    #[tokio::test]
+    async fn what_there_is_no_room_for_is_waited_for() {
+        const MUCH: usize = 20 << 20;
+        let (mut tcp, mut peer) = pair();
+        let reader = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            peer.read_to_end(&mut all).unwrap();
+            all.len()
+        });
+        tcp.write_all(&vec![0; MUCH]).await.unwrap();
+        tcp.shutdown().await.unwrap();
+        assert!(tcp.is_watched());
+        assert_eq!(reader.join().unwrap(), MUCH);
+    }
+}
