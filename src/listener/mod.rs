@@ -1,10 +1,14 @@
 //! Accepting connections, up to a limit that all workers share.
 
-use std::io;
+use std::io::{
+    self,
+    ErrorKind::{ConnectionAborted, WouldBlock},
+};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SocketFlags, acceptfrom_with};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -46,7 +50,15 @@ pub async fn accept(
     acceptor: &impl Acceptor,
 ) {
     loop {
-        match listener.async_io(Interest::READABLE, accept_one).await {
+        let result = listener.readable().await.and_then(|mut ready| {
+            let accepted = accept_one(listener.get_ref());
+            // What comes after this look makes it ready again.
+            if !has_waiting(listener.get_ref()) {
+                ready.clear_ready();
+            }
+            accepted
+        });
+        match result {
             Ok((tcp, peer)) => {
                 let permit = match Arc::clone(permits).try_acquire_owned() {
                     Ok(permit) => permit,
@@ -58,7 +70,7 @@ pub async fn accept(
                 acceptor.accepted(tcp, peer, permit);
             }
             // The client was gone before its connection was accepted.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) if matches!(error.kind(), ConnectionAborted | WouldBlock) => {}
             Err(error) => {
                 acceptor.failed(&error);
                 sleep(BACK_OFF).await;
@@ -72,7 +84,7 @@ pub fn accept_waiting(listener: &TcpListener, permits: &Arc<Semaphore>, acceptor
     loop {
         let (tcp, peer) = match accept_one(listener) {
             Ok(accepted) => accepted,
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+            Err(error) if error.kind() == ConnectionAborted => continue,
             Err(_) => return,
         };
         let Ok(permit) = Arc::clone(permits).try_acquire_owned() else {
@@ -80,6 +92,13 @@ pub fn accept_waiting(listener: &TcpListener, permits: &Arc<Semaphore>, acceptor
         };
         acceptor.accepted(tcp, peer, permit);
     }
+}
+
+/// Whether there is a connection to accept. Costs much less than to try, for which the kernel makes a socket first.
+fn has_waiting(listener: &TcpListener) -> bool {
+    let mut listener = [PollFd::new(listener, PollFlags::IN)];
+    // Should it fail, accepting tells.
+    poll(&mut listener, Some(&Timespec::default())) != Ok(0)
 }
 
 /// Accepts a connection with one system call.

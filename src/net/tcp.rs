@@ -103,6 +103,11 @@ impl Tcp {
         }
     }
 
+    /// Has the runtime watch it from now on. Should that fail, the next call tells.
+    pub fn watch(&mut self) {
+        _ = self.watched();
+    }
+
     /// The socket with the runtime watching it. What has happened to it before counts as happening now.
     fn watched(&mut self) -> io::Result<&mut TcpStream> {
         if matches!(self.0, State::Alone { .. })

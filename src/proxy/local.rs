@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::http::date::Date;
 use super::http::request_id::RequestIds;
+use super::http::task::FirstReads;
 use super::roster::Roster;
 use super::snapshot::Snapshot;
 use crate::limit::{Limiter, RedisConnection};
@@ -39,6 +40,8 @@ pub struct Local {
     pub access_log: Option<Arc<AccessLog>>,
     /// The clients' connections.
     pub roster: Roster,
+    /// What is known of new ones.
+    pub first_reads: FirstReads,
     /// Whether the worker is ending, and what it still serves.
     pub drain: Drain,
 }
@@ -75,6 +78,7 @@ impl Local {
             head: RefCell::default(),
             access_log,
             roster: Roster::default(),
+            first_reads: FirstReads::default(),
             drain: Drain::default(),
         })
     }

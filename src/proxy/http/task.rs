@@ -12,6 +12,7 @@
 //! While it is parked the socket, this task and a place in the roster are all that there is of a connection. It begins that
 //! way.
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::mem;
@@ -62,8 +63,40 @@ struct Parked {
     tcp: Tcp,
     /// When to close it.
     deadline: Instant,
-    /// Whether nothing has arrived on it yet.
-    new: bool,
+    past: Past,
+}
+
+/// What has been on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Past {
+    /// It was just accepted.
+    Accepted,
+    /// Nothing yet.
+    Nothing,
+    /// Requests and answers.
+    Exchanges,
+}
+
+/// Whether new connections have their request with them, as far as the last ones tell.
+///
+/// One that has need not be watched at all (see [`Tcp`]). One that has not would be read in vain. Under load most have,
+/// because they had to wait; a worker that has time accepts them before their request is there.
+#[derive(Debug, Default)]
+pub struct FirstReads {
+    in_vain: Cell<bool>,
+    skipped: Cell<u8>,
+}
+
+impl FirstReads {
+    /// One in so many is read in any case, to see whether that has changed.
+    const SAMPLE: u8 = 16;
+
+    /// Whether to read a new connection before it is watched.
+    fn pays(&self) -> bool {
+        let skipped = (self.skipped.get() + 1) % Self::SAMPLE;
+        self.skipped.set(skipped);
+        !self.in_vain.get() || skipped == 0
+    }
 }
 
 /// A connection on which nothing is under way.
@@ -96,7 +129,7 @@ impl ClientTask {
             state: State::Parked(Parked {
                 tcp,
                 deadline: clock::now() + entry.timeouts.keep_alive,
-                new: true,
+                past: Past::Accepted,
             }),
             local,
             _permit: permit,
@@ -149,7 +182,7 @@ impl ClientTask {
         self.state = State::Parked(Parked {
             tcp,
             deadline: since + self.listener().timeouts.keep_alive,
-            new: false,
+            past: Past::Exchanges,
         });
     }
 }
@@ -167,11 +200,20 @@ impl Parked {
     fn poll(&mut self, cx: &mut Context<'_>, local: &Local, place: Place) -> Poll<BytesMut> {
         let mut read = BytesMut::new();
         let take = |bytes: &[u8]| read.extend_from_slice(bytes);
-        if poll_first_read(&mut self.tcp, cx, take).is_ready() {
+        let in_haste = self.past == Past::Accepted && local.first_reads.pays();
+        if !in_haste {
+            self.tcp.watch();
+        }
+        let polled = poll_first_read(&mut self.tcp, cx, take);
+        if in_haste {
+            local.first_reads.in_vain.set(polled.is_pending());
+        }
+        self.past = self.past.max(Past::Nothing);
+        if polled.is_ready() {
             return Poll::Ready(read); // nothing, if the client has gone
         }
         if local.drain.draining() {
-            if !self.new {
+            if self.past == Past::Exchanges {
                 return match self.tcp.has_bytes() {
                     true => Poll::Pending, // it will be woken to read them
                     false => Poll::Ready(read),
@@ -211,6 +253,14 @@ impl Drop for ClientTask {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_in_vain_are_tried_again_now_and_then() {
+        let reads = FirstReads::default();
+        assert!((0..100).all(|_| reads.pays()));
+        reads.in_vain.set(true);
+        assert_eq!((0..160).filter(|_| reads.pays()).count(), 10);
+    }
 
     #[test]
     fn a_parked_connection_is_small() {
