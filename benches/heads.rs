@@ -197,7 +197,7 @@ fn answer(name: &str) -> Answer {
 /// A client that nobody has to trust.
 fn hop() -> Hop {
     let peer = SocketAddr::from(([192, 0, 2, 1], 49152));
-    Hop::new(peer, &TrustedProxies::default())
+    Hop::new(peer, &TrustedProxies::default(), false)
 }
 
 /// Does what the proxy does for a request without body.
@@ -217,7 +217,7 @@ fn write_request(out: &mut Vec<u8>, client: &Parts, hop: &Hop) {
     }
     hop.write(&mut head, fields, host);
     let via = fields.get_all(VIA).into_iter();
-    head.list("via", via, &[headers::OWN_VIA.as_bytes()]);
+    head.list("via", via, &[headers::own_via(client.version).as_bytes()]);
     head.field(&X_REQUEST_ID, &REQUEST_ID);
     head.end();
 }

@@ -36,6 +36,12 @@ fn main() {
     divan::main();
 }
 
+/// What it costs to see that a path is in its normal form, which most are, or to bring it there.
+#[divan::bench(args = ["/", "/products/4711", "/v1/accounts/42/orders/2026/items.json", "/a%20b", "/x/../y//z"], sample_size = 1000)]
+fn normal_path(bencher: Bencher<'_, '_>, path: &str) {
+    bencher.bench_local(|| loadbalancer::route::normal_path(black_box(path)));
+}
+
 /// A route that takes everything, as in the configuration that is shipped.
 #[divan::bench(sample_size = 1000)]
 fn no_conditions(bencher: Bencher<'_, '_>) {

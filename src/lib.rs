@@ -8,7 +8,7 @@
 //! proxy
 //! listener  upstream
 //! route  balance  health  limit  message
-//! net
+//! net  tls
 //! metrics
 //! config
 //! ```
@@ -25,4 +25,5 @@ pub mod net;
 pub mod proxy;
 pub mod route;
 pub mod server;
+pub mod tls;
 pub mod upstream;

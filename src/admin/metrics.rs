@@ -12,7 +12,7 @@ use crate::upstream::{Endpoint, Upstream};
 /// A family with one figure for each `T`.
 type Family<T> = (&'static str, &'static str, fn(&T) -> u64);
 
-const LISTENER_COUNTERS: [Family<ListenerEntry>; 6] = [
+const LISTENER_COUNTERS: [Family<ListenerEntry>; 12] = [
     (
         "lb_connections_accepted_total",
         "Connections accepted from clients.",
@@ -27,6 +27,36 @@ const LISTENER_COUNTERS: [Family<ListenerEntry>; 6] = [
         "lb_malformed_requests_total",
         "Connections closed because what arrived was not HTTP or too large.",
         |it| it.stats.sum(|s| s.malformed.get()),
+    ),
+    (
+        "lb_address_limit_closed_total",
+        "Connections closed because their client had as many as it may.",
+        |it| it.stats.sum(|s| s.over_address_limit.get()),
+    ),
+    (
+        "lb_tls_handshakes_total",
+        "TLS handshakes that came to their end.",
+        |it| it.stats.sum(|s| s.tls_handshakes.get()),
+    ),
+    (
+        "lb_tls_resumptions_total",
+        "TLS handshakes that resumed an earlier session.",
+        |it| it.stats.sum(|s| s.tls_resumed.get()),
+    ),
+    (
+        "lb_tls_failures_total",
+        "TLS handshakes that failed or took too long.",
+        |it| it.stats.sum(|s| s.tls_failures.get()),
+    ),
+    (
+        "lb_proxy_header_failures_total",
+        "Connections closed for want of a PROXY header from a trusted peer.",
+        |it| it.stats.sum(|s| s.proxy_header_failures.get()),
+    ),
+    (
+        "lb_http2_floods_total",
+        "Connections closed because the client flooded them with HTTP/2 frames.",
+        |it| it.stats.sum(|s| s.floods.get()),
     ),
     (
         "lb_accept_failures_total",

@@ -31,7 +31,7 @@ use crate::proxy::snapshot::{
     UpstreamEntry,
 };
 use crate::route::RouteTable;
-use crate::upstream::{Settings, Upstream};
+use crate::upstream::{Protocol, Settings, Upstream};
 
 /// A directory of a test's own, removed on drop.
 pub(super) struct TempDir(PathBuf);
@@ -179,6 +179,9 @@ fn address(text: &str) -> ServerAddress {
 
 fn upstream(name: &str, servers: &[(&str, u32)], overlay: &mut Overlay) -> UpstreamEntry {
     let settings = Settings {
+        protocol: Protocol::Http1,
+        tls: None,
+        announces: None,
         strategy: Kind::RoundRobin,
         health: None,
         health_port: None,
@@ -203,6 +206,7 @@ fn snapshot(upstreams: Upstreams<'_>, overlay: &mut Overlay) -> Snapshot {
         headers: Duration::from_secs(10),
         keep_alive: Duration::from_secs(75),
         idle: Duration::from_secs(60),
+        tls_handshake: Duration::from_secs(10),
     };
     let route = |name: &str| {
         Arc::new(RouteEntry {
@@ -213,12 +217,19 @@ fn snapshot(upstreams: Upstreams<'_>, overlay: &mut Overlay) -> Snapshot {
             },
             limit: Some(0),
             max_body: None,
+            hsts: None,
             stats: Sharded::new(2),
         })
     };
     let listener = |name: &str| ListenerEntry {
         name: name.to_owned(),
         timeouts,
+        tls: None,
+        proxy_protocol: false,
+        http2: true,
+        per_address: None,
+        min_body_rate: None,
+        normalize_path: false,
         routes: RouteTable::build(Vec::new()).unwrap(),
         entries: vec![route("one"), route("two")],
         unrouted: Sharded::new(2),
@@ -232,6 +243,7 @@ fn snapshot(upstreams: Upstreams<'_>, overlay: &mut Overlay) -> Snapshot {
             .map(|(name, servers)| upstream(name, servers, overlay))
             .collect(),
         limits: vec![limit("global"), limit("route:one")],
+        announces: false,
         trusted_proxies: TrustedProxies::new(Vec::new()),
         redis: None,
     }

@@ -4,12 +4,13 @@ use serde_json::Value;
 
 use super::forms::{List, OneOrMany, Shorthand, Table, Workers};
 use super::model::{
-    AccessLog, Action, Admin, Config, HealthCheck, HealthCheckKind, Listener, RateLimit,
-    RedirectTarget, Redis, Route, RouteLimit, Server, Upstream,
+    AccessLog, Action, Admin, CertificateFiles, ClientAuth, Config, HealthCheck, HealthCheckKind,
+    Hsts, Listener, ListenerTls, ProxyVersion, RateLimit, RedirectTarget, Redis, Route, RouteLimit,
+    Server, Upstream, UpstreamTls,
 };
 use super::names::{AdminListenOrOff, ListenAddress, MethodName, Name, Network};
 use super::schema;
-use super::types::{ByteSize, SecretSource};
+use super::types::{ByteRate, ByteSize, SecretSource};
 
 /// The whole of `config` under the keys of the file, with all defaults. Secrets are `"***"`.
 pub fn effective(config: &Config) -> Value {
@@ -94,11 +95,44 @@ fn listener(listener: &Listener) -> schema::Listener {
             ListenAddress(*it)
         }))),
         max_connections: Some(listener.max_connections),
+        max_connections_per_ip: listener.max_connections_per_ip,
+        tls: listener.tls.as_ref().map(|it| Table(listener_tls(it))),
+        http2: Some(listener.http2),
+        proxy_protocol: Some(match listener.proxy_protocol {
+            true => schema::AcceptProxy::Required,
+            false => schema::AcceptProxy::Off,
+        }),
+        min_body_rate: listener.min_body_rate.and_then(ByteRate::new),
+        normalize_path: Some(listener.normalize_path),
         timeouts: Some(Table(schema::ListenerTimeouts {
             headers: Some(listener.timeouts.headers.into()),
             keep_alive: Some(listener.timeouts.keep_alive.into()),
             idle: Some(listener.timeouts.idle.into()),
+            tls_handshake: Some(listener.timeouts.tls_handshake.into()),
         })),
+    }
+}
+
+fn listener_tls(tls: &ListenerTls) -> schema::ListenerTls {
+    let (client_auth, client_ca) = match &tls.client_auth {
+        ClientAuth::None => (schema::ClientAuth::None, None),
+        ClientAuth::Optional(ca) => (schema::ClientAuth::Optional, Some(ca.clone())),
+        ClientAuth::Required(ca) => (schema::ClientAuth::Required, Some(ca.clone())),
+    };
+    schema::ListenerTls {
+        certificates: Some(list(&tls.certificates, |it| Table(certificate(it)))),
+        min_version: Some(tls.min_version),
+        session_tickets: Some(tls.session_tickets),
+        client_auth: Some(client_auth),
+        client_ca,
+    }
+}
+
+fn certificate(files: &CertificateFiles) -> schema::CertificateFiles {
+    schema::CertificateFiles {
+        cert: Some(files.cert.clone()),
+        key: Some(files.key.clone()),
+        ocsp: files.ocsp.clone(),
     }
 }
 
@@ -113,6 +147,7 @@ fn route(route: &Route, config: &Config) -> schema::Route {
         methods: Some(list(&route.methods, |method| MethodName(method.clone()))),
         headers: Some(route.headers.iter().map(header).collect()),
         max_body: route.max_body.map(ByteSize::from),
+        hsts: route.hsts.as_ref().map(|it| Shorthand(hsts(it))),
         rate_limit: match &route.rate_limit {
             RouteLimit::Inherit => None,
             RouteLimit::Off => Some(Shorthand(schema::RouteLimit::Off)),
@@ -145,6 +180,14 @@ fn route(route: &Route, config: &Config) -> schema::Route {
             })),
             ..conditions
         },
+    }
+}
+
+fn hsts(hsts: &Hsts) -> schema::Hsts {
+    schema::Hsts {
+        max_age: Some(hsts.max_age.into()),
+        include_subdomains: Some(hsts.include_subdomains),
+        preload: Some(hsts.preload),
     }
 }
 
@@ -181,6 +224,31 @@ fn upstream(upstream: &Upstream) -> schema::Upstream {
             idle: Some(upstream.timeouts.idle.into()),
             pool_idle: Some(upstream.timeouts.pool_idle.into()),
         })),
+        protocol: Some(upstream.protocol),
+        tls: upstream.tls.as_ref().map(|it| Table(upstream_tls(it))),
+        proxy_protocol: Some(match upstream.proxy_protocol {
+            None => schema::SendProxy::Off,
+            Some(ProxyVersion::V1) => schema::SendProxy::V1,
+            Some(ProxyVersion::V2) => schema::SendProxy::V2,
+        }),
+        set_headers: Some(
+            upstream
+                .set_headers
+                .iter()
+                .map(|(name, value)| (name.to_string(), SecretSource::Literal(value.clone())))
+                .collect(),
+        ),
+    }
+}
+
+fn upstream_tls(tls: &UpstreamTls) -> schema::UpstreamTls {
+    let (cert, key) = tls.client.clone().unzip();
+    schema::UpstreamTls {
+        ca: tls.ca.clone(),
+        server_name: tls.server_name.clone(),
+        cert,
+        key,
+        insecure_skip_verify: Some(tls.insecure_skip_verify),
     }
 }
 
@@ -209,6 +277,11 @@ fn health_check(check: Option<&HealthCheck>) -> schema::HealthCheck {
     match &check.kind {
         HealthCheckKind::Tcp => schema::HealthCheck {
             kind: Some(schema::HealthCheckKind::Tcp),
+            ..timing
+        },
+        HealthCheckKind::Grpc { service } => schema::HealthCheck {
+            kind: Some(schema::HealthCheckKind::Grpc),
+            service: Some(service.clone()),
             ..timing
         },
         HealthCheckKind::Http { path, host, expect } => schema::HealthCheck {

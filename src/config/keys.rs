@@ -12,7 +12,7 @@ use super::suggest;
 type KeysOf = fn() -> &'static [&'static str];
 
 /// Every table, by the pattern of its path, and its keys.
-pub(super) const TABLES: [(&str, KeysOf); 16] = [
+pub(super) const TABLES: [(&str, KeysOf); 20] = [
     ("", keys_of::<schema::Root>),
     ("admin", keys_of::<schema::Admin>),
     ("redis", keys_of::<schema::Redis>),
@@ -20,49 +20,49 @@ pub(super) const TABLES: [(&str, KeysOf); 16] = [
     ("access_log", keys_of::<schema::AccessLog>),
     ("listeners[]", keys_of::<schema::Listener>),
     ("listeners[].timeouts", keys_of::<schema::ListenerTimeouts>),
+    ("listeners[].tls", keys_of::<schema::ListenerTls>),
+    (
+        "listeners[].tls.certificates[]",
+        keys_of::<schema::CertificateFiles>,
+    ),
     ("routes[]", keys_of::<schema::Route>),
     ("routes[].redirect", keys_of::<schema::Redirect>),
     ("routes[].respond", keys_of::<schema::Respond>),
     ("routes[].rate_limit", keys_of::<schema::RateLimit>),
     ("routes[].retry", keys_of::<schema::Retry>),
+    ("routes[].hsts", keys_of::<schema::Hsts>),
     ("upstreams[]", keys_of::<schema::Upstream>),
     ("upstreams[].servers[]", keys_of::<schema::Server>),
     ("upstreams[].health_check", keys_of::<schema::HealthCheck>),
     ("upstreams[].timeouts", keys_of::<schema::UpstreamTimeouts>),
+    ("upstreams[].tls", keys_of::<schema::UpstreamTls>),
 ];
 
 /// Keys that later versions have, with the one value, as JSON, that says what this version does anyway.
-const LATER_KEYS: [(&str, Option<&str>); 26] = [
+const LATER_KEYS: [(&str, Option<&str>); 19] = [
     ("cluster", None),
     ("redis.urls", None),
     ("redis.sentinel", None),
-    ("listeners[].tls", None),
     ("listeners[].mode", Some(r#""http""#)),
-    ("listeners[].proxy_protocol", Some(r#""off""#)),
-    ("listeners[].http2", Some("false")),
     ("listeners[].allow", Some("[]")),
     ("listeners[].deny", Some("[]")),
     ("listeners[].bandwidth", None),
     ("listeners[].upstream", None),
     ("listeners[].sni", None),
-    ("listeners[].timeouts.tls_handshake", None),
     ("routes[].split", None),
     ("routes[].retry.on", None),
     ("routes[].retry.per_try_timeout", None),
     ("routes[].retry.budget", None),
-    ("upstreams[].protocol", Some(r#""http1""#)),
     ("upstreams[].max_connections", None),
     ("upstreams[].max_in_flight", None),
     ("upstreams[].queue", None),
     ("upstreams[].slow_start", None),
-    ("upstreams[].proxy_protocol", Some(r#""off""#)),
     ("upstreams[].sticky", None),
     ("upstreams[].ejection", None),
-    ("upstreams[].tls", None),
 ];
 
 /// Values that later versions have for keys of this one, and what to use meanwhile.
-const LATER_VALUES: [(&str, &[&str], &str); 3] = [
+const LATER_VALUES: [(&str, &[&str], &str); 2] = [
     (
         "rate_limit.store",
         &["redis_leased", "cluster"],
@@ -73,17 +73,16 @@ const LATER_VALUES: [(&str, &[&str], &str); 3] = [
         &["redis_leased", "cluster"],
         r#""memory" or "redis""#,
     ),
-    (
-        "upstreams[].health_check.kind",
-        &["grpc"],
-        r#""http", "tcp" or "off""#,
-    ),
 ];
 
 /// What every list may look like, for the message about a value that is no list.
-const LISTS: [(&str, &str); 10] = [
+const LISTS: [(&str, &str); 11] = [
     ("trusted_proxies", r#"["10.0.0.0/8"]"#),
     ("listeners", "[[listeners]]"),
+    (
+        "listeners[].tls.certificates",
+        r#"[{ cert = "server.crt", key = "server.key" }]"#,
+    ),
     ("routes", "[[routes]]"),
     ("routes[].listeners", r#"["web"]"#),
     ("routes[].hosts", r#"["api.example.com"]"#),
@@ -215,7 +214,7 @@ mod tests {
             Some(r#""tcp" is not supported by this version, only "http""#)
         );
         assert_eq!(
-            explain("tls", json!({})).as_deref(),
+            explain("bandwidth", json!({})).as_deref(),
             Some("is not supported by this version; leave it out")
         );
         assert_eq!(

@@ -3,6 +3,9 @@
 //! Every value here has been checked: references are indices, durations and sizes are parsed, secrets are read. The
 //! raw form that the user writes is `schema.rs`; `validate.rs` turns one into the other.
 
+mod tls;
+mod upstream;
+
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
@@ -12,7 +15,13 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::types::{HostPattern, PathPattern, Secret, ServerAddress, StatusSet};
+pub use tls::{CertificateFiles, ClientAuth, ListenerTls, TlsVersion, UpstreamTls};
+pub use upstream::{
+    HashKey, HealthCheck, HealthCheckKind, Protocol, ProxyVersion, Server, StrategyKind, Upstream,
+    UpstreamTimeouts,
+};
+
+use super::types::{HostPattern, PathPattern, Secret};
 
 /// A whole, valid configuration.
 #[derive(Debug, Clone)]
@@ -23,7 +32,7 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// `None` when `admin.listen = "off"`.
     pub admin: Option<Admin>,
-    /// Peers whose X-Forwarded-* and Forwarded headers are believed; empty by default.
+    /// Peers whose X-Forwarded-*, Forwarded and PROXY headers are believed; empty by default.
     pub trusted_proxies: Vec<IpNet>,
     /// The Redis that limits with a Redis store use.
     pub redis: Option<Redis>,
@@ -172,6 +181,18 @@ pub struct Listener {
     pub addresses: Vec<SocketAddr>,
     /// Over all workers; default 100,000.
     pub max_connections: NonZeroUsize,
+    /// Of one address (IPv6: of one /64) at a time, over all workers; default no limit.
+    pub max_connections_per_ip: Option<NonZeroU32>,
+    /// `None` (the default) speaks plain text.
+    pub tls: Option<ListenerTls>,
+    /// HTTP/2, by ALPN where there is TLS and by prior knowledge where there is none; default true.
+    pub http2: bool,
+    /// `true` (`"required"`): each connection begins with a PROXY header. `false` (`"off"`, the default): none may.
+    pub proxy_protocol: bool,
+    /// Bytes a second that a request's body must make after its first 10 s; default no such rate.
+    pub min_body_rate: Option<u64>,
+    /// Forwards the path in the form in which routes are matched; default false, as it was sent.
+    pub normalize_path: bool,
     /// See the fields.
     pub timeouts: ListenerTimeouts,
 }
@@ -185,6 +206,8 @@ pub struct ListenerTimeouts {
     pub keep_alive: Duration,
     /// Without progress of a body or tunnel; default 60 s.
     pub idle: Duration,
+    /// From the connection to the end of the TLS handshake; default 10 s.
+    pub tls_handshake: Duration,
 }
 
 /// Conditions and what happens to requests that meet them.
@@ -208,6 +231,19 @@ pub struct Route {
     pub rate_limit: RouteLimit,
     /// Request bodies larger than this, in bytes, are answered 413; no limit by default.
     pub max_body: Option<u64>,
+    /// Strict-Transport-Security of answers over TLS (RFC 6797); none by default.
+    pub hsts: Option<Hsts>,
+}
+
+/// What Strict-Transport-Security says (RFC 6797, section 6.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hsts {
+    /// In whole seconds; zero makes browsers forget.
+    pub max_age: Duration,
+    /// Default false.
+    pub include_subdomains: bool,
+    /// Default false.
+    pub preload: bool,
 }
 
 /// A route's own word on rate limiting.
@@ -271,107 +307,4 @@ pub struct Forward {
     pub timeout: Option<Duration>,
     /// Further tries on another endpoint; default 2, 0 is none (`retry = { attempts = 2 }`).
     pub retries: u32,
-}
-
-/// A named group of servers and its policy.
-#[derive(Debug, Clone)]
-pub struct Upstream {
-    /// Unique.
-    pub name: String,
-    /// Default round robin.
-    pub strategy: StrategyKind,
-    /// What `consistent_hash` hashes; default the client's address.
-    pub hash: HashKey,
-    /// May be empty: the admin API can add some. Addresses are unique within the upstream.
-    pub servers: Vec<Server>,
-    /// `None` for `kind = "off"`; default an HTTP check of /health.
-    pub health_check: Option<HealthCheck>,
-    /// See the fields.
-    pub timeouts: UpstreamTimeouts,
-}
-
-/// Load-balancing strategies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StrategyKind {
-    /// Smooth weighted round robin.
-    RoundRobin,
-    /// Weighted random.
-    Random,
-    /// Fewest requests in flight for its weight.
-    LeastConnections,
-    /// The less loaded of two drawn at random.
-    PowerOfTwo,
-    /// The lower latency-times-load of two drawn at random.
-    PeakEwma,
-    /// Maglev.
-    ConsistentHash,
-}
-
-/// What a consistent hash is taken of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HashKey {
-    /// The client's address.
-    ClientIp,
-    /// A request header's value.
-    Header(HeaderName),
-    /// A cookie's value.
-    Cookie(String),
-    /// The path, without query.
-    Path,
-}
-
-/// One server of an upstream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Server {
-    /// IP or name, and port.
-    pub address: ServerAddress,
-    /// 0 to 256; default 1; 0 gets no new requests.
-    pub weight: u32,
-}
-
-/// Active health checks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HealthCheck {
-    /// What a probe does.
-    pub kind: HealthCheckKind,
-    /// Between probes, plus or minus 10 % jitter; default 5 s.
-    pub interval: Duration,
-    /// A whole probe; default 2 s.
-    pub timeout: Duration,
-    /// Consecutive failures that make a server unhealthy; default 3.
-    pub fall: NonZeroU32,
-    /// Consecutive successes that make it healthy again; default 2.
-    pub rise: NonZeroU32,
-    /// Probe this port in place of the server's.
-    pub port: Option<u16>,
-}
-
-/// Kinds of probe.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HealthCheckKind {
-    /// GET over HTTP/1.1.
-    Http {
-        /// Default `/health`.
-        path: String,
-        /// Default the server's address.
-        host: Option<HeaderValue>,
-        /// Statuses that count as healthy; default 2xx and 3xx.
-        expect: StatusSet,
-    },
-    /// A TCP connection that is accepted.
-    Tcp,
-}
-
-/// Server-side timeouts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UpstreamTimeouts {
-    /// TCP connect; default 3 s.
-    pub connect: Duration,
-    /// From the request's last byte to the response's headers; default 60 s.
-    pub response: Duration,
-    /// Without progress of a body or tunnel; default 60 s.
-    pub idle: Duration,
-    /// How long an unused pooled connection is kept; default 30 s.
-    pub pool_idle: Duration,
 }

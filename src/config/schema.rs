@@ -12,13 +12,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::forms::{List, OneOrMany, Shorthand, Table, Workers};
 use super::model::{
-    AccessLogFormat, Algorithm, HashKey, LimitHeaders, LimitKey, OnStoreFailure, Store,
-    StrategyKind,
+    AccessLogFormat, Algorithm, HashKey, LimitHeaders, LimitKey, OnStoreFailure, Protocol, Store,
+    StrategyKind, TlsVersion,
 };
 use super::names::{AdminListenOrOff, ListenAddress, MethodName, Name, Network};
 use super::types::{
-    AnyDuration, ByteSize, HostPattern, Invalid, PathPattern, PositiveDuration, SecretSource,
-    ServerAddress, StatusRange, Text,
+    AnyDuration, ByteRate, ByteSize, HostPattern, Invalid, PathPattern, PositiveDuration,
+    SecretSource, ServerAddress, StatusRange, Text,
 };
 
 /// The whole file.
@@ -77,7 +77,48 @@ pub struct Listener {
     pub name: Option<Name>,
     pub listen: Option<OneOrMany<ListenAddress>>,
     pub max_connections: Option<NonZeroUsize>,
+    pub max_connections_per_ip: Option<NonZeroU32>,
+    pub tls: Option<Table<ListenerTls>>,
+    pub http2: Option<bool>,
+    pub proxy_protocol: Option<AcceptProxy>,
+    pub min_body_rate: Option<ByteRate>,
+    pub normalize_path: Option<bool>,
     pub timeouts: Option<Table<ListenerTimeouts>>,
+}
+
+/// `listeners.proxy_protocol`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AcceptProxy {
+    Off,
+    Required,
+}
+
+/// `listeners.tls`
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct ListenerTls {
+    pub certificates: Option<List<Table<CertificateFiles>>>,
+    pub min_version: Option<TlsVersion>,
+    pub session_tickets: Option<bool>,
+    pub client_auth: Option<ClientAuth>,
+    pub client_ca: Option<PathBuf>,
+}
+
+/// `listeners.tls.certificates`
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct CertificateFiles {
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    pub ocsp: Option<PathBuf>,
+}
+
+/// `listeners.tls.client_auth`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientAuth {
+    None,
+    Optional,
+    Required,
 }
 
 /// `listeners.timeouts`
@@ -86,6 +127,7 @@ pub struct ListenerTimeouts {
     pub headers: Option<PositiveDuration>,
     pub keep_alive: Option<PositiveDuration>,
     pub idle: Option<PositiveDuration>,
+    pub tls_handshake: Option<PositiveDuration>,
 }
 
 /// `[[routes]]`
@@ -106,6 +148,15 @@ pub struct Route {
     pub timeout: Option<PositiveDuration>,
     pub rate_limit: Option<Shorthand<RouteLimit>>,
     pub retry: Option<Table<Retry>>,
+    pub hsts: Option<Shorthand<Hsts>>,
+}
+
+/// `routes.hsts`: the maximal age or a table.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Hsts {
+    pub max_age: Option<AnyDuration>,
+    pub include_subdomains: Option<bool>,
+    pub preload: Option<bool>,
 }
 
 /// `routes.redirect`
@@ -147,6 +198,29 @@ pub struct Upstream {
     pub servers: Option<List<Shorthand<Server>>>,
     pub health_check: Option<Table<HealthCheck>>,
     pub timeouts: Option<Table<UpstreamTimeouts>>,
+    pub protocol: Option<Protocol>,
+    pub tls: Option<Table<UpstreamTls>>,
+    pub proxy_protocol: Option<SendProxy>,
+    pub set_headers: Option<BTreeMap<String, SecretSource>>,
+}
+
+/// `upstreams.tls`
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct UpstreamTls {
+    pub ca: Option<PathBuf>,
+    pub server_name: Option<String>,
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    pub insecure_skip_verify: Option<bool>,
+}
+
+/// `upstreams.proxy_protocol`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SendProxy {
+    Off,
+    V1,
+    V2,
 }
 
 /// `upstreams.servers`: an address or a table.
@@ -160,6 +234,7 @@ pub struct Server {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct HealthCheck {
     pub kind: Option<HealthCheckKind>,
+    pub service: Option<String>,
     pub path: Option<String>,
     pub host: Option<String>,
     pub expect: Option<List<StatusRange>>,
@@ -176,6 +251,7 @@ pub struct HealthCheck {
 pub enum HealthCheckKind {
     Http,
     Tcp,
+    Grpc,
     Off,
 }
 
@@ -199,6 +275,21 @@ impl FromStr for Server {
         Ok(Self {
             address: Some(text.parse()?),
             weight: None,
+        })
+    }
+}
+
+impl Text for Hsts {
+    const EXPECTED: &'static str = AnyDuration::EXPECTED;
+}
+
+impl FromStr for Hsts {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        Ok(Self {
+            max_age: Some(text.parse()?),
+            ..Self::default()
         })
     }
 }

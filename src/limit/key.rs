@@ -57,6 +57,14 @@ impl LimitKey {
     }
 }
 
+impl LimitKey {
+    /// A number that differs among keys, for those who divide them up.
+    pub fn spread(&self) -> usize {
+        let mixed = (self.high ^ self.low).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 32) as usize
+    }
+}
+
 impl fmt::Display for LimitKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.high >> KIND_SHIFT {

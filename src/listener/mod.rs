@@ -1,5 +1,7 @@
 //! Accepting connections, up to a limit that all workers share.
 
+mod per_address;
+
 use std::io::{
     self,
     ErrorKind::{ConnectionAborted, WouldBlock},
@@ -15,6 +17,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
+pub use self::per_address::{Counted, PerAddress};
 use crate::net::Tcp;
 
 /// Pause after an error that is about this process and not about one connection: no file descriptors left, mostly.

@@ -6,16 +6,21 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::{Response, StatusCode};
 use http_body::Frame;
 use thiserror::Error;
 use tokio::task::JoinHandle;
 
 use super::h1::body::Part;
 use super::h1::{Body, Framing, Wire};
+use super::headers;
+use super::pace::Pace;
 use crate::net::Stall;
 
 /// What a client that expects it is told when its body is wanted (RFC 9110, section 10.1.1).
@@ -50,10 +55,24 @@ pub struct Upload {
 
 #[derive(Debug)]
 struct Source {
-    body: Body,
-    wire: Rc<RefCell<Wire>>,
+    origin: Origin,
     expectation: Expectation,
     stall: Stall,
+    pace: Option<Pace>,
+}
+
+/// What a body is read from.
+#[derive(Debug)]
+enum Origin {
+    Http1 {
+        body: Body,
+        wire: Rc<RefCell<Wire>>,
+    },
+    /// A stream of HTTP/2. The way to answer it is for a client that waits to be told to go on.
+    Http2 {
+        body: RecvStream,
+        respond: Option<Rc<RefCell<SendResponse<Bytes>>>>,
+    },
 }
 
 /// What has become of a client's wish to be told to go on.
@@ -77,24 +96,51 @@ impl Upload {
         idle: Duration,
     ) -> Rc<Self> {
         let body = Body::new(framing);
+        let length = body.remaining();
+        Self::from(Origin::Http1 { body, wire }, length, expected, idle)
+    }
+
+    /// Takes the body of a stream, which says that it is of `length`. With `respond` a client that waits for that is
+    /// told to send it.
+    pub fn http2(
+        body: RecvStream,
+        length: Option<u64>,
+        respond: Option<Rc<RefCell<SendResponse<Bytes>>>>,
+        idle: Duration,
+    ) -> Rc<Self> {
+        let expected = respond.is_some();
+        Self::from(Origin::Http2 { body, respond }, length, expected, idle)
+    }
+
+    fn from(origin: Origin, announced: Option<u64>, expected: bool, idle: Duration) -> Rc<Self> {
         Rc::new(Self {
             taker: RefCell::new(None),
-            announced: body.remaining(),
+            announced,
             max: Cell::new(u64::MAX),
             received: Cell::new(0),
             begun: Cell::new(false),
-            finished: Cell::new(body.ended()),
+            finished: Cell::new(origin.ended()),
             error: Cell::new(None),
             source: RefCell::new(Source {
-                body,
-                wire,
+                origin,
                 expectation: match expected {
                     true => Expectation::Due,
                     false => Expectation::None,
                 },
                 stall: Stall::new(idle),
+                pace: None,
             }),
         })
+    }
+
+    /// Has it fail once it is ten seconds behind `rate` bytes a second of the time that is spent waiting for it.
+    pub fn hurry(&self, rate: u64) {
+        self.source.borrow_mut().pace = Some(Pace::new(rate));
+    }
+
+    /// Whether its trailers need not be announced, as in HTTP/2.
+    pub fn has_free_trailers(&self) -> bool {
+        matches!(self.source.borrow().origin, Origin::Http2 { .. })
     }
 
     /// Has it fail beyond `max` bytes.
@@ -173,15 +219,21 @@ impl Upload {
             Poll::Ready(Ok(part)) => part,
             Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(self.fail(error)))),
             Poll::Pending => {
-                return source
-                    .stall
-                    .poll_stalled(cx)
-                    .map(|()| Some(Err(self.fail(UploadError::Stalled))));
+                let received = self.received.get();
+                let pace = source.pace.as_mut();
+                let is_slow = pace.is_some_and(|pace| pace.poll_slow(cx, received).is_ready());
+                if is_slow || source.stall.poll_stalled(cx).is_ready() {
+                    return Poll::Ready(Some(Err(self.fail(UploadError::Stalled))));
+                }
+                return Poll::Pending;
             }
         };
         source.stall.progress();
+        if let Some(pace) = &mut source.pace {
+            pace.came();
+        }
         self.begun.set(true);
-        if source.body.ended() {
+        if source.origin.ended() || matches!(part, Part::Trailers(_) | Part::End) {
             self.finished.set(true);
         }
         Poll::Ready(match part {
@@ -207,27 +259,75 @@ impl Upload {
 
 impl Source {
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Part, UploadError>> {
-        let wire = &mut *self.wire.borrow_mut();
-        if self.expectation == Expectation::Due {
-            // Unless the client has not waited.
-            if wire.input.is_empty() {
-                wire.output.head.extend_from_slice(CONTINUE);
+        match &mut self.origin {
+            Origin::Http1 { body, wire } => {
+                poll_wire(body, &mut wire.borrow_mut(), &mut self.expectation, cx)
             }
-            self.expectation = Expectation::Sending;
-        }
-        if self.expectation == Expectation::Sending && wire.poll_flush(cx).is_ready() {
-            self.expectation = Expectation::None; // a failure shows at the next read
-        }
-        loop {
-            match self.body.take(&mut wire.input) {
-                Ok(Some(part)) => return Poll::Ready(Ok(part)),
-                Ok(None) => match wire.poll_read(cx) {
-                    Poll::Ready(Ok(1..)) => {}
-                    Poll::Ready(_) => return Poll::Ready(Err(UploadError::Broken)),
-                    Poll::Pending => return Poll::Pending,
-                },
-                Err(_) => return Poll::Ready(Err(UploadError::Broken)),
+            Origin::Http2 { body, respond } => {
+                if self.expectation == Expectation::Due
+                    && let Some(respond) = respond
+                {
+                    let mut go_on = Response::new(());
+                    *go_on.status_mut() = StatusCode::CONTINUE;
+                    _ = respond.borrow_mut().send_informational(go_on); // a failure shows at the next read
+                }
+                self.expectation = Expectation::None;
+                poll_stream(body, cx).map_err(|_| UploadError::Broken)
             }
         }
     }
+}
+
+impl Origin {
+    fn ended(&self) -> bool {
+        match self {
+            Self::Http1 { body, .. } => body.ended(),
+            Self::Http2 { body, .. } => body.is_end_stream(),
+        }
+    }
+}
+
+fn poll_wire(
+    body: &mut Body,
+    wire: &mut Wire,
+    expectation: &mut Expectation,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Part, UploadError>> {
+    if *expectation == Expectation::Due {
+        // Unless the client has not waited.
+        if wire.input.is_empty() {
+            wire.output.head.extend_from_slice(CONTINUE);
+        }
+        *expectation = Expectation::Sending;
+    }
+    if *expectation == Expectation::Sending && wire.poll_flush(cx).is_ready() {
+        *expectation = Expectation::None; // a failure shows at the next read
+    }
+    loop {
+        match body.take(&mut wire.input) {
+            Ok(Some(part)) => return Poll::Ready(Ok(part)),
+            Ok(None) => match wire.poll_read(cx) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(_) => return Poll::Ready(Err(UploadError::Broken)),
+                Poll::Pending => return Poll::Pending,
+            },
+            Err(_) => return Poll::Ready(Err(UploadError::Broken)),
+        }
+    }
+}
+
+/// The next part of a stream's body. Who asks for it has passed on the one before, so that the peer may send more.
+fn poll_stream(body: &mut RecvStream, cx: &mut Context<'_>) -> Poll<Result<Part, h2::Error>> {
+    if let Some(data) = ready!(body.poll_data(cx)?) {
+        body.flow_control().release_capacity(data.len())?;
+        return Poll::Ready(Ok(Part::Data(data)));
+    }
+    let trailers = ready!(body.poll_trailers(cx)?);
+    Poll::Ready(Ok(match trailers {
+        Some(mut trailers) => {
+            headers::keep_trailers(&mut trailers);
+            Part::Trailers(trailers)
+        }
+        None => Part::End,
+    }))
 }

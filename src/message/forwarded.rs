@@ -34,6 +34,7 @@ impl TrustedProxies {
 pub struct Hop {
     peer: IpAddr,
     trusted: bool,
+    encrypted: bool,
     /// The peer's address in text.
     address: [u8; LONGEST],
     length: u8,
@@ -68,13 +69,14 @@ fn text_of(address: IpAddr) -> ([u8; LONGEST], usize) {
 }
 
 impl Hop {
-    /// The hop over a connection from `peer`.
-    pub fn new(peer: SocketAddr, trusted: &TrustedProxies) -> Self {
+    /// The hop over a connection from `peer`, `encrypted` or not.
+    pub fn new(peer: SocketAddr, trusted: &TrustedProxies, encrypted: bool) -> Self {
         let peer = peer.ip().to_canonical();
         let (address, length) = text_of(peer);
         Self {
             peer,
             trusted: trusted.contains(peer),
+            encrypted,
             address,
             length: length as u8,
         }
@@ -83,6 +85,23 @@ impl Hop {
     /// Who is at the other end.
     pub fn peer(&self) -> IpAddr {
         self.peer
+    }
+
+    /// Whether it is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.encrypted
+    }
+
+    /// Whether the peer's word on earlier hops is believed.
+    pub fn is_trusted(&self) -> bool {
+        self.trusted
+    }
+
+    fn scheme(&self) -> &'static [u8] {
+        match self.encrypted {
+            true => b"https",
+            false => b"http",
+        }
     }
 
     /// The address that the request comes from: the peer's, or, when that is a trusted proxy, the last address in
@@ -112,6 +131,7 @@ impl Hop {
     pub fn replaces(&self, name: &HeaderName) -> bool {
         match name.as_str() {
             "forwarded" | "x-forwarded-for" => true,
+            name if is_identity(name) => !self.trusted,
             "x-forwarded-host" | "x-forwarded-port" | "x-forwarded-prefix"
             | "x-forwarded-proto" | "x-forwarded-server" | "x-real-ip" => !self.trusted,
             _ => false,
@@ -137,25 +157,34 @@ impl Hop {
         let (x_forwarded, forwarded) = (said(X_FORWARDED_FOR), said(FORWARDED));
         if forwarded || !x_forwarded {
             let (before, after): (&[u8], &[u8]) = match self.peer {
-                IpAddr::V4(_) => (b"for=", b";proto=http"),
-                IpAddr::V6(_) => (b"for=\"[", b"]\";proto=http"),
+                IpAddr::V4(_) => (b"for=", b";proto="),
+                IpAddr::V6(_) => (b"for=\"[", b"]\";proto="),
             };
+            let scheme = self.scheme();
             let member: &[&[u8]] = match host.filter(|host| plain(host)) {
-                Some(host) => &[before, address, after, b";host=\"", host.as_bytes(), b"\""],
-                None => &[before, address, after],
+                Some(host) => {
+                    let host = host.as_bytes();
+                    &[before, address, after, scheme, b";host=\"", host, b"\""]
+                }
+                None => &[before, address, after, scheme],
             };
             head.list("forwarded", lines(FORWARDED), member);
         }
         if x_forwarded || !forwarded {
             head.list("x-forwarded-for", lines(X_FORWARDED_FOR), &[address]);
             if !said(X_FORWARDED_PROTO) {
-                head.parts("x-forwarded-proto", &[b"http"]);
+                head.parts("x-forwarded-proto", &[self.scheme()]);
             }
             if let Some(host) = host.filter(|_| !said(X_FORWARDED_HOST)) {
                 head.field(&X_FORWARDED_HOST, host);
             }
         }
     }
+}
+
+/// Whether a field says who a client's certificate says it is (RFC 9440, and our own).
+pub fn is_identity(name: &str) -> bool {
+    matches!(name, "client-cert" | "client-cert-chain") || name.starts_with("x-client-cert-")
 }
 
 /// Whether a Host needs no escape within quotes; with anything else it is not worth passing on.
@@ -233,7 +262,7 @@ mod tests {
 
     fn client_of(peer: &str, lines: &[(&'static str, &'static str)]) -> String {
         let trusted = trusted();
-        Hop::new(peer.parse().unwrap(), &trusted)
+        Hop::new(peer.parse().unwrap(), &trusted, false)
             .client(&headers(lines), &trusted)
             .to_string()
     }
@@ -287,7 +316,7 @@ mod tests {
 
     /// The forwarding fields that a server gets of what `peer` sent, in lines.
     fn sent(peer: &str, lines: &[(&'static str, &'static str)], host: Option<&str>) -> Vec<String> {
-        let hop = Hop::new(peer.parse().unwrap(), &trusted());
+        let hop = Hop::new(peer.parse().unwrap(), &trusted(), false);
         let fields = headers(lines);
         let mut out = Vec::new();
         let mut head = RequestHead::begin(&mut out, &http::Method::GET, ["/", ""]);

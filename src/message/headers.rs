@@ -6,8 +6,36 @@ use http::header::{
     TRANSFER_ENCODING, UPGRADE,
 };
 
-/// What this proxy adds to Via: the version in which it got the message, and its name.
-pub const OWN_VIA: &str = "1.1 loadbalancer";
+/// What this proxy adds to Via: the version in which it got the message, and its name (RFC 9110, section 7.6.3).
+pub fn own_via(received: Version) -> &'static str {
+    match received {
+        Version::HTTP_10 => "1.0 loadbalancer",
+        Version::HTTP_2 => "2.0 loadbalancer",
+        _ => "1.1 loadbalancer",
+    }
+}
+
+/// The trailers that may pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trailers {
+    /// Those that were announced.
+    Named(Vec<HeaderName>),
+    /// All that may be trailers: in HTTP/2 none is announced.
+    Any,
+}
+
+impl Trailers {
+    /// None.
+    pub const NONE: Self = Self::Named(Vec::new());
+
+    /// Whether this one does.
+    pub fn has(&self, name: &HeaderName) -> bool {
+        match self {
+            Self::Named(names) => names.contains(name),
+            Self::Any => true,
+        }
+    }
+}
 
 /// The protocol that a message asks to switch to, or switches to: its Upgrade field, if Connection names it too.
 ///
@@ -30,10 +58,25 @@ pub fn takes_trailers(headers: &HeaderMap) -> bool {
     headers.contains_key(TE) && has_token(headers, &TE, "trailers")
 }
 
-/// Whether the client waits to be told to send its body; what else it expects is ignored (RFC 9110, section 10.1.1).
+/// Whether the client waits to be told to send its body (RFC 9110, section 10.1.1). HTTP/1.0 has no such thing.
 pub fn expects_continue(version: Version, headers: &HeaderMap) -> bool {
-    let expected = headers.get(EXPECT).filter(|_| version == Version::HTTP_11);
-    expected.is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    version != Version::HTTP_10 && has_token(headers, &EXPECT, CONTINUE)
+}
+
+/// Whether the client expects something else, which nobody can fulfil.
+pub fn expects_more(version: Version, headers: &HeaderMap) -> bool {
+    version != Version::HTTP_10
+        && headers.contains_key(EXPECT)
+        && tokens(headers, &EXPECT).any(|token| !token.eq_ignore_ascii_case(CONTINUE.as_bytes()))
+}
+
+const CONTINUE: &str = "100-continue";
+
+/// Whether a server may switch to the protocols that `answered` names when it was asked for those in `asked`
+/// (RFC 9110, section 7.8).
+pub fn answers_upgrade(asked: &HeaderValue, answered: &HeaderValue) -> bool {
+    let was_asked = |protocol: &[u8]| list(asked).any(|it| it.eq_ignore_ascii_case(protocol));
+    list(answered).all(was_asked)
 }
 
 /// The trailers that a message says it has.
@@ -50,9 +93,13 @@ pub fn has_token(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
 }
 
 fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
-    let lines = headers.get_all(name).into_iter();
-    lines
-        .flat_map(|line| line.as_bytes().split(|b| *b == b','))
+    headers.get_all(name).into_iter().flat_map(list)
+}
+
+/// The members of a line of a list field.
+fn list(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    let members = line.as_bytes().split(|b| *b == b',');
+    members
         .map(<[u8]>::trim_ascii)
         .filter(|token| !token.is_empty())
 }
@@ -138,10 +185,12 @@ pub fn chunked(headers: &HeaderMap) -> Result<bool, CodingError> {
         .flat_map(|line| line.as_bytes().split(|b| *b == b','))
         .map(<[u8]>::trim_ascii);
     let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
+    // An empty member is no coding, but who looks for the last one may take it for that.
+    let is_other = |coding: &[u8]| !coding.is_empty() && !is_chunked(coding);
     let last = codings.next_back();
     match (last.is_some_and(is_chunked), codings.next()) {
         (true, None) => Ok(true),
-        (true, Some(first)) if !is_chunked(first) && !codings.any(is_chunked) => {
+        (true, Some(first)) if is_other(first) && codings.all(is_other) => {
             Err(CodingError::Unsupported)
         }
         _ => Err(CodingError::Doubtful),
@@ -163,8 +212,12 @@ pub struct DoubtfulFraming;
 
 /// Whether a field is meant for one connection only, whatever Connection says.
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+    is_for_one_hop(name.as_str())
+}
+
+fn is_for_one_hop(name: &str) -> bool {
     matches!(
-        name.as_str(),
+        name,
         "connection"
             | "http2-settings"
             | "keep-alive"
@@ -175,6 +228,28 @@ pub fn is_hop_by_hop(name: &HeaderName) -> bool {
             | "transfer-encoding"
             | "upgrade"
     )
+}
+
+/// Whether only a proxy may say it.
+fn is_a_proxys(name: &str) -> bool {
+    matches!(name, "forwarded" | "via" | "x-real-ip" | "x-request-id")
+        || name.starts_with("x-forwarded-")
+}
+
+/// Whether a client's field has a name that a server may take for that of a field which frames, routes, or is the proxy's
+/// to say. Programs that get fields as variables, as in CGI, cannot tell `X_Forwarded_For` from `X-Forwarded-For`.
+pub fn is_forged(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    let usual = |b: u8| b.is_ascii_lowercase() | b.is_ascii_digit() | (b == b'-');
+    let unusual = name.bytes().fold(false, |found, b| found | !usual(b));
+    unusual && is_taken_for_another(name)
+}
+
+#[cold]
+fn is_taken_for_another(name: &str) -> bool {
+    let other = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    let name: String = name.chars().map(other).collect();
+    is_a_proxys(&name) || is_for_one_hop(&name) || name == "content-length"
 }
 
 /// The fields that Connection declares to be meant for one connection only. Host is none of them, as no request can do
@@ -191,10 +266,24 @@ pub fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
         .collect()
 }
 
+/// Removes what may not come after a body.
+pub fn keep_trailers(fields: &mut HeaderMap) {
+    let unwanted: Vec<HeaderName> = fields
+        .keys()
+        .filter(|name| !may_be_trailer(name))
+        .cloned()
+        .collect();
+    for name in unwanted {
+        fields.remove(name);
+    }
+}
+
 /// Whether a field may come after the body: none that frames, routes, authenticates or belongs to one connection
 /// (RFC 9110, section 6.5.1), and none that only a proxy may say.
 pub fn may_be_trailer(name: &HeaderName) -> bool {
     !is_hop_by_hop(name)
+        && !is_a_proxys(name.as_str())
+        && !is_forged(name)
         && !matches!(
             name.as_str(),
             "authorization"
@@ -205,16 +294,11 @@ pub fn may_be_trailer(name: &HeaderName) -> bool {
                 | "content-type"
                 | "cookie"
                 | "expect"
-                | "forwarded"
                 | "host"
                 | "max-forwards"
                 | "set-cookie"
                 | "trailer"
-                | "via"
-                | "x-real-ip"
-                | "x-request-id"
         )
-        && !name.as_str().starts_with("x-forwarded-")
 }
 
 #[cfg(test)]
@@ -266,6 +350,68 @@ mod tests {
         ] {
             assert_eq!(length(doubtful), Err(DoubtfulFraming), "{doubtful:?}");
         }
+    }
+
+    #[test]
+    fn a_name_that_programs_take_for_another_is_forged() {
+        for name in [
+            "x_forwarded_for",
+            "x-forwarded_anything",
+            "x.forwarded.proto",
+            "x_real-ip",
+            "x_request_id",
+            "content_length",
+            "transfer_encoding",
+            "proxy_connection",
+        ] {
+            let name = HeaderName::from_static(name);
+            assert!(is_forged(&name) && !may_be_trailer(&name), "{name}");
+        }
+        for name in [
+            "x_forwarded",
+            "x-forwarded-for",
+            "content-length",
+            "my_field",
+            "x-sum",
+        ] {
+            assert!(!is_forged(&HeaderName::from_static(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn nothing_but_100_continue_can_be_expected() {
+        let cases = [
+            ("100-continue", true, false),
+            ("100-Continue", true, false),
+            ("100-continue, x", true, true),
+            ("x", false, true),
+            ("", false, false),
+        ];
+        for (value, waits, more) in cases {
+            let headers = map(&[("expect", value)]);
+            assert_eq!(
+                expects_continue(Version::HTTP_11, &headers),
+                waits,
+                "{value}"
+            );
+            assert_eq!(expects_more(Version::HTTP_11, &headers), more, "{value}");
+            assert!(!expects_continue(Version::HTTP_10, &headers));
+            assert!(!expects_more(Version::HTTP_10, &headers));
+        }
+    }
+
+    #[test]
+    fn a_server_switches_only_to_what_was_asked_for() {
+        let answers = |asked: &'static str, answered: &'static str| {
+            answers_upgrade(
+                &HeaderValue::from_static(asked),
+                &HeaderValue::from_static(answered),
+            )
+        };
+        assert!(answers("websocket", "WebSocket"));
+        assert!(answers("a, b", "b"));
+        assert!(!answers("websocket", "b"));
+        assert!(!answers("a", "a, b"));
     }
 
     #[test]

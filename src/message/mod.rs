@@ -1,9 +1,14 @@
-//! HTTP messages, apart from where they come from and go to: request bodies on their way up, header rewriting, and HTTP/1.1 as
-//! servers hear it.
+//! HTTP messages, apart from where they come from and go to: targets and hosts, request bodies on their way up, header
+//! rewriting, and the bytes of HTTP/1.1 and of what may come before it.
 
 pub mod body;
 pub mod forwarded;
 pub mod h1;
+pub mod h2;
 pub mod headers;
+pub mod host;
+pub mod pace;
+pub mod proxy_protocol;
+pub mod target;
 
 pub use body::{Upload, UploadError};

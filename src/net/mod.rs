@@ -6,7 +6,9 @@ pub mod socket;
 pub mod stall;
 pub mod stream;
 pub mod tcp;
+pub mod transport;
 
 pub use stall::Stall;
 pub use stream::{Stream, Traffic};
 pub use tcp::Tcp;
+pub use transport::Transport;

@@ -1,4 +1,4 @@
-//! A TCP stream that counts its bytes and gives up on a peer that stops reading.
+//! A stream that counts its bytes and gives up on a peer that stops reading.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
@@ -6,12 +6,12 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Stall, Tcp};
+use super::{Stall, Tcp, Transport};
 use crate::metrics::{Counter, Sharded};
 
 /// Up to how many bytes copying costs less than having the kernel gather them.
@@ -65,23 +65,23 @@ impl Traffic {
     }
 }
 
-/// A TCP stream of either side.
+/// The stream of either side. The bytes that it counts are those of HTTP, without what TLS adds to them.
 ///
 /// A vectored write of little is one flat `send`, which is cheaper than a `writev` for the small answers that dominate;
 /// large ones are not copied.
 #[derive(Debug)]
 pub struct Stream {
-    tcp: Tcp,
+    transport: Transport,
     traffic: Traffic,
     send_stall: Stall,
     reads_on: bool,
 }
 
 impl Stream {
-    /// Wraps a connected socket; a write that makes no progress for `idle` fails with `TimedOut`.
-    pub fn new(tcp: Tcp, traffic: Traffic, idle: Duration) -> Self {
+    /// A write that makes no progress for `idle` fails with `TimedOut`.
+    pub fn new(transport: Transport, traffic: Traffic, idle: Duration) -> Self {
         Self {
-            tcp,
+            transport,
             traffic,
             send_stall: Stall::new(idle),
             reads_on: false,
@@ -102,26 +102,7 @@ impl Stream {
         self
     }
 
-    /// Ready when there may be something to read, or the connection has ended. Costs no system call.
-    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.tcp.poll_readable(cx)
-    }
-
-    /// Whether the peer has sent nothing and keeps the connection open. Has the task woken when that changes.
-    pub fn poll_silent(&mut self, cx: &mut Context<'_>) -> bool {
-        loop {
-            if self.poll_readable(cx).is_pending() {
-                return true;
-            }
-            // The last read may have left that open: it asked for no more than there was.
-            match self.tcp.try_read(&mut [0]) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                _ => return false,
-            }
-        }
-    }
-
-    /// Bytes that the kernel has taken so far.
+    /// Bytes that the kernel, or TLS, has taken so far.
     pub fn sent(&self) -> u64 {
         self.traffic.sent
     }
@@ -131,14 +112,24 @@ impl Stream {
         Rc::clone(self.traffic.moved.get_or_insert_default())
     }
 
-    /// Gives the socket back.
-    pub fn into_tcp(self) -> Tcp {
-        self.tcp
+    /// Gives the transport back.
+    pub fn into_transport(self) -> Transport {
+        self.transport
     }
 
-    /// The socket itself.
-    pub fn tcp(&mut self) -> &mut Tcp {
-        &mut self.tcp
+    /// What the bytes pass through.
+    pub fn transport(&mut self) -> &mut Transport {
+        &mut self.transport
+    }
+
+    /// The socket.
+    pub fn tcp(&self) -> &Tcp {
+        self.transport.tcp()
+    }
+
+    /// Whether all that was written has been taken by the kernel.
+    pub fn is_flushed(&self) -> bool {
+        self.transport.is_flushed()
     }
 
     /// Counts what was read before the stream was made.
@@ -153,17 +144,29 @@ impl Stream {
         polled: Poll<io::Result<usize>>,
         length: usize,
     ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(match ready!(self.progress(cx, polled))? {
+            Some(bytes) => {
+                self.traffic.add_sent(bytes as u64);
+                bytes
+            }
+            None => length,
+        }))
+    }
+
+    /// What a write or flush that came to `polled` comes to for somebody who does not wait for ever; `None` if the peer
+    /// is gone, and to be heard out.
+    fn progress<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<Option<T>>> {
         match polled {
             Poll::Ready(result) => {
                 self.send_stall.progress();
-                match result {
-                    Ok(bytes) => self.traffic.add_sent(bytes as u64),
-                    Err(ref error) if self.reads_on && is_lost(error) => {
-                        return Poll::Ready(Ok(length));
-                    }
-                    Err(_) => {}
-                }
-                Poll::Ready(result)
+                Poll::Ready(match result {
+                    Err(ref error) if self.reads_on && is_lost(error) => Ok(None),
+                    result => result.map(Some),
+                })
             }
             Poll::Pending => self.send_stall.poll_stalled(cx).map(|()| {
                 Err(io::Error::new(
@@ -182,7 +185,7 @@ impl AsyncRead for Stream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let result = Pin::new(&mut self.tcp).poll_read(cx, buf);
+        let result = Pin::new(&mut self.transport).poll_read(cx, buf);
         let bytes = buf.filled().len() - before;
         if bytes > 0 {
             self.traffic.add_received(bytes as u64);
@@ -197,7 +200,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.tcp).poll_write(cx, buf);
+        let polled = Pin::new(&mut self.transport).poll_write(cx, buf);
         self.wrote(cx, polled, buf.len())
     }
 
@@ -211,9 +214,9 @@ impl AsyncWrite for Stream {
             let mut space = [MaybeUninit::uninit(); FLAT];
             let mut flat = ReadBuf::uninit(&mut space);
             bufs.iter().for_each(|buf| flat.put_slice(buf));
-            Pin::new(&mut self.tcp).poll_write(cx, flat.filled())
+            Pin::new(&mut self.transport).poll_write(cx, flat.filled())
         } else {
-            Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+            Pin::new(&mut self.transport).poll_write_vectored(cx, bufs)
         };
         self.wrote(cx, polled, length)
     }
@@ -222,12 +225,16 @@ impl AsyncWrite for Stream {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(())) // nothing is buffered here
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_flushed() {
+            return Poll::Ready(Ok(()));
+        }
+        let polled = Pin::new(&mut self.transport).poll_flush(cx);
+        self.progress(cx, polled).map_ok(|_| ())
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        Pin::new(&mut self.transport).poll_shutdown(cx)
     }
 }
 
@@ -255,7 +262,7 @@ mod tests {
             .unwrap();
         let (tcp, _) = listener.accept().await.unwrap();
         let traffic = Traffic::new(Arc::new(Sharded::new(1)), 0);
-        let mut stream = Stream::new(tcp.into(), traffic, Duration::from_secs(60));
+        let mut stream = Stream::new(Tcp::from(tcp).into(), traffic, Duration::from_secs(60));
         for length in [0, 1, FLAT - 4, FLAT - 3, 3 * FLAT] {
             let body: Vec<u8> = (0..length).map(|i| i as u8).collect();
             let (head, sent) = (b"head", stream.sent());

@@ -59,6 +59,20 @@ impl Tcp {
         self.watched()?.poll_read_ready(cx)
     }
 
+    /// Whether the peer has sent nothing and keeps the connection open. Has the task woken when that changes.
+    pub fn poll_silent(&mut self, cx: &mut Context<'_>) -> bool {
+        loop {
+            if self.poll_readable(cx).is_pending() {
+                return true;
+            }
+            // The last read may have left that open: it asked for no more than there was.
+            match self.try_read(&mut [0]) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                _ => return false,
+            }
+        }
+    }
+
     /// Whether something may have come that nobody has read, as far as that is known without a system call. To be asked
     /// when nobody waits for it any more.
     pub fn has_more(&self) -> bool {
@@ -72,6 +86,15 @@ impl Tcp {
         }
     }
 
+    /// Looks at what there is to read, without taking it; at nothing at the connection's end.
+    pub fn poll_peek(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.watched()?.poll_peek(cx, buffer).map_ok(|_| ())
+    }
+
     /// Whether there is something to read, even if the runtime has not heard of it yet.
     pub fn has_bytes(&self) -> bool {
         let mut byte = [mem::MaybeUninit::uninit()];
@@ -83,22 +106,10 @@ impl Tcp {
     ///
     /// # Errors
     /// `WouldBlock` if there is nothing to read; the socket's.
-    pub fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut self.0 {
             State::Alone { tcp, .. } => tcp.read(buffer),
             State::Watched(tcp) => tcp.try_read(buffer),
-            State::Lost => Err(ErrorKind::NotConnected.into()),
-        }
-    }
-
-    /// Writes what there is room for now.
-    ///
-    /// # Errors
-    /// `WouldBlock` if there is none; the socket's.
-    pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.0 {
-            State::Alone { tcp, .. } => tcp.write(bytes),
-            State::Watched(tcp) => tcp.try_write(bytes),
             State::Lost => Err(ErrorKind::NotConnected.into()),
         }
     }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue};
 
 use super::snapshot::{
     Action, Forward, LimitEntry, ListenerEntry, RedisSettings, RouteEntry, Snapshot, UpstreamEntry,
@@ -15,11 +16,22 @@ use crate::config::model::{self, Config, RouteLimit, StrategyKind};
 use crate::config::types::{HostPattern, PathPattern};
 use crate::health;
 use crate::limit::{Algorithm, LimiterShared, OnStoreFailure, Quota, Store};
+use crate::listener::PerAddress;
 use crate::message::forwarded::TrustedProxies;
 use crate::metrics::Sharded;
 use crate::route::{self, RouteSpec, RouteTable};
+use crate::tls::{ClientTls, ServerTls};
 use crate::upstream::endpoint::Spec;
-use crate::upstream::{Settings, Upstream};
+use crate::upstream::{Announces, Protocol, Settings, Upstream};
+
+/// The certificates and keys of a configuration, as they are in force.
+#[derive(Debug, Clone, Default)]
+pub struct TlsMaterial {
+    /// Of each listener, in the configuration's order; `None` speaks plain text.
+    pub listeners: Vec<Option<Arc<ServerTls>>>,
+    /// Of each upstream.
+    pub upstreams: Vec<Option<Arc<ClientTls>>>,
+}
 
 impl Snapshot {
     /// Builds what a configuration describes. `servers` gives the servers of the upstream at an index.
@@ -28,18 +40,29 @@ impl Snapshot {
     /// The routes contradict each other. A validated configuration's do not.
     pub fn build(
         config: &Config,
+        tls: &TlsMaterial,
         mut servers: impl FnMut(usize) -> Vec<Spec>,
     ) -> Result<Self, route::BuildError> {
         let mut limits = Vec::new();
         let limit_of = limits_of_routes(config, &mut limits);
-        let listeners = (0..config.listeners.len()).map(|index| listener(config, index, &limit_of));
+        let listeners = (0..config.listeners.len()).map(|index| {
+            let tls = tls.listeners.get(index).cloned().flatten();
+            listener(config, index, tls, &limit_of)
+        });
         let upstreams = config.upstreams.iter().enumerate();
         Ok(Self {
             listeners: listeners.collect::<Result<_, _>>()?,
             upstreams: upstreams
-                .map(|(index, it)| upstream(it, servers(index), config.workers.get()))
+                .map(|(index, it)| {
+                    let tls = tls.upstreams.get(index).cloned().flatten();
+                    upstream(it, tls, servers(index), config.workers.get())
+                })
                 .collect(),
             limits,
+            announces: config
+                .upstreams
+                .iter()
+                .any(|upstream| upstream.proxy_protocol.is_some()),
             trusted_proxies: TrustedProxies::new(config.trusted_proxies.clone()),
             // Nothing connects to a Redis that no limit uses.
             redis: uses_redis(config)
@@ -53,6 +76,7 @@ impl Snapshot {
 fn listener(
     config: &Config,
     index: usize,
+    tls: Option<Arc<ServerTls>>,
     limit_of: &[Option<usize>],
 ) -> Result<ListenerEntry, route::BuildError> {
     let workers = config.workers.get();
@@ -65,6 +89,7 @@ fn listener(
                 action: action(config, &route.action),
                 limit: *limit,
                 max_body: route.max_body,
+                hsts: route.hsts.as_ref().map(hsts),
                 stats: Sharded::new(workers),
             });
             table.push((conditions(route), Arc::clone(&entry)));
@@ -75,6 +100,14 @@ fn listener(
     Ok(ListenerEntry {
         name: listener.name.clone(),
         timeouts: listener.timeouts,
+        tls,
+        proxy_protocol: listener.proxy_protocol,
+        http2: listener.http2,
+        per_address: listener
+            .max_connections_per_ip
+            .map(|max| Arc::new(PerAddress::new(max))),
+        min_body_rate: listener.min_body_rate,
+        normalize_path: listener.normalize_path,
         routes: RouteTable::build(table)?,
         entries,
         unrouted: Sharded::new(workers),
@@ -89,9 +122,11 @@ fn conditions(route: &model::Route) -> RouteSpec {
         HostPattern::Wildcard(suffix) => route::Host::Wildcard(suffix.clone()),
     };
     let path = |path: &PathPattern| match path {
-        PathPattern::Exact(path) => route::Path::Exact(path.clone()),
-        PathPattern::Prefix(prefix) => route::Path::Prefix(prefix.clone()),
-        PathPattern::Template(template) => route::Path::Template(template.clone()),
+        PathPattern::Exact(path) => route::Path::Exact(normal(path)),
+        PathPattern::Prefix(prefix) => {
+            route::Path::Prefix(normal(prefix).trim_end_matches('/').to_owned())
+        }
+        PathPattern::Template(template) => route::Path::Template(normal(template)),
     };
     RouteSpec {
         hosts: route.hosts.iter().map(host).collect(),
@@ -101,16 +136,22 @@ fn conditions(route: &model::Route) -> RouteSpec {
     }
 }
 
+/// A path as routes see those of requests. What has no such form fits no request.
+fn normal(path: &str) -> String {
+    route::normal_path(path).map_or_else(|_| path.to_owned(), |normal| normal.path.into_owned())
+}
+
 fn action(config: &Config, action: &model::Action) -> Action {
     match action {
         model::Action::Forward(forward) => Action::Forward(Forward {
             upstream: forward.upstream,
-            strip_prefix: forward.strip_prefix.clone(),
+            strip_prefix: forward.strip_prefix.as_deref().map(normal),
             preserve_host: forward.preserve_host,
             timeout: forward
                 .timeout
                 .unwrap_or(config.upstreams[forward.upstream].timeouts.response),
             retries: forward.retries,
+            set_headers: set_headers(&config.upstreams[forward.upstream]),
         }),
         model::Action::Redirect { status, to } => Action::Redirect {
             status: *status,
@@ -121,6 +162,27 @@ fn action(config: &Config, action: &model::Action) -> Action {
             body: Bytes::from(body.clone()),
         },
     }
+}
+
+fn set_headers(upstream: &model::Upstream) -> Vec<(HeaderName, HeaderValue)> {
+    let fields = upstream.set_headers.iter().map(|(name, value)| {
+        let value = HeaderValue::from_str(value.expose());
+        let value = value.expect("the value was checked by the configuration");
+        (name.clone(), value)
+    });
+    fields.collect()
+}
+
+/// The value of Strict-Transport-Security (RFC 6797, section 6.1).
+fn hsts(hsts: &model::Hsts) -> HeaderValue {
+    let mut value = format!("max-age={}", hsts.max_age.as_secs());
+    if hsts.include_subdomains {
+        value += "; includeSubDomains";
+    }
+    if hsts.preload {
+        value += "; preload";
+    }
+    HeaderValue::try_from(value).expect("all of it is text")
 }
 
 /// Makes the limits, and tells for each route which of them it is under.
@@ -189,7 +251,12 @@ fn redis(redis: &model::Redis) -> RedisSettings {
     }
 }
 
-fn upstream(upstream: &model::Upstream, servers: Vec<Spec>, workers: usize) -> UpstreamEntry {
+fn upstream(
+    upstream: &model::Upstream,
+    tls: Option<Arc<ClientTls>>,
+    servers: Vec<Spec>,
+    workers: usize,
+) -> UpstreamEntry {
     let settings = Settings {
         strategy: match upstream.strategy {
             StrategyKind::RoundRobin => Kind::RoundRobin,
@@ -201,6 +268,16 @@ fn upstream(upstream: &model::Upstream, servers: Vec<Spec>, workers: usize) -> U
         },
         health: upstream.health_check.as_ref().map(health_check),
         health_port: upstream.health_check.as_ref().and_then(|check| check.port),
+        protocol: match upstream.protocol {
+            model::Protocol::Http1 => Protocol::Http1,
+            model::Protocol::Http2 => Protocol::Http2,
+            model::Protocol::Auto => Protocol::Auto,
+        },
+        tls,
+        announces: upstream.proxy_protocol.map(|version| match version {
+            model::ProxyVersion::V1 => Announces::V1,
+            model::ProxyVersion::V2 => Announces::V2,
+        }),
         connect: upstream.timeouts.connect,
         response: upstream.timeouts.response,
         idle: upstream.timeouts.idle,
@@ -225,7 +302,10 @@ fn health_check(check: &model::HealthCheck) -> (health::Probe, health::Settings)
                 })),
             })
         }
-        model::HealthCheckKind::Tcp => health::Probe::Tcp(health::TcpProbe),
+        // Until there is a gRPC probe.
+        model::HealthCheckKind::Tcp | model::HealthCheckKind::Grpc { .. } => {
+            health::Probe::Tcp(health::TcpProbe)
+        }
     };
     let settings = health::Settings {
         interval: check.interval,

@@ -5,14 +5,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode};
 
 pub use crate::config::model::{HashKey, LimitKey, ListenerTimeouts, RedirectTarget};
 use crate::limit::LimiterShared;
+use crate::listener::PerAddress;
 use crate::message::forwarded::TrustedProxies;
 use crate::metrics::{Counter, Outcomes, Sharded};
 use crate::net::stream::ByteStats;
 use crate::route::RouteTable;
+use crate::tls::ServerTls;
 use crate::upstream::Upstream;
 
 /// What requests need from the configuration.
@@ -26,6 +28,8 @@ pub struct Snapshot {
     pub limits: Vec<LimitEntry>,
     /// Whose forwarding fields are believed.
     pub trusted_proxies: TrustedProxies,
+    /// Whether any upstream's servers take PROXY headers.
+    pub announces: bool,
     /// The Redis of limits that count there.
     pub redis: Option<RedisSettings>,
 }
@@ -46,6 +50,18 @@ pub struct ListenerEntry {
     pub name: String,
     /// Client-side timeouts.
     pub timeouts: ListenerTimeouts,
+    /// Its certificates, if it speaks TLS.
+    pub tls: Option<Arc<ServerTls>>,
+    /// Whether connections begin with a PROXY header.
+    pub proxy_protocol: bool,
+    /// Whether HTTP/2 is spoken too.
+    pub http2: bool,
+    /// How many connections a client address may have.
+    pub per_address: Option<Arc<PerAddress>>,
+    /// Bytes a second that a request's body must make.
+    pub min_body_rate: Option<u64>,
+    /// Whether servers get paths in their normal form.
+    pub normalize_path: bool,
     /// Its routes.
     pub routes: RouteTable<Arc<RouteEntry>>,
     /// The same routes, for metrics.
@@ -56,6 +72,21 @@ pub struct ListenerEntry {
     pub stats: Sharded<ListenerStats>,
     /// Bytes on the wire.
     pub bytes: Arc<Sharded<ByteStats>>,
+}
+
+impl ListenerEntry {
+    /// Whether something comes before HTTP on a connection.
+    pub fn has_preamble(&self) -> bool {
+        self.tls.is_some() || self.proxy_protocol
+    }
+
+    /// How long a new connection may be silent.
+    pub fn first_wait(&self) -> Duration {
+        match self.has_preamble() {
+            true => self.timeouts.tls_handshake,
+            false => self.timeouts.keep_alive,
+        }
+    }
 }
 
 /// A listener's connections.
@@ -71,6 +102,18 @@ pub struct ListenerStats {
     pub header_timeouts: Counter,
     /// Closed because what arrived was not HTTP or too large.
     pub malformed: Counter,
+    /// TLS handshakes that came to their end.
+    pub tls_handshakes: Counter,
+    /// Of those, the ones that resumed an earlier session.
+    pub tls_resumed: Counter,
+    /// TLS handshakes that failed or took too long.
+    pub tls_failures: Counter,
+    /// Closed for a flood of HTTP/2 frames.
+    pub floods: Counter,
+    /// Closed for want of a PROXY header from a trusted peer.
+    pub proxy_header_failures: Counter,
+    /// Closed because their address had too many.
+    pub over_address_limit: Counter,
     /// Times that accepting failed, for want of file descriptors mostly.
     pub accept_failures: Counter,
 }
@@ -86,6 +129,8 @@ pub struct RouteEntry {
     pub limit: Option<usize>,
     /// Largest request body in bytes.
     pub max_body: Option<u64>,
+    /// Strict-Transport-Security of answers over TLS (RFC 6797).
+    pub hsts: Option<HeaderValue>,
     /// Requests at this listener that took the route.
     pub stats: Sharded<Outcomes>,
 }
@@ -124,6 +169,8 @@ pub struct Forward {
     pub timeout: Duration,
     /// Tries after the first.
     pub retries: u32,
+    /// Fields that requests get, in place of the client's.
+    pub set_headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// An upstream, and what its strategy hashes.

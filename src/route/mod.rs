@@ -10,15 +10,18 @@
 //! host. What a request costs does not depend on the number of routes, except for those with the same host and path.
 //!
 //! [`RouteTable`] puts together three indices that know nothing of each other: `host` and `path` (with `template`)
-//! yield candidates in the order of the table above, `matcher` decides on one.
+//! yield candidates in the order of the table above, `matcher` decides on one. [`normal_path`] makes the path that they
+//! see, of requests and of routes.
 
 mod host;
 mod matcher;
+mod normal_path;
 mod path;
 mod table;
 mod template;
 
 pub use host::Host;
+pub use normal_path::{InvalidPath, NormalPath, normal_path};
 pub use path::Path;
 pub use table::{BuildError, RouteSpec, RouteTable};
 pub use template::TemplateError;

@@ -6,7 +6,7 @@ use std::fmt;
 use super::Map;
 use super::template::{TemplateError, TemplateMap};
 
-/// A path that a route is for. Paths are compared byte by byte as given: case matters, escapes are not decoded.
+/// A path that a route is for, in its normal form. Paths are compared byte by byte as given: case matters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Path {
     /// This path.

@@ -111,7 +111,7 @@ impl<T> RouteTable<T> {
     /// The target of the most specific route whose conditions the request meets.
     ///
     /// `host` gives the host without port, if there is one; in any case, with or without a trailing dot. `path` comes
-    /// without query and is taken as it is: what has to be normalised was normalised before.
+    /// without query and is taken as it is: [`normal_path`](super::normal_path()) makes it what routes should see.
     pub fn find<'h>(
         &self,
         host: impl FnOnce() -> Option<&'h str>,

@@ -13,13 +13,16 @@ use super::worker::Crew;
 use crate::admin::{self, AdminState};
 use crate::metrics::access_log::AccessLog;
 use crate::proxy::snapshot::Snapshot;
-use crate::upstream::supervisor::supervise;
+use crate::upstream::supervisor::{resolve_names as resolve_names_within, supervise};
 
 /// Time between two looks for limiter keys that have expired.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Signals that come within this time of the first are the same one.
 const SAME_SIGNAL: Duration = Duration::from_millis(100);
+
+/// How long the names of servers are waited for at the start.
+const NAMES_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long work that blocks may go on after the end.
 const LAST_WRITES: Duration = Duration::from_secs(1);
@@ -35,7 +38,19 @@ pub enum End {
     Failed,
 }
 
-/// Runs until a signal ends it, and the workers with it.
+/// Waits until the names of the servers are known, but not for long.
+///
+/// # Errors
+/// There can be no runtime.
+pub fn resolve_names(snapshot: &Snapshot) -> io::Result<()> {
+    let upstreams = snapshot.upstreams.iter().map(|it| Arc::clone(&it.shared));
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(resolve_names_within(upstreams, NAMES_LIMIT));
+    runtime.shutdown_background(); // a name server may still be asked
+    Ok(())
+}
+
+/// Runs until a signal ends it, and the workers with it. `certificates` looks after those meanwhile.
 ///
 /// # Errors
 /// The runtime or the signal handlers cannot be set up.
@@ -44,6 +59,7 @@ pub fn run(
     admin: Option<(admin::Socket, Arc<AdminState>)>,
     crew: Crew,
     access_log: Option<Arc<AccessLog>>,
+    certificates: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<End> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let end = runtime.block_on(async {
@@ -52,6 +68,7 @@ pub fn run(
             tokio::spawn(supervise(Arc::clone(&upstream.shared)));
         }
         tokio::spawn(sweep(Arc::clone(snapshot)));
+        tokio::spawn(certificates);
         let (user1, hangup) = (
             signal(SignalKind::user_defined1())?,
             signal(SignalKind::hangup())?,

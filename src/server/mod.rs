@@ -4,6 +4,7 @@
 //! request's way: health checks, the admin API, expiry of limiter keys, signals.
 
 mod bind;
+mod certificates;
 mod control;
 mod memory;
 mod worker;
@@ -21,8 +22,10 @@ use crate::admin::{self, AdminState, Overlay, StateFile};
 use crate::config::model::{AccessLogFormat, Config};
 use crate::limit::{RedisConnection, StoreError};
 use crate::metrics::access_log::{AccessLog, Format, LogWriter};
+use crate::proxy::build::TlsMaterial;
 use crate::proxy::snapshot::Snapshot;
 use crate::route;
+pub use certificates::CertificateErrors;
 use control::End;
 
 /// Why the load balancer does not start.
@@ -66,6 +69,9 @@ pub enum StartError {
     /// The Redis URL cannot be used.
     #[error("redis.url: {0}")]
     Redis(#[from] StoreError),
+    /// Certificates or keys cannot be used.
+    #[error("TLS:\n{0}")]
+    Certificates(#[from] CertificateErrors),
     /// A thread or runtime cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
@@ -83,11 +89,20 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
+/// Reads what the configuration names files for without starting anything, and returns what is odd about it.
+///
+/// # Errors
+/// All that are in certificates and keys.
+pub fn check(config: &Config) -> Result<Vec<String>, CertificateErrors> {
+    Ok(certificates::load(config)?.warnings())
+}
+
 /// Runs the load balancer until it is told to end. `effective` is the configuration as the admin API shows it.
 ///
 /// # Errors
 /// It could not start; nothing is left running.
 pub fn run(config: &Config, effective: serde_json::Value) -> Result<ExitCode, StartError> {
+    let certificates = certificates::load(config)?;
     let bound = bind::listeners(config)?;
     let admin_socket = bind::admin(config)?;
     let (access_log, log_writer) = open_access_log(config)?;
@@ -95,7 +110,8 @@ pub fn run(config: &Config, effective: serde_json::Value) -> Result<ExitCode, St
         Some(admin) => StateFile::load(&admin.state_file)?,
         None => Overlay::default(),
     };
-    let snapshot = Arc::new(build_snapshot(config, &mut overlay)?);
+    let snapshot = build_snapshot(config, &certificates.material, &mut overlay)?;
+    let snapshot = Arc::new(snapshot);
     if let Some(redis) = &snapshot.redis {
         RedisConnection::new(redis.url.expose(), redis.timeout)?; // connects to nothing yet
     }
@@ -115,13 +131,20 @@ pub fn run(config: &Config, effective: serde_json::Value) -> Result<ExitCode, St
             };
             (socket, Arc::new(state))
         });
+    control::resolve_names(&snapshot)?;
     let crew = worker::start(bound, &snapshot, access_log.as_ref(), config.drain_timeout)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         workers = config.workers.get(),
         "started"
     );
-    let end = control::run(&snapshot, admin, crew, access_log.clone())?;
+    let end = control::run(
+        &snapshot,
+        admin,
+        crew,
+        access_log.clone(),
+        certificates.watch(),
+    )?;
     if let (End::Drained, Some(writer)) = (end, log_writer) {
         // The last handle to the log, now that the workers and the admin API are gone.
         drop(access_log);
@@ -133,8 +156,12 @@ pub fn run(config: &Config, effective: serde_json::Value) -> Result<ExitCode, St
     })
 }
 
-fn build_snapshot(config: &Config, overlay: &mut Overlay) -> Result<Snapshot, route::BuildError> {
-    Snapshot::build(config, |index| {
+fn build_snapshot(
+    config: &Config,
+    tls: &TlsMaterial,
+    overlay: &mut Overlay,
+) -> Result<Snapshot, route::BuildError> {
+    Snapshot::build(config, tls, |index| {
         let upstream = &config.upstreams[index];
         let configured = upstream
             .servers

@@ -230,7 +230,25 @@ impl Acceptor for Connections {
     fn accepted(&self, tcp: Tcp, peer: SocketAddr, permit: OwnedSemaphorePermit) {
         self.stats().accepted.increment();
         let local = Rc::clone(&self.local);
-        spawn_local(ClientTask::new(tcp, peer, self.listener, local, permit));
+        let entry = &local.snapshot.listeners[self.listener];
+        let mut counted = None;
+        if let Some(table) = &entry.per_address
+            && !entry.proxy_protocol
+        {
+            counted = table.admit(peer.ip());
+            if counted.is_none() {
+                self.stats().over_address_limit.increment();
+                return;
+            }
+        }
+        spawn_local(ClientTask::new(
+            tcp,
+            peer,
+            self.listener,
+            local,
+            permit,
+            counted,
+        ));
     }
 
     fn failed(&self, error: &io::Error) {

@@ -1,44 +1,27 @@
-//! A connection to a server that speaks HTTP/1.1.
-//!
-//! It has no task of its own: whoever uses it drives it, first the request that waits for an answer, then the answer's
-//! body. A request thus never hops between tasks, and a connection that nobody uses costs nothing but its socket: while
-//! it waits for bytes it has no buffer to read them into.
-//!
-//! Only a request whose answer comes before all of it is sent gets a task, to send the rest: a client may not read the
-//! one before the other has been taken.
+//! A way to have a server answer a request: a connection of HTTP/1.1, or a stream of HTTP/2.
 
-use std::cell::RefCell;
-use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderName;
 use thiserror::Error;
-use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
-use tokio::task::spawn_local;
 
+use super::{http1, http2};
 use crate::message::Upload;
 use crate::message::h1::body::Part;
-use crate::message::h1::{Answer, Body, Invalid, Wire, read_answer, write_request};
-use crate::net::{Stall, Stream, Traffic};
+use crate::message::h1::{Answer, Body, Invalid};
+use crate::message::headers::Trailers;
+use crate::net::Stream;
 
-/// A connection to a server, driven by its user.
+/// What one request is sent over.
 #[derive(Debug)]
-pub struct Connection(Rc<RefCell<Inner>>);
-
-#[derive(Debug)]
-struct Inner {
-    wire: Wire,
-    upload: Option<Sending>,
-    /// Watches over the wait for an answer.
-    answer: Stall,
-    keep_alive: bool,
-    reused: bool,
+pub enum Connection {
+    /// A connection of its own.
+    Http1(http1::Connection),
+    /// A stream of a connection that others use too.
+    Http2(http2::Exchange),
 }
 
 /// A request's body on its way to the server.
@@ -48,8 +31,8 @@ pub struct Sending {
     pub upload: Rc<Upload>,
     /// Whether it is framed in chunks; otherwise by its length.
     pub chunked: bool,
-    /// The trailers that were announced; no others pass.
-    pub trailers: Vec<HeaderName>,
+    /// The trailers that pass.
+    pub trailers: Trailers,
 }
 
 /// Why a request cannot be sent.
@@ -75,26 +58,20 @@ pub enum AnswerError {
 }
 
 impl Connection {
-    /// Speaks HTTP/1.1 on a connected socket; a write that makes no progress for `idle` fails.
-    pub fn new(tcp: TcpStream, traffic: Traffic, idle: Duration) -> Self {
-        let stream = Stream::new(tcp.into(), traffic, idle).reading_on();
-        Self(Rc::new(RefCell::new(Inner {
-            wire: Wire::new(stream),
-            upload: None,
-            answer: Stall::new(Duration::MAX),
-            keep_alive: true,
-            reused: false,
-        })))
-    }
-
-    /// Bytes that the kernel has taken for this connection so far.
-    pub fn sent(&self) -> u64 {
-        self.0.borrow().wire.stream.sent()
+    /// Whether the server may have seen some of the request.
+    pub fn has_sent(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.has_sent(),
+            Self::Http2(exchange) => exchange.has_sent(),
+        }
     }
 
     /// Whether it has served an earlier request, so that its server may have closed it meanwhile.
     pub fn reused(&self) -> bool {
-        self.0.borrow().reused
+        match self {
+            Self::Http1(connection) => connection.reused(),
+            Self::Http2(exchange) => exchange.reused(),
+        }
     }
 
     /// Sends a request's head, as far as there is room now, and has [`poll_send`](Self::poll_send) send the rest. Its
@@ -109,17 +86,10 @@ impl Connection {
         upload: Option<Sending>,
         limit: Duration,
     ) -> io::Result<()> {
-        let inner = &mut *self.0.borrow_mut();
-        inner.answer.restart(limit);
-        let mut sent = 0;
-        if upload.is_none()
-            && let Poll::Ready(result) = Pin::new(&mut inner.wire.stream).poll_write(cx, head)
-        {
-            sent = result?;
+        match self {
+            Self::Http1(connection) => connection.begin(cx, head, upload, limit),
+            Self::Http2(exchange) => exchange.begin(head, upload, limit),
         }
-        inner.upload = upload;
-        inner.wire.output.head.extend_from_slice(&head[sent..]);
-        Ok(())
     }
 
     /// Sends what is to be sent; ready when that was all.
@@ -127,34 +97,25 @@ impl Connection {
     /// # Errors
     /// The connection or the client's body failed.
     pub fn poll_send(&self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        self.0.borrow_mut().poll_send(cx)
+        match self {
+            Self::Http1(connection) => connection.poll_send(cx),
+            Self::Http2(exchange) => exchange.poll_send(cx),
+        }
     }
 
     /// Whether all of the request is sent.
     pub fn all_sent(&self) -> bool {
-        let inner = self.0.borrow();
-        inner.upload.is_none() && inner.wire.output.is_empty()
+        match self {
+            Self::Http1(connection) => connection.all_sent(),
+            Self::Http2(exchange) => exchange.all_sent(),
+        }
     }
 
     /// Sends the rest of the request in a task, whatever becomes of the answer, until its [`Upload`] is stopped.
     pub fn send_rest(&self) {
-        let inner = Rc::clone(&self.0);
-        let upload = inner
-            .borrow()
-            .upload
-            .as_ref()
-            .map(|it| Rc::clone(&it.upload));
-        let task = spawn_local(async move {
-            let sent = poll_fn(|cx| inner.borrow_mut().poll_send(cx)).await;
-            // Whoever reads the answer learns of an error.
-            if sent.is_err() {
-                let inner = &mut *inner.borrow_mut();
-                inner.upload = None;
-                inner.keep_alive = false;
-            }
-        });
-        if let Some(upload) = upload {
-            upload.taken_by(task);
+        match self {
+            Self::Http1(connection) => connection.send_rest(),
+            Self::Http2(exchange) => exchange.send_rest(),
         }
     }
 
@@ -167,23 +128,26 @@ impl Connection {
         cx: &mut Context<'_>,
         to_head: bool,
     ) -> Poll<Result<Answer, AnswerError>> {
-        let Inner {
-            wire, keep_alive, ..
-        } = &mut *self.0.borrow_mut();
-        loop {
-            if let Some(answer) = read_answer::read(&mut wire.scan, &mut wire.input, to_head)? {
-                *keep_alive = answer.keep_alive;
-                return Poll::Ready(Ok(answer));
-            }
-            if !matches!(ready!(wire.poll_read(cx)), Ok(1..)) {
-                return Poll::Ready(Err(AnswerError::Ended));
-            }
+        match self {
+            Self::Http1(connection) => connection.poll_answer(cx, to_head),
+            Self::Http2(exchange) => exchange.poll_answer(cx, to_head),
         }
     }
 
     /// Ready when the answer has been waited for too long. To be polled while waiting.
     pub fn poll_overdue(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.borrow_mut().answer.poll_stalled(cx)
+        match self {
+            Self::Http1(connection) => connection.poll_overdue(cx),
+            Self::Http2(exchange) => exchange.poll_overdue(cx),
+        }
+    }
+
+    /// The answer's body, to be read with [`poll_body`](Self::poll_body).
+    pub fn body(&self, answer: &Answer) -> Body {
+        match self {
+            Self::Http1(_) => Body::new(answer.framing),
+            Self::Http2(_) => Body::of_stream(answer.length),
+        }
     }
 
     /// Waits for the next part of the answer's body.
@@ -195,97 +159,21 @@ impl Connection {
         cx: &mut Context<'_>,
         body: &mut Body,
     ) -> Poll<Result<Part, AnswerError>> {
-        let wire = &mut self.0.borrow_mut().wire;
-        loop {
-            if let Some(part) = body.take(&mut wire.input)? {
-                return Poll::Ready(Ok(part));
-            }
-            match ready!(wire.poll_read(cx)) {
-                Ok(1..) => {}
-                Ok(0) if body.ends_with_connection() => return Poll::Ready(Ok(Part::End)),
-                _ => return Poll::Ready(Err(AnswerError::Ended)),
-            }
+        match self {
+            Self::Http1(connection) => connection.poll_body(cx, body),
+            Self::Http2(exchange) => exchange.poll_body(cx, body),
         }
     }
 
-    /// Whether it can serve another request: the last one is over on both sides, the server keeps the connection open, and
-    /// has sent nothing that nobody asked for.
-    pub(super) fn is_reusable(&self, cx: &mut Context<'_>) -> bool {
-        // Another owner would be the task that sends the rest of the last request.
-        Rc::strong_count(&self.0) == 1 && self.0.borrow_mut().is_quiet(cx)
-    }
-
-    /// Prepares it for a wait of unknown length.
-    pub(super) fn rest(&self) {
-        let inner = &mut *self.0.borrow_mut();
-        inner.reused = true;
-        inner.wire.rest();
-    }
-
-    /// Takes the socket back after the server has switched protocols, with what it sent after its answer.
+    /// Takes the socket back after the server has switched protocols, with what it sent after its answer. There is no
+    /// such thing in HTTP/2.
     ///
     /// # Errors
     /// The rest of the request could not be sent.
     pub async fn into_stream(self) -> Result<(Stream, Bytes), SendError> {
-        poll_fn(|cx| self.poll_send(cx)).await?;
-        let inner = Rc::into_inner(self.0).expect("the rest of the request was sent here");
-        let Wire { stream, input, .. } = inner.into_inner().wire;
-        Ok((stream, input.freeze()))
-    }
-}
-
-impl Inner {
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        loop {
-            let more = self.take_upload(cx)?;
-            ready!(self.wire.poll_flush(cx))?;
-            if self.upload.is_none() {
-                return Poll::Ready(Ok(()));
-            }
-            if !more {
-                return Poll::Pending;
-            }
+        match self {
+            Self::Http1(connection) => connection.into_stream().await,
+            Self::Http2(_) => Err(SendError::Lost(io::ErrorKind::Unsupported.into())),
         }
-    }
-
-    /// Takes what the client has sent of its body, up to a reasonable amount; whether there may be more now.
-    fn take_upload(&mut self, cx: &mut Context<'_>) -> Result<bool, SendError> {
-        let Self { upload, wire, .. } = self;
-        let output = &mut wire.output;
-        while let Some(sending) = upload {
-            if output.is_full() {
-                return Ok(true);
-            }
-            match sending.upload.poll_frame(cx) {
-                Poll::Pending => return Ok(false),
-                Poll::Ready(Some(Err(_))) => return Err(SendError::Upload),
-                Poll::Ready(Some(Ok(frame))) => {
-                    match frame.into_data() {
-                        Ok(data) => output.add(data, sending.chunked),
-                        Err(frame) => {
-                            if let (Ok(fields), true) = (frame.into_trailers(), sending.chunked) {
-                                let wanted = |name: &HeaderName| sending.trailers.contains(name);
-                                write_request::write_trailers(&mut output.head, &fields, wanted);
-                            }
-                            *upload = None;
-                            return Ok(false);
-                        }
-                    }
-                    if sending.upload.finished() {
-                        output.end(sending.chunked);
-                        *upload = None;
-                    }
-                }
-                Poll::Ready(None) => {
-                    output.end(sending.chunked);
-                    *upload = None;
-                }
-            }
-        }
-        Ok(false)
-    }
-
-    fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
-        self.keep_alive && self.upload.is_none() && self.wire.is_silent(cx)
     }
 }

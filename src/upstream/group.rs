@@ -8,11 +8,25 @@ use arc_swap::ArcSwap;
 use thiserror::Error;
 use tokio::sync::Notify;
 
+use super::announce::Announces;
 use super::endpoint::{Endpoint, Spec};
 use crate::balance::{Balancer, Kind, Member};
 use crate::config::types::ServerAddress;
 use crate::health;
 use crate::metrics::{Counter, Sharded};
+use crate::tls::ClientTls;
+
+/// The version of HTTP that servers speak.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2, without TLS by prior knowledge.
+    Http2,
+    /// What they choose in the TLS handshake.
+    Auto,
+}
 
 /// An upstream's policy.
 #[derive(Debug, Clone)]
@@ -23,7 +37,13 @@ pub struct Settings {
     pub health: Option<(health::Probe, health::Settings)>,
     /// The port that is probed in place of the server's own.
     pub health_port: Option<u16>,
-    /// TCP connect.
+    /// The version of HTTP that its servers speak.
+    pub protocol: Protocol,
+    /// How to speak TLS with them; `None` speaks none.
+    pub tls: Option<Arc<ClientTls>>,
+    /// The PROXY header that connections to its servers begin with, if any.
+    pub announces: Option<Announces>,
+    /// TCP connect, and then the TLS handshake.
     pub connect: Duration,
     /// From the request's end to the response's headers.
     pub response: Duration,

@@ -3,16 +3,20 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
-use std::time::Instant;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
+use tokio::sync::OnceCell;
+
+use super::announce::Announced;
 use super::connection::Connection;
 use super::endpoint::Endpoint;
-use super::group::{Members, Upstream};
+use super::group::{Members, Protocol, Settings, Upstream};
 use super::pool::Pool;
+use super::{dial, http2};
 use crate::balance::{Candidate, Load, Pick, Strategy};
 use crate::net::{Traffic, connect};
 
@@ -21,10 +25,90 @@ use crate::net::{Traffic, connect};
 pub struct LocalEndpoint {
     /// What all workers share.
     pub shared: Arc<Endpoint>,
-    /// This worker's unused connections.
-    pub pool: Pool,
+    /// This worker's unused connections of HTTP/1.1.
+    pool: Pool,
+    /// This worker's connections of HTTP/2.
+    pub(super) http2: http2::Pool,
+    /// The version that it is known to speak, or the upstream's word on it.
+    pub(super) spoken: Cell<Protocol>,
+    /// A connection that is being opened, and that others than the one who does wait for.
+    dialing: RefCell<Option<Rc<Dialing>>>,
+    /// When its TLS was last complained of.
+    complaint: Cell<Option<Instant>>,
     /// Set while a pick must pass it over.
     excluded: Cell<bool>,
+}
+
+/// What a request wants to be sent over.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wish {
+    /// The client's connection, for servers that are told of it.
+    pub announced: Option<Announced>,
+    /// A new connection, and no old one.
+    pub fresh: bool,
+    /// One that can switch protocols; it is new too.
+    pub upgrade: bool,
+}
+
+/// How opening a connection went.
+type Dialing = OnceCell<Result<(), ErrorKind>>;
+
+/// Time between two lines in the log about the same server's TLS.
+const COMPLAINTS: Duration = Duration::from_secs(10);
+
+impl LocalEndpoint {
+    fn new(shared: Arc<Endpoint>, settings: &Settings) -> Self {
+        Self {
+            shared,
+            pool: Pool::new(settings.pool_idle),
+            http2: http2::Pool::default(),
+            spoken: Cell::new(settings.protocol),
+            dialing: RefCell::default(),
+            complaint: Cell::new(None),
+            excluded: Cell::new(false),
+        }
+    }
+
+    /// What there is to send a request over.
+    fn take(&self, announced: Option<Announced>, cx: &mut Context<'_>) -> Option<Connection> {
+        match self.pool.take(announced, cx) {
+            Some(connection) => Some(Connection::Http1(connection)),
+            None => self.http2.take(announced).map(Connection::Http2),
+        }
+    }
+
+    async fn take_now(&self, announced: Option<Announced>) -> Option<Connection> {
+        poll_fn(|cx| Poll::Ready(self.take(announced, cx))).await
+    }
+
+    /// Takes back what a request was sent over, once its answer has been read.
+    pub fn release(&self, connection: Connection, cx: &mut Context<'_>) {
+        if let Connection::Http1(connection) = connection {
+            self.pool.put(connection, cx);
+        }
+    }
+
+    /// The same within an async function.
+    pub async fn release_now(&self, connection: Connection) {
+        let mut connection = Some(connection);
+        poll_fn(|cx| {
+            if let Some(connection) = connection.take() {
+                self.release(connection, cx);
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    fn may_complain(&self) -> bool {
+        let now = Instant::now();
+        let last = self.complaint.get();
+        let may = last.is_none_or(|last| now - last >= COMPLAINTS);
+        if may {
+            self.complaint.set(Some(now));
+        }
+        may
+    }
 }
 
 impl Candidate for Rc<LocalEndpoint> {
@@ -118,51 +202,129 @@ impl LocalUpstream {
         }
     }
 
-    /// A connection to a server: an unused one unless `fresh`, else a new one.
+    /// What to send a request to a server over: an unused connection, or one with room for a stream, unless `fresh`; else
+    /// a new one. If the upstream says so, the server is told whose it is, and no other client's.
     ///
     /// # Errors
     /// The server could not be reached in time. It is counted against the server's health, unless the reason is here.
-    pub async fn connect(&self, endpoint: &LocalEndpoint, fresh: bool) -> io::Result<Connection> {
-        if !fresh && let Some(connection) = poll_fn(|cx| Poll::Ready(endpoint.pool.take(cx))).await
+    pub async fn connect(&self, endpoint: &LocalEndpoint, wish: Wish) -> io::Result<Connection> {
+        let Wish {
+            announced,
+            fresh,
+            upgrade,
+        } = wish;
+        let announced = announced.filter(|_| self.shared.settings().announces.is_some());
+        if !fresh
+            && !upgrade
+            && let Some(connection) = endpoint.take_now(announced).await
         {
             return Ok(connection);
         }
         // Boxed: most requests need no room for this.
-        Box::pin(self.dial(endpoint)).await
+        if upgrade && self.shared.settings().protocol == Protocol::Auto {
+            Box::pin(self.dial_http1(endpoint, announced)).await
+        } else {
+            Box::pin(self.dial(endpoint, announced, fresh)).await
+        }
     }
 
-    async fn dial(&self, endpoint: &LocalEndpoint) -> io::Result<Connection> {
-        let settings = self.shared.settings();
+    async fn dial(
+        &self,
+        endpoint: &LocalEndpoint,
+        announced: Option<Announced>,
+        fresh: bool,
+    ) -> io::Result<Connection> {
+        loop {
+            if endpoint.spoken.get() == Protocol::Http1 {
+                return self.dial_http1(endpoint, announced).await;
+            }
+            // Others could not use it.
+            if fresh || announced.is_some() {
+                return self.dial_any(endpoint, announced).await;
+            }
+            // One request opens a connection, and those that come meanwhile see whether it has room for them too.
+            let dialing = Rc::clone(endpoint.dialing.borrow_mut().get_or_insert_default());
+            let mut own = None;
+            let dialed = dialing.get_or_init(|| async {
+                let dialed = self.dial_any(endpoint, announced).await;
+                endpoint.dialing.take();
+                dialed
+                    .map(|connection| own = Some(connection))
+                    .map_err(|error| error.kind())
+            });
+            let dialed = *dialed.await;
+            if let Some(connection) = own {
+                return Ok(connection);
+            }
+            dialed?;
+            if let Some(connection) = endpoint.take_now(announced).await {
+                return Ok(connection);
+            }
+        }
+    }
+
+    async fn dial_http1(
+        &self,
+        endpoint: &LocalEndpoint,
+        announced: Option<Announced>,
+    ) -> io::Result<Connection> {
+        let (settings, traffic) = (self.shared.settings(), self.traffic(endpoint));
+        let dialed = dial::http1(endpoint, settings, announced, traffic).await;
+        self.judge(endpoint, dialed).map(Connection::Http1)
+    }
+
+    async fn dial_any(
+        &self,
+        endpoint: &LocalEndpoint,
+        announced: Option<Announced>,
+    ) -> io::Result<Connection> {
+        let (settings, traffic) = (self.shared.settings(), self.traffic(endpoint));
+        let dialed = dial::any(endpoint, settings, announced, traffic).await;
+        self.judge(endpoint, dialed)
+    }
+
+    fn traffic(&self, endpoint: &LocalEndpoint) -> Traffic {
+        Traffic::new(Arc::clone(&endpoint.shared.bytes), self.worker)
+    }
+
+    /// Counts how connecting to a server went.
+    fn judge<T>(&self, endpoint: &LocalEndpoint, dialed: io::Result<T>) -> io::Result<T> {
         let stats = endpoint.shared.stats.shard(self.worker);
-        match connect::connect(&endpoint.shared.resolved(), settings.connect).await {
-            Ok(tcp) => {
+        let server = endpoint.shared.id();
+        match &dialed {
+            Ok(_) => {
                 stats.connects.increment();
                 endpoint.shared.connect_succeeded();
-                let traffic = Traffic::new(Arc::clone(&endpoint.shared.bytes), self.worker);
-                Ok(Connection::new(tcp, traffic, settings.idle))
             }
             Err(error) => {
                 stats.connect_failures.increment();
-                if connect::is_local(&error) {
-                    tracing::debug!(server = endpoint.shared.id(), %error, "cannot connect for want of resources here");
+                if connect::is_local(error) {
+                    tracing::debug!(server, %error, "cannot connect for want of resources here");
                 } else {
                     endpoint.shared.connect_failed();
                 }
-                Err(error)
+                if error.kind() == ErrorKind::InvalidData && endpoint.may_complain() {
+                    tracing::warn!(server, %error, "cannot connect: TLS failed");
+                }
             }
         }
+        dialed
     }
 
     /// Closes connections that have been unused for too long, and those to servers that are no longer used.
     pub fn prune(&self) {
         self.refresh();
         let now = tokio::time::Instant::now();
+        let max_idle = self.shared.settings().pool_idle;
         self.view
             .borrow()
             .endpoints
             .iter()
-            .filter(|e| !e.pool.is_empty())
-            .for_each(|e| e.pool.prune(now));
+            .filter(|e| !e.pool.is_empty() || !e.http2.is_empty())
+            .for_each(|e| {
+                e.pool.prune(now);
+                e.http2.prune(now, max_idle);
+            });
     }
 }
 
@@ -175,11 +337,7 @@ impl View {
             .collect();
         let local = |shared: &Arc<Endpoint>| {
             known.remove(&Arc::as_ptr(shared)).unwrap_or_else(|| {
-                Rc::new(LocalEndpoint {
-                    shared: Arc::clone(shared),
-                    pool: Pool::new(upstream.settings().pool_idle),
-                    excluded: Cell::new(false),
-                })
+                Rc::new(LocalEndpoint::new(Arc::clone(shared), upstream.settings()))
             })
         };
         let endpoints = members.endpoints.iter().map(local).collect();

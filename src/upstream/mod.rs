@@ -4,15 +4,20 @@
 //! is healthy, and publishes the eligible ones as one immutable [`Members`]. [`local`] is a worker's own side of an
 //! upstream: its view of the members and its pool of connections, which no other thread touches.
 
+pub mod announce;
 pub mod connection;
+mod dial;
 pub mod endpoint;
 mod group;
+pub mod http1;
+pub mod http2;
 pub mod latency;
 pub mod local;
 pub mod pool;
 pub mod supervisor;
 
+pub use announce::{Announced, Announces};
 pub use connection::Connection;
 pub use endpoint::{Endpoint, Origin};
-pub use group::{Members, RosterError, Settings, Upstream, UpstreamStats};
-pub use local::{InFlight, LocalEndpoint, LocalUpstream};
+pub use group::{Members, Protocol, RosterError, Settings, Upstream, UpstreamStats};
+pub use local::{InFlight, LocalEndpoint, LocalUpstream, Wish};

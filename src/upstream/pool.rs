@@ -2,13 +2,13 @@
 //! the rest time out.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::connection::Connection;
+use super::announce::Announced;
+use super::http1::Connection;
 use crate::net::clock;
 
 /// Idle connections kept for an endpoint and worker.
@@ -36,10 +36,17 @@ impl Pool {
         }
     }
 
-    /// The connection that was used last and is still open.
-    pub fn take(&self, cx: &mut Context<'_>) -> Option<Connection> {
+    /// The connection that was used last and is still open, of those that may serve this client.
+    pub fn take(&self, announced: Option<Announced>, cx: &mut Context<'_>) -> Option<Connection> {
         loop {
-            let Idle { connection, .. } = self.idle.borrow_mut().pop()?;
+            let Idle { connection, .. } = {
+                let mut idle = self.idle.borrow_mut();
+                // The first look finds it, unless servers are told who the clients are.
+                let position = idle
+                    .iter()
+                    .rposition(|it| it.connection.is_for(announced))?;
+                idle.remove(position)
+            };
             if connection.is_reusable(cx) {
                 return Some(connection);
             }
@@ -58,18 +65,6 @@ impl Pool {
                 });
             }
         }
-    }
-
-    /// The same within an async function.
-    pub async fn put_now(&self, connection: Connection) {
-        let mut connection = Some(connection);
-        poll_fn(|cx| {
-            if let Some(connection) = connection.take() {
-                self.put(connection, cx);
-            }
-            Poll::Ready(())
-        })
-        .await;
     }
 
     /// Closes what has been unused for too long or was closed by the server.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::net::lookup_host;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::endpoint::Endpoint;
 use super::group::Upstream;
@@ -17,6 +17,19 @@ use crate::health;
 
 /// Time between two resolutions of a name.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Looks the names of all servers up for the first time, as far as that takes no longer than `limit`, so that the first
+/// requests know where to go.
+pub async fn resolve_names(upstreams: impl Iterator<Item = Arc<Upstream>>, limit: Duration) {
+    let mut look_ups = JoinSet::new();
+    for endpoint in upstreams.flat_map(|upstream| upstream.endpoints()) {
+        if let ServerAddress::Name { .. } = endpoint.address() {
+            // Whoever supervises it says what is wrong.
+            look_ups.spawn(async move { resolve(&endpoint, false).await });
+        }
+    }
+    _ = timeout(limit, look_ups.join_all()).await;
+}
 
 /// Supervises an upstream for ever. To be run on the control thread; dropping it ends everything that it started.
 pub async fn supervise(upstream: Arc<Upstream>) {

@@ -4,10 +4,12 @@
 
 pub mod backend;
 pub mod client;
+pub mod http2;
 pub mod process;
 pub mod proxy;
 pub mod redis;
 pub mod temp_dir;
+pub mod tls;
 
 use std::panic::resume_unwind;
 use std::sync::Barrier;

@@ -177,6 +177,22 @@ impl RunningProxy {
         client::get(self.addr, path)
     }
 
+    /// Sends what is to be refused with `status`, and a request behind it, which must not be taken for one: the
+    /// connection ends with the refusal.
+    pub fn refuses(&self, bytes: impl AsRef<[u8]>, status: u16) {
+        let bytes = bytes.as_ref();
+        let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(200)]).into_owned();
+        let behind = client::message("GET", "/behind", &[], b"");
+        let mut client = self.connect();
+        let answer = client.request([bytes, &behind].concat());
+        let answer = answer.unwrap_or_else(|error| panic!("{shown:?}: {error}"));
+        assert_eq!(answer.status, status, "{shown:?}: {}", answer.text());
+        assert_eq!(answer.headers.get("connection"), Some("close"), "{shown:?}");
+        let rest = client.read_to_end();
+        let rest = rest.unwrap_or_else(|error| panic!("{shown:?}: {error}"));
+        assert_eq!(String::from_utf8_lossy(&rest), "", "{shown:?}");
+    }
+
     /// The text of `/metrics`.
     pub fn metrics(&self) -> String {
         client::get(self.admin, "/metrics").text().to_owned()

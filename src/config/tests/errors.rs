@@ -225,10 +225,6 @@ fn upstream_error(keys: &str) -> String {
 fn upstreams() {
     for (keys, error) in [
         (
-            "protocol = \"http2\"",
-            "upstreams[0].protocol: \"http2\" is not supported",
-        ),
-        (
             "sticky = { cookie = \"lb\" }",
             "upstreams[0].sticky: is not supported",
         ),
@@ -239,10 +235,6 @@ fn upstreams() {
         (
             "timeouts = { idle = \"0s\" }",
             "upstreams[0].timeouts.idle: \"0s\" is zero",
-        ),
-        (
-            "health_check = { kind = \"grpc\" }",
-            "expected \"http\", \"tcp\" or \"off\"",
         ),
         (
             "health_check = { path = \"health\" }",
@@ -274,7 +266,7 @@ fn upstreams() {
         ),
         (
             "health_check = { kind = \"off\", port = 81 }",
-            "health_check.port: is for kind = \"http\" or \"tcp\"",
+            "health_check.port: is for kind = \"http\", \"tcp\" or \"grpc\"",
         ),
         (
             "health_check = { host = \"\" }",

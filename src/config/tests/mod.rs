@@ -4,6 +4,7 @@ mod errors;
 mod robustness;
 mod routes;
 mod shipped;
+mod tls;
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
@@ -66,6 +67,10 @@ fn the_smallest_file_has_the_documented_defaults() {
     assert_eq!(listener.timeouts.headers, Duration::from_secs(10));
     assert_eq!(listener.timeouts.keep_alive, Duration::from_secs(75));
     assert_eq!(listener.timeouts.idle, Duration::from_secs(60));
+    assert_eq!(listener.timeouts.tls_handshake, Duration::from_secs(10));
+    assert!(listener.http2 && listener.tls.is_none());
+    assert!(!listener.proxy_protocol && !listener.normalize_path);
+    assert!(listener.max_connections_per_ip.is_none() && listener.min_body_rate.is_none());
 
     let upstream = &config.upstreams[0];
     assert_eq!(upstream.strategy, StrategyKind::RoundRobin);
@@ -94,7 +99,12 @@ fn the_smallest_file_has_the_documented_defaults() {
     assert_eq!(upstream.timeouts.idle, Duration::from_secs(60));
     assert_eq!(upstream.timeouts.pool_idle, Duration::from_secs(30));
 
+    assert_eq!(upstream.protocol, Protocol::Http1);
+    assert!(upstream.tls.is_none() && upstream.proxy_protocol.is_none());
+    assert!(upstream.set_headers.is_empty());
+
     let route = &config.routes[0];
+    assert!(route.hsts.is_none());
     assert_eq!(
         (route.name.as_str(), &route.listeners[..]),
         ("route0", &[0][..])

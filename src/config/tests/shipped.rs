@@ -52,7 +52,7 @@ fn the_shipped_file_is_valid_with_everything_enabled() {
 
 /// What `GET /config` shows reads back as the same configuration, but for the secrets.
 #[track_caller]
-fn reads_back(config: &Config) {
+pub(super) fn reads_back(config: &Config) {
     let mut shown = effective(config);
     for (path, secret) in [
         ("/admin/token", "t"),

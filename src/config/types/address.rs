@@ -21,6 +21,16 @@ pub enum ServerAddress {
     },
 }
 
+impl ServerAddress {
+    /// The name or address, without brackets.
+    pub fn host(&self) -> String {
+        match self {
+            Self::Ip(address) => address.ip().to_string(),
+            Self::Name { host, .. } => host.clone(),
+        }
+    }
+}
+
 serde_as_text!(
     ServerAddress,
     r#"an address "host:port", for example "127.0.0.1:3000""#

@@ -1,4 +1,4 @@
-//! Lengths of time: `"250ms"`, `"5s"`, `"1m"`, `"1h30m"`.
+//! Lengths of time: `"250ms"`, `"5s"`, `"1m"`, `"1h30m"`, `"365d"`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,13 @@ use std::time::Duration;
 use super::{Invalid, serde_as_text};
 
 /// Longest first: the order in which a duration's parts are written.
-const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+const UNITS: [(&str, u64); 5] = [
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("m", 60_000),
+    ("s", 1_000),
+    ("ms", 1),
+];
 
 /// More than any setting means, and little enough to add to any clock.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -62,7 +68,7 @@ impl FromStr for AnyDuration {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let invalid = |why| {
             Invalid::new(format!(
-                r#"{text:?} {why}; expected a number and a unit (h, m, s, ms), for example "250ms", "5s" or "1h30m""#
+                r#"{text:?} {why}; expected a number and a unit (d, h, m, s, ms), for example "250ms", "5s" or "1h30m""#
             ))
         };
         let mut units = UNITS.iter();
@@ -154,7 +160,8 @@ mod tests {
             ("90s", 90_000, "1m30s"),
             ("1s500ms", 1_500, "1s500ms"),
             ("0s", 0, "0s"),
-            ("8760h", 31_536_000_000, "8760h"),
+            ("8760h", 31_536_000_000, "365d"),
+            ("1d12h", 129_600_000, "1d12h"),
         ] {
             let duration: AnyDuration = text.parse().unwrap();
             assert_eq!(duration.get(), Duration::from_millis(millis), "{text}");
@@ -171,12 +178,12 @@ mod tests {
             ("-5s", "is not a duration"),
             ("1.5s", "is not a duration"),
             ("5 s", "is not a duration"),
-            ("5d", "is not a duration"),
+            ("5w", "is not a duration"),
             ("1m1h", "is not a duration"),
             ("1s1s", "is not a duration"),
             ("99999999999999999999s", "is too long"),
             ("18446744073709551615h", "is too long"),
-            ("8760h1ms", "is longer than a year"),
+            ("365d1ms", "is longer than a year"),
             ("5ß", "is not a duration"),
         ] {
             let error = text.parse::<AnyDuration>().unwrap_err().to_string();

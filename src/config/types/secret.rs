@@ -1,4 +1,4 @@
-//! Passwords and tokens, which no log, error or answer shows.
+//! Passwords and tokens, which no log, error or answer shows; and texts that may be one.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,9 +11,12 @@ use serde::{Serialize, Serializer};
 
 use super::Invalid;
 
-/// A text that prints as `***`.
+/// A text that prints as `***`, unless it was said to be none to hide.
 #[derive(Clone)]
-pub struct Secret(String);
+pub struct Secret {
+    text: String,
+    is_open: bool,
+}
 
 /// Where a secret comes from, as the file says it.
 #[derive(Debug, Clone)]
@@ -31,25 +34,39 @@ const EXPECTED: &str = r#"a string: the secret, "env:NAME" or "file:PATH""#;
 impl Secret {
     /// The text itself; not to be logged.
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// The same text, for anyone to see: where a setting may hold a secret, and this one was written out in the file.
+    pub fn opened(self) -> Self {
+        Self {
+            is_open: true,
+            ..self
+        }
     }
 }
 
 impl From<String> for Secret {
     fn from(text: String) -> Self {
-        Self(text)
+        Self {
+            text,
+            is_open: false,
+        }
     }
 }
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        match self.is_open {
+            true => self.text.fmt(f),
+            false => f.write_str("***"),
+        }
     }
 }
 
 impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        f.write_str(if self.is_open { &self.text } else { "***" })
     }
 }
 
@@ -61,14 +78,15 @@ impl SecretSource {
     pub fn read(&self, env: &BTreeMap<String, String>) -> Result<Secret, Invalid> {
         match self {
             Self::Literal(secret) => Ok(secret.clone()),
-            Self::Variable(name) => env.get(name).cloned().map(Secret).ok_or_else(|| {
+            Self::Variable(name) => env.get(name).cloned().map(Secret::from).ok_or_else(|| {
                 Invalid::new(format!("the environment variable {name:?} is not set"))
             }),
             Self::File(path) => {
                 let text = fs::read_to_string(path)
                     .map_err(|error| Invalid::new(format!("{path:?} cannot be read: {error}")))?;
                 let text = text.strip_suffix('\n').unwrap_or(&text);
-                Ok(Secret(text.strip_suffix('\r').unwrap_or(text).to_owned()))
+                let text = text.strip_suffix('\r').unwrap_or(text);
+                Ok(Secret::from(text.to_owned()))
             }
         }
     }
@@ -90,7 +108,7 @@ impl FromStr for SecretSource {
             }
             return Ok(Self::File(PathBuf::from(path)));
         }
-        Ok(Self::Literal(Secret(text.to_owned())))
+        Ok(Self::Literal(Secret::from(text.to_owned())))
     }
 }
 
@@ -198,5 +216,7 @@ mod tests {
         assert_eq!(format!("{secret} {secret:?}"), "*** ***");
         let source: SecretSource = "hush".parse().unwrap();
         assert_eq!(format!("{source} {source:?}"), "*** Literal(***)");
+        let open = secret.opened();
+        assert_eq!(format!("{open} {open:?}"), "hush \"hush\"");
     }
 }

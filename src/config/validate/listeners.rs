@@ -9,11 +9,13 @@ use super::{Names, Validation, duration_or, name_or_position, present};
 use crate::config::key_path::KeyPath;
 use crate::config::model::{AdminListen, Listener, ListenerTimeouts};
 use crate::config::schema;
+use crate::config::types::ByteRate;
 
 const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(100_000).expect("it is not zero");
 const HEADERS: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const IDLE: Duration = Duration::from_secs(60);
+const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
 
 impl Validation<'_> {
     pub(super) fn listener_names(&mut self) -> Names {
@@ -52,8 +54,31 @@ impl Validation<'_> {
             name: name_or_position(&raw.name, "listener", position),
             addresses: addresses(raw).map(|(_, address)| address).collect(),
             max_connections: raw.max_connections.unwrap_or(MAX_CONNECTIONS),
+            max_connections_per_ip: raw.max_connections_per_ip,
+            tls: raw
+                .tls
+                .as_deref()
+                .map(|tls| self.listener_tls(tls, &at.key("tls"))),
+            http2: raw.http2.unwrap_or(true),
+            proxy_protocol: self.accept_proxy(raw, at.key("proxy_protocol")),
+            min_body_rate: raw.min_body_rate.map(ByteRate::bytes_a_second),
+            normalize_path: raw.normalize_path.unwrap_or(false),
             timeouts: timeouts(raw.timeouts.as_deref()),
         }
+    }
+
+    /// Whether connections begin with a PROXY header; then someone must be allowed to send it.
+    fn accept_proxy(&mut self, raw: &schema::Listener, at: KeyPath) -> bool {
+        let is_required = raw.proxy_protocol == Some(schema::AcceptProxy::Required);
+        let trusted = KeyPath::default().key("trusted_proxies");
+        let nobody = self.root.trusted_proxies.as_ref().is_none_or(Vec::is_empty);
+        if is_required && nobody && !self.problems.contains(&trusted) {
+            self.problems.add(
+                at,
+                "\"required\" takes PROXY headers from trusted proxies, and there are none; set for example trusted_proxies = [\"10.0.0.0/8\"] at the top level",
+            );
+        }
+        is_required
     }
 
     /// Two listeners cannot have the same address. Port 0 is a new port each time.
@@ -94,5 +119,6 @@ fn timeouts(raw: Option<&schema::ListenerTimeouts>) -> ListenerTimeouts {
         headers: duration_or(raw.and_then(|raw| raw.headers), HEADERS),
         keep_alive: duration_or(raw.and_then(|raw| raw.keep_alive), KEEP_ALIVE),
         idle: duration_or(raw.and_then(|raw| raw.idle), IDLE),
+        tls_handshake: duration_or(raw.and_then(|raw| raw.tls_handshake), TLS_HANDSHAKE),
     }
 }

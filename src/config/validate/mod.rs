@@ -7,6 +7,8 @@ mod listeners;
 mod rate_limit;
 mod redis;
 mod routes;
+mod set_headers;
+mod tls;
 mod upstreams;
 
 use std::collections::{BTreeMap, HashMap};

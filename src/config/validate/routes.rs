@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue};
 use super::actions::forward;
 use super::{Names, Validation, name_or_position, present};
 use crate::config::key_path::KeyPath;
-use crate::config::model::{Action, Route, RouteLimit};
+use crate::config::model::{Action, Hsts, Route, RouteLimit};
 use crate::config::names::header_name;
 use crate::config::schema;
 use crate::config::types::ByteSize;
@@ -76,7 +76,28 @@ impl Validation<'_> {
                     .map_or(RouteLimit::Inherit, RouteLimit::Own),
             },
             max_body: raw.max_body.map(ByteSize::bytes),
+            hsts: raw
+                .hsts
+                .as_deref()
+                .and_then(|hsts| self.hsts(hsts, &at.key("hsts"))),
         }
+    }
+
+    fn hsts(&mut self, raw: &schema::Hsts, at: &KeyPath) -> Option<Hsts> {
+        let expected = "how long browsers are to use HTTPS only, for example \"365d\"";
+        let max_age = self
+            .problems
+            .required(&raw.max_age, at.key("max_age"), expected)?
+            .get();
+        if max_age.subsec_nanos() > 0 {
+            self.problems
+                .add(at.key("max_age"), "is not in whole seconds");
+        }
+        Some(Hsts {
+            max_age,
+            include_subdomains: raw.include_subdomains.unwrap_or(false),
+            preload: raw.preload.unwrap_or(false),
+        })
     }
 
     /// The listeners of a route, in their order; all when it names none.

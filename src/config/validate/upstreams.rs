@@ -9,7 +9,8 @@ use http::HeaderValue;
 use super::{Names, Validation, duration_or, present};
 use crate::config::key_path::KeyPath;
 use crate::config::model::{
-    HashKey, HealthCheck, HealthCheckKind, Server, StrategyKind, Upstream, UpstreamTimeouts,
+    HashKey, HealthCheck, HealthCheckKind, Protocol, ProxyVersion, Server, StrategyKind, Upstream,
+    UpstreamTimeouts,
 };
 use crate::config::schema;
 use crate::config::types::{ServerAddress, StatusSet};
@@ -63,7 +64,30 @@ impl Validation<'_> {
             servers: self.servers(raw, &at.key("servers")),
             health_check: self.health_check(raw.health_check.as_deref(), &at.key("health_check")),
             timeouts: timeouts(raw.timeouts.as_deref()),
+            protocol: self.protocol(raw, at),
+            tls: raw
+                .tls
+                .as_deref()
+                .map(|tls| self.upstream_tls(tls, &at.key("tls"))),
+            proxy_protocol: match raw.proxy_protocol {
+                None | Some(schema::SendProxy::Off) => None,
+                Some(schema::SendProxy::V1) => Some(ProxyVersion::V1),
+                Some(schema::SendProxy::V2) => Some(ProxyVersion::V2),
+            },
+            set_headers: self.set_headers(raw, &at.key("set_headers")),
         }
+    }
+
+    fn protocol(&mut self, raw: &schema::Upstream, at: &KeyPath) -> Protocol {
+        let protocol = raw.protocol.unwrap_or(Protocol::Http1);
+        let is_plain = raw.tls.is_none() && !self.problems.contains(&at.key("tls"));
+        if protocol == Protocol::Auto && is_plain {
+            self.problems.add(
+                at.key("protocol"),
+                "\"auto\" is what servers choose in the TLS handshake, and there is none; expected \"http1\" or \"http2\", or tls = {}",
+            );
+        }
+        protocol
     }
 
     fn servers(&mut self, raw: &schema::Upstream, at: &KeyPath) -> Vec<Server> {
@@ -108,14 +132,21 @@ impl Validation<'_> {
             schema::HealthCheckKind::Http => self.http_check(raw, at),
             schema::HealthCheckKind::Tcp => {
                 self.only_for_http(raw, at);
+                self.only_for_grpc(raw, at);
                 HealthCheckKind::Tcp
+            }
+            schema::HealthCheckKind::Grpc => {
+                self.only_for_http(raw, at);
+                let service = raw.service.clone().unwrap_or_default();
+                HealthCheckKind::Grpc { service }
             }
             schema::HealthCheckKind::Off => {
                 self.only_for_http(raw, at);
+                self.only_for_grpc(raw, at);
                 if raw.port.is_some() {
                     self.problems.add(
                         at.key("port"),
-                        "is for kind = \"http\" or \"tcp\"; leave it out",
+                        "is for kind = \"http\", \"tcp\" or \"grpc\"; leave it out",
                     );
                 }
                 return None;
@@ -145,7 +176,15 @@ impl Validation<'_> {
         }
     }
 
+    fn only_for_grpc(&mut self, raw: &schema::HealthCheck, at: &KeyPath) {
+        if raw.service.is_some() {
+            self.problems
+                .add(at.key("service"), "is for kind = \"grpc\"; leave it out");
+        }
+    }
+
     fn http_check(&mut self, raw: &schema::HealthCheck, at: &KeyPath) -> HealthCheckKind {
+        self.only_for_grpc(raw, at);
         let path = raw.path.clone().unwrap_or_else(|| HEALTH_PATH.to_owned());
         self.request_path(&path, at.key("path"));
         let host = raw.host.as_ref().and_then(|host| {

@@ -40,6 +40,8 @@ enum State {
     Trailers,
     /// What comes belongs to it.
     UntilClose,
+    /// A stream of HTTP/2 brings it; so many bytes are to come, if that was said.
+    Stream(Option<u64>),
     /// It has ended.
     Ended,
 }
@@ -66,6 +68,31 @@ impl Body {
         })
     }
 
+    /// A body that a stream of HTTP/2 brings, which may have said how long it is.
+    pub fn of_stream(length: Option<u64>) -> Self {
+        Self(State::Stream(length))
+    }
+
+    /// Counts a part of a stream's body, perhaps its last.
+    ///
+    /// # Errors
+    /// It is not as long as was said (RFC 9113, section 8.1.1).
+    pub fn pass(&mut self, bytes: usize, last: bool) -> Result<(), Invalid> {
+        if let State::Stream(left) = self.0 {
+            let left = match left.map(|left| left.checked_sub(bytes as u64)) {
+                Some(None) => return Err(Invalid::Framing),
+                Some(left) => left,
+                None => None,
+            };
+            self.0 = match last {
+                true if left.is_some_and(|left| left > 0) => return Err(Invalid::Framing),
+                true => State::Ended,
+                false => State::Stream(left),
+            };
+        }
+        Ok(())
+    }
+
     /// Whether its last part has been read.
     pub fn ended(&self) -> bool {
         matches!(self.0, State::Ended | State::Length(0))
@@ -80,6 +107,7 @@ impl Body {
     pub fn remaining(&self) -> Option<u64> {
         match self.0 {
             State::Length(left) => Some(left),
+            State::Stream(left) => left,
             State::Ended => Some(0),
             _ => None,
         }
@@ -93,6 +121,7 @@ impl Body {
         loop {
             match self.0 {
                 State::Ended | State::Length(0) => return Ok(Some(Part::End)),
+                State::Stream(_) => return Ok(None),
                 _ if input.is_empty() => return Ok(None),
                 State::UntilClose => return Ok(Some(Part::Data(input.split().freeze()))),
                 State::Length(left) => {
@@ -159,10 +188,8 @@ fn chunk_size(input: &mut BytesMut) -> Result<Option<u64>, Invalid> {
     let line = line[..end].strip_suffix(b"\r").ok_or(Invalid::Framing)?;
     let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
     let (size, extensions) = line.split_at(digits);
-    // Sixteen digits are all that fit; white space before extensions is tolerated (RFC 9112, section 7.1.1).
-    let tail = extensions.trim_ascii_start();
-    let sound = (tail.is_empty() || tail.starts_with(b";")) && !extensions.contains(&b'\r');
-    if !(1..=16).contains(&digits) || !sound {
+    // Sixteen digits are all that fit.
+    if !(1..=16).contains(&digits) || !are_extensions(extensions) {
         return Err(Invalid::Framing);
     }
     let size = size.iter().fold(0, |size, digit| {
@@ -170,6 +197,53 @@ fn chunk_size(input: &mut BytesMut) -> Result<Option<u64>, Invalid> {
     });
     input.advance(end + 1);
     Ok(Some(size))
+}
+
+/// Whether this is a chunk's extensions (RFC 9112, section 7.1.1). They are dropped, but who takes them otherwise than
+/// they were meant may take the chunk otherwise.
+fn are_extensions(mut rest: &[u8]) -> bool {
+    while !rest.is_empty() {
+        let Some(name) = without_space(rest).strip_prefix(b";") else {
+            return false;
+        };
+        let Some(after) = without_token(without_space(name)) else {
+            return false;
+        };
+        rest = match without_space(after).strip_prefix(b"=").map(without_space) {
+            None => after,
+            Some(value) => match without_quoted(value).or_else(|| without_token(value)) {
+                Some(after) => after,
+                None => return false,
+            },
+        };
+    }
+    true
+}
+
+fn without_space(text: &[u8]) -> &[u8] {
+    let spaces = text.iter().take_while(|b| matches!(b, b' ' | b'\t'));
+    &text[spaces.count()..]
+}
+
+/// What follows the token at the front of `text`, if there is one (RFC 9110, section 5.6.2).
+fn without_token(text: &[u8]) -> Option<&[u8]> {
+    let is_part = |b: &&u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
+    let length = text.iter().take_while(is_part).count();
+    Some(&text[length..]).filter(|_| length > 0)
+}
+
+/// What follows the quoted string at the front of `text`, if there is one (RFC 9110, section 5.6.4).
+fn without_quoted(text: &[u8]) -> Option<&[u8]> {
+    let mut rest = text.strip_prefix(b"\"")?;
+    loop {
+        rest = match rest {
+            [b'"', after @ ..] => return Some(after),
+            [b'\\', b'\t' | b' '..=b'~' | 0x80.., after @ ..] => after,
+            [b'\\', ..] => return None,
+            [b'\t' | b' '..=b'~' | 0x80.., after @ ..] => after,
+            _ => return None,
+        };
+    }
 }
 
 #[cfg(test)]
@@ -216,7 +290,7 @@ mod tests {
             ),
             (
                 Framing::Chunked,
-                "a \r\n0123456789\r\n0;x\r\na: 1\r\nb: 2\r\n\r\nrest",
+                "a ; q = \"\\\";\";r\r\n0123456789\r\n0;x\r\na: 1\r\nb: 2\r\n\r\nrest",
                 "0123456789",
                 2,
                 "rest",
@@ -253,6 +327,30 @@ mod tests {
             "5\r\nhelloo\r\n",
             "11112222333344445\r\n",
             "5;a\rb\r\nhello\r\n",
+            "5 \r\nhello\r\n",
+            " 5\r\nhello\r\n",
+            "5;\r\nhello\r\n",
+            "5;;a\r\nhello\r\n",
+            "5;a=\r\nhello\r\n",
+            "5;a b\r\nhello\r\n",
+            "5;a[\r\nhello\r\n",
+            "5;a=\"b\r\nhello\r\n",
+            "5;a=\"b\"c\r\nhello\r\n",
+            "5;a=\"\u{1}\"\r\nhello\r\n",
+            "5;a\0\r\nhello\r\n",
+            "5\u{b}\r\nhello\r\n",
+            "5\rhello\r\n",
+            "0x5\r\nhello\r\n",
+            "+5\r\nhello\r\n",
+            "1_0\r\nhello\r\n",
+            "00000000000000005\r\nhello\r\n",
+            "5\r\nhello\n0\r\n\r\n",
+            "5\r\nhello0\r\n\r\n",
+            "0\r\n\n",
+            "0\r\na: 1\n\r\n",
+            "0\r\na: 1\r\n\n",
+            "0\r\na : 1\r\n\r\n",
+            "0\r\na: 1\r\n b\r\n\r\n",
             "0\r\nno colon\r\n\r\n",
         ];
         for body in bodies {

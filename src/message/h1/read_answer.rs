@@ -7,12 +7,13 @@ use std::mem::MaybeUninit;
 
 use bytes::{Buf, BytesMut};
 use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::response::Parts;
 use http::{StatusCode, Version};
 
 use super::body::Framing;
 use super::head::{self, Invalid, MAX_FIELDS, Scan};
 use super::write_answer::Fields;
-use crate::message::headers;
+use crate::message::headers::{self, Trailers};
 
 /// Largest head, in bytes.
 const MAX_SIZE: usize = 64 * 1024;
@@ -28,12 +29,62 @@ pub struct Answer {
     pub length: Option<u64>,
     /// How its body ends.
     pub framing: Framing,
-    /// The trailers that it announces.
-    pub trailers: Vec<HeaderName>,
+    /// The trailers that it may have.
+    pub trailers: Trailers,
     /// Whether the server keeps the connection open after it.
     pub keep_alive: bool,
     /// The protocol that it switches to, or offers.
     pub upgrade: Option<HeaderValue>,
+}
+
+impl Answer {
+    /// The answer on a stream of HTTP/2, which is over already if it `is_empty`.
+    ///
+    /// # Errors
+    /// Its length is doubtful.
+    pub fn of_stream(head: Parts, is_empty: bool, to_head: bool) -> Result<Self, Invalid> {
+        let mut fields = Fields::default();
+        let length = headers::content_length(&head.headers).map_err(|_| Invalid::Framing)?;
+        let mut via = Vec::new();
+        for (name, value) in &head.headers {
+            match Kind::of(name.as_str()) {
+                Kind::Other | Kind::Trailer => fields.add(name.as_str(), value.as_bytes()),
+                Kind::Date => {
+                    fields.has_date = true;
+                    fields.add(name.as_str(), value.as_bytes());
+                }
+                Kind::Via => {
+                    via.extend_from_slice(value.as_bytes());
+                    via.extend_from_slice(b", ");
+                }
+                Kind::Length | Kind::Hop(_) | Kind::Dropped => {}
+            }
+        }
+        via.extend_from_slice(headers::own_via(Version::HTTP_2).as_bytes());
+        fields.add("via", &via);
+        let bodiless = is_empty || is_bodiless(head.status, to_head);
+        Ok(Self {
+            status: head.status,
+            fields,
+            length,
+            framing: match length {
+                _ if bodiless => Framing::Empty,
+                Some(length) => Framing::Length(length),
+                None => Framing::UntilClose,
+            },
+            trailers: Trailers::Any,
+            keep_alive: true,
+            upgrade: None,
+        })
+    }
+}
+
+/// Whether an answer of this status has no body, whatever it says of its length (RFC 9112, section 6.3).
+fn is_bodiless(status: StatusCode, to_head: bool) -> bool {
+    to_head
+        || status.is_informational()
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED
 }
 
 /// Takes the head of the final answer from the front of `input`, or of one that switches protocols, if it is there
@@ -59,6 +110,10 @@ pub fn read(
 }
 
 fn parse(scan: &mut Scan, input: &mut BytesMut, to_head: bool) -> Result<Option<Answer>, Invalid> {
+    // httparse passes over empty lines, which may be there before requests only.
+    if !input.starts_with(b"H") {
+        return Err(Invalid::Syntax);
+    }
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut head = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default()
@@ -132,8 +187,9 @@ impl Sorted {
             for field in fields.iter().filter(wanted) {
                 sorted.add(field)?;
             }
+            sorted.trailers.retain(|name| !nominated.contains(name));
         }
-        sorted.add_via();
+        sorted.add_via(version);
         Ok(sorted)
     }
 
@@ -176,10 +232,10 @@ impl Sorted {
         Ok(())
     }
 
-    fn add_via(&mut self) {
+    fn add_via(&mut self, received: Version) {
         let before = self.via.get(2..).unwrap_or_default();
         let comma: &[u8] = if before.is_empty() { b"" } else { b", " };
-        let own = headers::OWN_VIA.as_bytes();
+        let own = headers::own_via(received).as_bytes();
         for part in [b"via: ", before, comma, own, b"\r\n"] {
             self.fields.lines.extend_from_slice(part);
         }
@@ -197,10 +253,10 @@ impl Sorted {
         if chunked && version == Version::HTTP_10 {
             return Err(Invalid::Framing); // RFC 9112, section 6.1
         }
-        let bodiless = to_head
-            || status.is_informational()
-            || status == StatusCode::NO_CONTENT
-            || status == StatusCode::NOT_MODIFIED;
+        if chunked && length.is_some() {
+            return Err(Invalid::Framing); // it may mean either (section 6.3)
+        }
+        let bodiless = is_bodiless(status, to_head);
         let framing = match length {
             _ if bodiless => Framing::Empty,
             _ if chunked => Framing::Chunked,
@@ -211,13 +267,10 @@ impl Sorted {
         Ok(Answer {
             status,
             fields: self.fields,
-            length: length.filter(|_| !chunked),
+            length,
             framing,
-            trailers: self.trailers,
-            // Who sends both framings may mean either (RFC 9112, section 6.3).
-            keep_alive: self.keep_alive
-                && framing != Framing::UntilClose
-                && !(chunked && length.is_some()),
+            trailers: Trailers::Named(self.trailers),
+            keep_alive: self.keep_alive && framing != Framing::UntilClose,
             upgrade: headers::upgrade(hop),
         })
     }
@@ -296,10 +349,6 @@ mod tests {
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked",
                 (Chunked, true),
             ),
-            (
-                "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked",
-                (Chunked, false),
-            ),
             ("HTTP/1.1 200 OK", (UntilClose, false)),
             ("HTTP/1.1 204 No Content", (Empty, true)),
             (
@@ -324,6 +373,8 @@ mod tests {
     #[test]
     fn doubtful_framing_is_refused() {
         let heads = [
+            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked",
+            "HTTP/1.1 204 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 0",
             "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6",
             "HTTP/1.1 200 OK\r\ncontent-length: 5, 6",
             "HTTP/1.1 200 OK\r\ncontent-length: +5",
@@ -367,6 +418,10 @@ mod tests {
             "garbage\r\n\r\n",
             "HTTP/2 200 OK\r\n\r\n",
             "HTTP/1.1 20 OK\r\n\r\n",
+            "HTTP/1.1 099 OK\r\n\r\n",
+            "HTTP/1.1 2000 OK\r\n\r\n",
+            "HTTP/1.1  200 OK\r\n\r\n",
+            "\r\nHTTP/1.1 200 OK\r\n\r\n",
             "HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
             "HTTP/1.1 200 OK\r\na b: 1\r\n\r\n",
             "HTTP/1.1 200 OK\r\na: 1\r\n folded\r\n\r\n",

@@ -68,7 +68,7 @@ impl Wire {
         if self.next_read == FIRST_READ {
             return self.poll_first_read(cx);
         }
-        if self.stream.poll_readable(cx)?.is_pending() {
+        if self.stream.transport().poll_readable(cx)?.is_pending() {
             if self.input.is_empty() {
                 self.input = BytesMut::new();
             }
@@ -117,13 +117,18 @@ impl Wire {
             }
             output.advance(written);
         }
-        Poll::Ready(Ok(()))
+        Pin::new(stream).poll_flush(cx)
+    }
+
+    /// Whether all of the output has been taken by the kernel.
+    pub fn is_flushed(&self) -> bool {
+        self.output.is_empty() && self.stream.is_flushed()
     }
 
     /// Whether nothing is under way: nothing read, nothing to be written, and the peer has sent nothing and keeps the
     /// connection open. Has the task woken when that changes.
     pub fn is_silent(&mut self, cx: &mut Context<'_>) -> bool {
-        self.input.is_empty() && self.output.is_empty() && self.stream.poll_silent(cx)
+        self.input.is_empty() && self.is_flushed() && self.stream.transport().poll_silent(cx)
     }
 
     /// Prepares it for the next message, which may be long in coming.

@@ -1,6 +1,8 @@
 //! The head of an answer, as a client gets it.
 
+use bytes::Bytes;
 use http::StatusCode;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::write_request::decimal;
 
@@ -43,6 +45,26 @@ impl Fields {
         for part in [name.as_bytes(), b": ", value, b"\r\n"] {
             self.lines.extend_from_slice(part);
         }
+    }
+
+    /// The fields as a map.
+    pub fn into_map(self) -> HeaderMap {
+        let lines = Bytes::from(self.lines);
+        let mut fields = HeaderMap::new();
+        let mut rest = &lines[..];
+        while let Some(end) = rest.iter().position(|b| *b == b'\n') {
+            let line = rest[..end].trim_ascii_end();
+            rest = &rest[end + 1..];
+            let Some(colon) = line.iter().position(|b| *b == b':') else {
+                continue;
+            };
+            let value = lines.slice_ref(line[colon + 1..].trim_ascii());
+            let name = HeaderName::from_bytes(&line[..colon]);
+            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(value)) {
+                fields.append(name, value);
+            }
+        }
+        fields
     }
 
     /// Removes all fields of a name.

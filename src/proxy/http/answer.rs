@@ -15,15 +15,16 @@ use tokio::time::Instant;
 
 use super::connection::Client;
 use super::download::ResponseBody;
-use super::error::ProxyError;
+use super::error::{Form, ProxyError};
 use super::exchange;
 use super::reply::Reply;
 use super::request_id::X_REQUEST_ID;
 use super::service;
 use super::tunnel::Tunnel;
+use crate::message::Upload;
 use crate::message::h1::write_answer::{self, Afterwards, Ending};
 use crate::message::h1::{Wire, write_request};
-use crate::message::{Upload, headers};
+use crate::message::headers::{self, Trailers};
 
 /// Largest buffer for heads that a worker keeps, in bytes.
 const MAX_KEPT: usize = 64 * 1024;
@@ -57,6 +58,7 @@ pub async fn answer(
         status,
         fields,
         trailers,
+        closes,
         body,
         ..
     } = reply;
@@ -67,11 +69,12 @@ pub async fn answer(
         must_end: version == Version::HTTP_10,
         trailers: match takes_trailers {
             true => trailers,
-            false => Vec::new(),
+            false => Trailers::NONE,
         },
     };
 
-    let mut keep_alive = keep_alive && ending != Ending::Close && !client.local.drain.draining();
+    let mut keep_alive =
+        keep_alive && !closes && ending != Ending::Close && !client.local.drain.draining();
     if let Some(upload) = &upload {
         upload.answered();
         keep_alive &= poll_fn(|cx| Poll::Ready(will_be_taken(upload, cx))).await;
@@ -110,7 +113,7 @@ pub async fn answer(
 }
 
 /// Where the answer ends, and whether there is a body to send.
-fn ending(version: Version, to_head: bool, reply: &Reply) -> (Ending, bool) {
+pub fn ending(version: Version, to_head: bool, reply: &Reply) -> (Ending, bool) {
     let status = reply.status;
     let length = reply.body.size_hint().exact();
     if status.is_informational() || status == StatusCode::NO_CONTENT {
@@ -151,7 +154,7 @@ struct Sending {
     /// Whether the client may take the connection's end for the answer's: until that is reached, only a reset differs.
     must_end: bool,
     /// The trailers that were announced to a client that takes them.
-    trailers: Vec<HeaderName>,
+    trailers: Trailers,
 }
 
 impl Sending {
@@ -199,7 +202,7 @@ impl Sending {
                     }
                     Err(frame) => {
                         if let (Ok(fields), true) = (frame.into_trailers(), self.chunked) {
-                            let wanted = |name: &HeaderName| self.trailers.contains(name);
+                            let wanted = |name: &HeaderName| self.trailers.has(name);
                             write_request::write_trailers(&mut output.head, &fields, wanted);
                         }
                         self.body = None;
@@ -218,7 +221,7 @@ impl Sending {
 impl Drop for Sending {
     fn drop(&mut self) {
         if self.must_end
-            && let Ok(mut wire) = self.wire.try_borrow_mut()
+            && let Ok(wire) = self.wire.try_borrow_mut()
             && let Some(socket) = wire.stream.tcp().socket()
         {
             _ = socket.set_linger(Some(Duration::ZERO));
@@ -230,7 +233,7 @@ impl Drop for Sending {
 pub fn refusal(client: &Client, error: ProxyError, since: Instant, out: &mut Vec<u8>) {
     let id = client.local.request_ids.id_of(&HeaderMap::new());
     let code = error.code();
-    let mut reply = error.into_reply(false, &id);
+    let mut reply = error.into_reply(Form::Text, &id);
     reply.fields.add(X_REQUEST_ID.as_str(), id.as_bytes());
     let (status, body) = (reply.status, reply.body.into_bytes());
     exchange::record_refusal(client, status, code, &id, body.len(), since);

@@ -97,7 +97,10 @@ impl Failure {
     /// Whether the server, and not this machine, has no connection for us.
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::Connect(error) => !is_local(error) && error.kind() != ErrorKind::TimedOut,
+            Self::Connect(error) => {
+                let is_other = matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::InvalidData);
+                !is_local(error) && !is_other
+            }
             _ => false,
         }
     }
@@ -126,8 +129,7 @@ pub async fn send(
     request: &Rewrite<'_>,
     server: &HeaderValue,
 ) -> Result<Answer, Failure> {
-    let sent_before = connection.sent();
-    let lost = || match connection.sent() > sent_before {
+    let lost = || match connection.has_sent() {
         true => Failure::Reset,
         false => Failure::Unsent,
     };
@@ -137,7 +139,7 @@ pub async fn send(
         let head = &mut *request.exchange.client.local.head.borrow_mut();
         head.clear();
         request.write(head, server);
-        connection.begin(cx, head, request.body(), request.policy.timeout)
+        connection.begin(cx, head, request.body(), request.timeout())
     };
     let mut begun = false;
     poll_fn(|cx| {

@@ -23,16 +23,20 @@ use tokio::time::{Instant, timeout};
 
 use super::answer::{self, Sent};
 use super::error::ProxyError;
-use super::task::{Idle, PARK_AFTER};
+use super::http2;
+use super::open::Opened;
+use super::task::{DRAIN_GRACE, Facts, Idle, PARK_AFTER};
 use super::tunnel::Tunnel;
 use crate::message::Upload;
 use crate::message::forwarded::Hop;
 use crate::message::h1::{Framing, Request, Wire, read_request};
 use crate::message::headers;
-use crate::net::{Stream, Tcp, Traffic, clock};
+use crate::net::{Stream, Traffic, clock};
 use crate::proxy::local::Local;
 use crate::proxy::roster::Place;
 use crate::proxy::snapshot::ListenerEntry;
+use crate::tls::{self, ClientIdentity};
+use crate::upstream::Announced;
 
 /// How long, and for how much, an unread request body is read and thrown away after the answer, so that the close does
 /// not reset the connection before the client has read the answer (RFC 9112, section 9.6).
@@ -50,11 +54,59 @@ pub struct Client {
     pub local: Rc<Local>,
     /// Index into the snapshot's listeners.
     pub listener: usize,
+    /// Its address, by the word of a PROXY header if there was one.
+    pub peer: SocketAddr,
     /// The hop that the connection is.
     pub hop: Hop,
+    /// Who its certificate says it is.
+    pub identity: Option<Box<ClientIdentity>>,
+    /// What the connection was announced to be, for servers that want to know.
+    announced: Option<Announced>,
+    facts: RefCell<Option<Box<Facts>>>,
 }
 
 impl Client {
+    /// The client at the other end of a connection, and its bytes, counted and not waited for for ever.
+    pub fn new(opened: Opened) -> (Self, Stream) {
+        let Opened {
+            transport,
+            peer,
+            listener,
+            local,
+            facts,
+            ..
+        } = opened;
+        let trusted = &local.snapshot.trusted_proxies;
+        let hop = Hop::new(peer, trusted, transport.is_encrypted());
+        let certificates = transport.peer_certificates();
+        let identity = certificates.and_then(tls::identity).map(Box::new);
+        let entry = &local.snapshot.listeners[listener];
+        let traffic = Traffic::new(Arc::clone(&entry.bytes), local.worker);
+        // Not asked for in vain: it is a system call.
+        let announced = local.snapshot.announces.then(|| {
+            let told = facts.as_ref().and_then(|facts| facts.destination);
+            let socket = transport.tcp().socket();
+            let own = || socket?.local_addr().ok()?.as_socket();
+            Announced::new(peer, told.or_else(own))
+        });
+        let stream = Stream::new(transport, traffic, entry.timeouts.idle);
+        let client = Self {
+            local,
+            listener,
+            peer,
+            hop,
+            identity,
+            announced,
+            facts: RefCell::new(facts),
+        };
+        (client, stream)
+    }
+
+    /// What a server that takes PROXY headers is to be told of the connection.
+    pub fn announced(&self) -> Option<Announced> {
+        self.announced
+    }
+
     /// The listener that accepted it.
     pub fn listener(&self) -> &ListenerEntry {
         &self.local.snapshot.listeners[self.listener]
@@ -67,36 +119,32 @@ enum End {
     Park,
     /// The client has gone, or there is nothing more to say to it.
     Close,
+    /// An answer has broken off, which the client should notice.
+    Abort,
+    /// It speaks HTTP/2.
+    Http2,
     /// It may still be sending what nobody wants.
     Linger,
     /// It goes on as something else.
     Switch(Box<Tunnel>),
 }
 
-/// Serves a client's connection to its end, or until it is idle, which is for the task of that place to wait out.
+/// Serves a client's connection to its end, or until it is idle, which is for the task of that place to wait out. `read`
+/// is what was read of it already.
 ///
 /// Not an `async fn`: the future of one would keep room for its arguments.
-pub fn serve(
-    tcp: Tcp,
-    read: BytesMut,
-    peer: SocketAddr,
-    listener: usize,
-    local: Rc<Local>,
-    place: Place,
-) -> impl Future<Output = Option<Idle>> {
-    let entry = &local.snapshot.listeners[listener];
-    let traffic = Traffic::new(Arc::clone(&entry.bytes), local.worker);
-    let stream = Stream::new(tcp, traffic, entry.timeouts.idle);
+pub fn serve(opened: Opened, read: BytesMut) -> impl Future<Output = Option<Idle>> {
+    let place = opened.place;
+    let (client, stream) = Client::new(opened);
+    let wire = Wire::with_input(stream, read);
     let connection = Connection {
-        wire: Rc::new(RefCell::new(Wire::with_input(stream, read))),
-        client: Rc::new(Client {
-            listener,
-            hop: Hop::new(peer, &local.snapshot.trusted_proxies),
-            local,
-        }),
+        may_be_http2: client.listener().http2,
+        wire: Rc::new(RefCell::new(wire)),
+        client: Rc::new(client),
         place,
         since: clock::now(),
         waiting_for: Wait::Request,
+        is_new: true,
     };
     connection.serve()
 }
@@ -117,6 +165,10 @@ struct Connection {
     waiting_for: Wait,
     /// When that wait began.
     since: Instant,
+    /// Whether no request has come since it was opened.
+    is_new: bool,
+    /// Whether HTTP/2 is spoken here, and nothing has come yet that is not its preface.
+    may_be_http2: bool,
 }
 
 impl Connection {
@@ -131,10 +183,17 @@ impl Connection {
                 Some(End::Park) => {
                     let since = self.since;
                     let wire = Rc::into_inner(self.wire)?.into_inner();
-                    let tcp = wire.stream.into_tcp();
-                    return Some(Idle { tcp, since });
+                    let transport = wire.stream.into_transport();
+                    let peer = self.client.peer;
+                    return Some(Idle {
+                        transport,
+                        peer,
+                        since,
+                        facts: self.client.facts.take(),
+                    });
                 }
-                Some(End::Close) => return None,
+                Some(End::Abort) => return None,
+                Some(End::Close) if !self.client.hop.is_encrypted() => return None,
                 Some(end) => {
                     // Boxed: most connections end without ado, and need no room for this.
                     Box::pin(self.end(end)).await;
@@ -153,11 +212,14 @@ impl Connection {
             mut stream, input, ..
         } = wire.into_inner();
         match end {
-            End::Park | End::Close => {}
+            End::Park | End::Abort => {}
+            // TLS says that this is the end, and not somebody who cuts the connection (RFC 8446, section 6.1).
+            End::Close => _ = timeout(LINGER, stream.shutdown()).await,
             End::Linger => linger(&mut stream).await,
+            End::Http2 => http2::serve(stream, input, self.client, self.place).await,
             End::Switch(tunnel) => {
                 let idle = self.client.listener().timeouts.idle;
-                tunnel.run(stream, input.freeze(), idle).await;
+                tunnel.run(stream.switched(), input.freeze(), idle).await;
             }
         }
     }
@@ -173,14 +235,22 @@ impl Connection {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Request, End>> {
         let wire = &mut *self.wire.borrow_mut();
         loop {
-            match read_request::read(&mut wire.scan, &mut wire.input) {
-                Ok(Some(request)) => return Poll::Ready(Ok(request)),
-                Ok(None) => {}
-                Err(invalid) => {
-                    let stats = self.client.listener().stats.shard(self.client.local.worker);
-                    stats.malformed.increment();
-                    refuse(&self.client, wire, invalid.into(), self.since);
-                    return Poll::Ready(Err(End::Linger));
+            if self.may_be_http2 {
+                match wire.input.get(..http2::PREFACE.len()) {
+                    Some(http2::PREFACE) => return Poll::Ready(Err(End::Http2)),
+                    _ => self.may_be_http2 = http2::PREFACE.starts_with(&wire.input),
+                }
+            }
+            if !self.may_be_http2 {
+                match read_request::read(&mut wire.scan, &mut wire.input) {
+                    Ok(Some(request)) => return Poll::Ready(Ok(request)),
+                    Ok(None) => {}
+                    Err(invalid) => {
+                        let stats = self.client.listener().stats.shard(self.client.local.worker);
+                        stats.malformed.increment();
+                        refuse(&self.client, wire, cx, invalid.into(), self.since);
+                        return Poll::Ready(Err(End::Linger));
+                    }
                 }
             }
             match wire.poll_read(cx) {
@@ -197,8 +267,9 @@ impl Connection {
         let timeouts = &self.client.listener().timeouts;
         let (limit, end) = match self.waiting_for {
             Wait::Head => (timeouts.headers, End::Linger),
+            Wait::Request if local.drain.draining() && self.is_new => (DRAIN_GRACE, End::Close),
             Wait::Request if local.drain.draining() => {
-                return match wire.stream.tcp().has_bytes() {
+                return match wire.stream.transport().has_bytes() {
                     true => Poll::Pending, // it will be woken to read them
                     false => Poll::Ready(Err(End::Close)),
                 };
@@ -212,7 +283,13 @@ impl Connection {
         if self.waiting_for == Wait::Head {
             let stats = self.client.listener().stats.shard(local.worker);
             stats.header_timeouts.increment();
-            refuse(&self.client, wire, ProxyError::HeadersTimeout, self.since);
+            refuse(
+                &self.client,
+                wire,
+                cx,
+                ProxyError::HeadersTimeout,
+                self.since,
+            );
         }
         Poll::Ready(Err(end))
     }
@@ -220,6 +297,7 @@ impl Connection {
     /// Answers a request; `None` if another one may follow.
     async fn exchange(&mut self, request: Request) -> Option<End> {
         self.since = clock::now();
+        self.is_new = false;
         let Request {
             head,
             framing,
@@ -227,8 +305,11 @@ impl Connection {
         } = request;
         let upload = (framing != Framing::Empty).then(|| {
             let expected = headers::expects_continue(head.version, &head.headers);
-            let idle = self.client.listener().timeouts.idle;
-            Upload::new(Rc::clone(&self.wire), framing, expected, idle)
+            let listener = self.client.listener();
+            let idle = listener.timeouts.idle;
+            let upload = Upload::new(Rc::clone(&self.wire), framing, expected, idle);
+            listener.min_body_rate.inspect(|rate| upload.hurry(*rate));
+            upload
         });
         let work = answer::answer(
             Rc::clone(&self.client),
@@ -261,7 +342,7 @@ impl Connection {
                 _ => Some(End::Close),
             },
             Some(Sent::Switched(tunnel)) => Some(End::Switch(tunnel)),
-            Some(Sent::Broken) | None => Some(End::Close),
+            Some(Sent::Broken) | None => Some(End::Abort),
         }
     }
 
@@ -285,17 +366,36 @@ impl Connection {
     /// reset.
     fn has_more(&self) -> bool {
         let wire = &mut *self.wire.borrow_mut();
-        !wire.input.is_empty() || wire.stream.tcp().has_more()
+        !wire.input.is_empty() || wire.stream.transport().has_more()
     }
 }
 
 /// Answers what is no request, as far as there is room to.
-fn refuse(client: &Client, wire: &mut Wire, error: ProxyError, since: Instant) {
+fn refuse(
+    client: &Client,
+    wire: &mut Wire,
+    cx: &mut Context<'_>,
+    error: ProxyError,
+    since: Instant,
+) {
     let listener = &client.listener().name;
     tracing::debug!(%listener, %error, "a client sent what is no request");
     answer::refusal(client, error, since, &mut wire.output.head);
     // The socket is empty but for pipelined answers; a client that does not read those gets no more.
-    _ = wire.stream.tcp().try_write(&wire.output.head);
+    _ = wire.poll_flush(cx);
+}
+
+/// Tells a client that it should speak TLS here.
+pub async fn refuse_plain(opened: Opened) {
+    let (client, stream) = Client::new(opened);
+    let mut wire = Wire::new(stream);
+    poll_fn(|cx| {
+        let error = ProxyError::BadRequest("this port speaks HTTPS; use https:// in the URL");
+        refuse(&client, &mut wire, cx, error, clock::now());
+        Poll::Ready(())
+    })
+    .await;
+    linger(&mut wire.stream).await;
 }
 
 /// Ends the sending side, and reads on for a while: the client may still be sending.

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use http::HeaderValue;
 use httpdate::HttpDate;
 use tokio::time::Instant;
 
@@ -22,12 +23,22 @@ struct Cached {
 impl Date {
     /// Writes the date.
     pub fn write(&self, out: &mut Vec<u8>) {
+        self.with(|date| out.extend_from_slice(date));
+    }
+
+    /// The date as a field's value.
+    pub fn value(&self) -> HeaderValue {
+        self.with(|date| HeaderValue::from_bytes(date).expect("a date is text"))
+    }
+
+    fn with<T>(&self, use_it: impl FnOnce(&[u8]) -> T) -> T {
         let mut cached = self.0.borrow_mut();
         let now = clock::now();
         let fresh = cached.take().filter(|cached| now < cached.until);
         let date = fresh.unwrap_or_else(|| Cached::new(now, SystemTime::now()));
-        out.extend_from_slice(&date.text);
+        let used = use_it(&date.text);
         *cached = Some(date);
+        used
     }
 }
 

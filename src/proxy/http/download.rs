@@ -13,8 +13,8 @@ use thiserror::Error;
 
 use super::attempt::Attempt;
 use super::exchange::Exchange;
+use crate::message::h1::Body;
 use crate::message::h1::body::Part;
-use crate::message::h1::{Body, Framing};
 use crate::net::Stall;
 use crate::upstream::Connection;
 use crate::upstream::connection::AnswerError;
@@ -86,14 +86,9 @@ impl ResponseBody {
     }
 
     /// A server's body, which may pause for at most `idle`.
-    pub fn download(
-        framing: Framing,
-        connection: Connection,
-        attempt: Attempt,
-        idle: Duration,
-    ) -> Self {
+    pub fn download(body: Body, connection: Connection, attempt: Attempt, idle: Duration) -> Self {
         let download = Download {
-            body: Body::new(framing),
+            body,
             connection: Some(connection),
             attempt,
             stall: Stall::new(idle),
@@ -221,7 +216,7 @@ impl Download {
     /// The answer has been read: its connection can serve another request, before the client has taken the last bytes.
     fn release(&mut self, cx: &mut Context<'_>) {
         if let Some(connection) = self.connection.take() {
-            self.attempt.endpoint().pool.put(connection, cx);
+            self.attempt.endpoint().release(connection, cx);
         }
     }
 }

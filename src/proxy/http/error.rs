@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{
-    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
 };
 use thiserror::Error;
 
@@ -13,9 +13,16 @@ use super::download::ResponseBody;
 use super::reply::Reply;
 use crate::message::UploadError;
 use crate::message::h1::Invalid;
+use crate::message::target::InvalidTarget;
+use crate::route::InvalidPath;
+
+/// The media type of gRPC.
+const GRPC: &str = "application/grpc";
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// What a 405 says is allowed: all but the two that are refused, extension methods aside.
-const METHODS: &str = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS";
+pub const METHODS: &str = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS";
 
 /// Why a request is not answered by a server. The texts go to clients: they name no server and no address.
 #[derive(Debug, Error)]
@@ -23,6 +30,21 @@ pub enum ProxyError {
     /// The client's fault: the request cannot be understood.
     #[error("{0}")]
     BadRequest(&'static str),
+    /// The client's fault: what it asks for is no target.
+    #[error(transparent)]
+    Target(InvalidTarget),
+    /// The client's fault: its path can be read in several ways, or in none.
+    #[error(transparent)]
+    Path(#[from] InvalidPath),
+    /// The client's fault: another major version of HTTP.
+    #[error("this version of HTTP is not supported")]
+    Version,
+    /// The client's fault: a target of more than 32 KiB.
+    #[error("the target is too long")]
+    LongTarget,
+    /// The client's fault: it expects something besides `100-continue`.
+    #[error("what the request expects cannot be fulfilled")]
+    Expectation,
     /// The client's fault: a transfer coding besides chunked.
     #[error("this transfer coding is not supported")]
     Coding,
@@ -71,7 +93,13 @@ impl ProxyError {
     /// The answer's status.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::BadRequest(_) | Self::Upload(UploadError::Broken) => StatusCode::BAD_REQUEST,
+            Self::BadRequest(_)
+            | Self::Target(_)
+            | Self::Path(_)
+            | Self::Upload(UploadError::Broken) => StatusCode::BAD_REQUEST,
+            Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            Self::LongTarget => StatusCode::URI_TOO_LONG,
+            Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::Coding => StatusCode::NOT_IMPLEMENTED,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
@@ -90,7 +118,10 @@ impl ProxyError {
     /// A word for programs.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::BadRequest(_) => "bad_request",
+            Self::BadRequest(_) | Self::Target(_) | Self::Path(_) => "bad_request",
+            Self::Version => "http_version",
+            Self::LongTarget => "target_too_long",
+            Self::Expectation => "expectation",
             Self::Coding => "transfer_coding",
             Self::HeadersTooLarge => "headers_too_large",
             Self::HeadersTimeout => "headers_timeout",
@@ -109,22 +140,34 @@ impl ProxyError {
         }
     }
 
-    /// The answer: JSON for those who accept it by name, text for all others.
-    pub fn into_reply(self, wants_json: bool, id: &HeaderValue) -> Reply {
+    /// Whether the client's connection should end with the answer: what it takes for its next request may be something
+    /// else. A client that asks for a tunnel may have sent what belongs into it.
+    fn ends_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::BadRequest(_) | Self::Target(_) | Self::Path(_) | Self::Method
+        )
+    }
+
+    /// The answer, in the form that the client understands.
+    pub fn into_reply(self, form: Form, id: &HeaderValue) -> Reply {
         let status = self.status();
         let id = id.to_str().unwrap_or_default();
-        let (content_type, body) = if wants_json {
-            let body = serde_json::json!({
-                "status": status.as_u16(), "error": self.code(), "message": self.to_string(), "request_id": id,
-            });
-            ("application/json", format!("{body}\n"))
-        } else {
-            (
+        let (content_type, body) = match form {
+            Form::Grpc => return self.into_grpc(),
+            Form::Json => {
+                let body = serde_json::json!({
+                    "status": status.as_u16(), "error": self.code(), "message": self.to_string(), "request_id": id,
+                });
+                ("application/json", format!("{body}\n"))
+            }
+            Form::Text => (
                 "text/plain; charset=utf-8",
                 format!("{status}: {self}\nrequest id: {id}\n"),
-            )
+            ),
         };
         let body = ResponseBody::full(Bytes::from(body));
+        let closes = self.ends_connection();
         let mut reply = Reply::new(status, body)
             .with(&CONTENT_TYPE, content_type.as_bytes())
             .with(&CACHE_CONTROL, b"no-store");
@@ -137,7 +180,35 @@ impl ProxyError {
             }
             _ => {}
         }
+        reply.closes = closes;
         reply
+    }
+
+    /// The answer to a gRPC client: a status of gRPC's own, without a body.
+    fn into_grpc(self) -> Reply {
+        let status = self.grpc_status().to_string();
+        Reply::new(StatusCode::OK, ResponseBody::empty())
+            .with(&CONTENT_TYPE, GRPC.as_bytes())
+            .with(&GRPC_STATUS, status.as_bytes())
+            // The texts have nothing that would have to be escaped there.
+            .with(&GRPC_MESSAGE, self.to_string().as_bytes())
+    }
+
+    /// The status by gRPC's table of HTTP statuses, but for those that it has better names for.
+    fn grpc_status(&self) -> u8 {
+        const DEADLINE_EXCEEDED: u8 = 4;
+        const RESOURCE_EXHAUSTED: u8 = 8;
+        const UNIMPLEMENTED: u8 = 12;
+        const INTERNAL: u8 = 13;
+        const UNAVAILABLE: u8 = 14;
+        match self {
+            Self::AnswerTimeout => DEADLINE_EXCEEDED,
+            Self::HeadersTooLarge | Self::Upload(UploadError::TooLarge) => RESOURCE_EXHAUSTED,
+            Self::Method | Self::NoRoute => UNIMPLEMENTED,
+            _ if self.status().is_server_error() => UNAVAILABLE,
+            Self::RateLimited(_) => UNAVAILABLE,
+            _ => INTERNAL,
+        }
     }
 }
 
@@ -145,6 +216,9 @@ impl From<Invalid> for ProxyError {
     fn from(invalid: Invalid) -> Self {
         match invalid {
             Invalid::Syntax => Self::BadRequest("this is not an HTTP/1.1 request"),
+            Invalid::Version => Self::Version,
+            Invalid::LongTarget => Self::LongTarget,
+            Invalid::Target(reason) => Self::Target(reason),
             Invalid::Framing => Self::BadRequest("it is not certain where the request's body ends"),
             Invalid::Coding => Self::Coding,
             Invalid::TooLarge => Self::HeadersTooLarge,
@@ -152,11 +226,37 @@ impl From<Invalid> for ProxyError {
     }
 }
 
-/// Whether the client names JSON among what it accepts.
-pub fn wants_json(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .any(|value| value.contains("json"))
+/// What a client understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Text: everybody.
+    Text,
+    /// JSON: who names it among what it accepts.
+    Json,
+    /// A status of gRPC: who sends that.
+    Grpc,
+}
+
+impl Form {
+    /// What the client that sent `headers` understands.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let mut accepted = headers
+            .get_all(ACCEPT)
+            .iter()
+            .filter_map(|value| value.to_str().ok());
+        if is_grpc(headers) {
+            Self::Grpc
+        } else if accepted.any(|value| value.contains("json")) {
+            Self::Json
+        } else {
+            Self::Text
+        }
+    }
+}
+
+/// Whether a message is one of gRPC, and not of gRPC-Web, which has its status in the body.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let rest = content_type.and_then(|content_type| content_type.strip_prefix(GRPC.as_bytes()));
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }

@@ -125,10 +125,10 @@ impl Exchange {
                 .uri
                 .path_and_query()
                 .map_or("", |target| target.as_str()),
-            protocol: if line.version == Version::HTTP_10 {
-                "HTTP/1.0"
-            } else {
-                "HTTP/1.1"
+            protocol: match line.version {
+                Version::HTTP_10 => "HTTP/1.0",
+                Version::HTTP_2 => "HTTP/2.0",
+                _ => "HTTP/1.1",
             },
             status: self.status,
             received: match &self.upload {

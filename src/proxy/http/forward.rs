@@ -21,7 +21,7 @@ use crate::message::h1::{Answer, Framing};
 use crate::message::headers;
 use crate::proxy::snapshot::Forward;
 use crate::upstream::connection::SendError;
-use crate::upstream::{Connection, LocalEndpoint, LocalUpstream, UpstreamStats};
+use crate::upstream::{Connection, LocalEndpoint, LocalUpstream, UpstreamStats, Wish};
 
 /// `Retry-After` when nobody probes the servers.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -43,7 +43,7 @@ pub async fn forward(
         None => 0,
     };
     let upgrade = match head.version {
-        Version::HTTP_11 => headers::upgrade(&head.headers),
+        Version::HTTP_11 | Version::HTTP_2 => headers::upgrade(&head.headers),
         _ => None, // HTTP/1.0 has no such thing (RFC 9110, section 7.8)
     };
     let stats = upstream.shared.stats.shard(local.worker);
@@ -135,10 +135,14 @@ impl Outgoing<'_> {
         mut attempt: Attempt,
     ) -> Result<Answered, Failure> {
         let endpoint = Rc::clone(attempt.endpoint());
-        let mut fresh = false;
+        let mut wish = Wish {
+            announced: self.0.exchange.client.announced(),
+            fresh: false,
+            upgrade: self.0.upgrade.is_some(),
+        };
         loop {
             let connection = upstream
-                .connect(&endpoint, fresh)
+                .connect(&endpoint, wish)
                 .await
                 .map_err(Failure::Connect)?;
             match attempt::send(&connection, &self.0, endpoint.shared.host()).await {
@@ -147,7 +151,9 @@ impl Outgoing<'_> {
                     return self.answer(upstream, connection, attempt, answer).await;
                 }
                 Ok(_) => return Err(Failure::BadAnswer(Invalid::Syntax)),
-                Err(failure) if connection.reused() && self.replayable(&failure) => fresh = true,
+                Err(failure) if connection.reused() && self.replayable(&failure) => {
+                    wish.fresh = true;
+                }
                 Err(failure) => return Err(failure),
             }
         }
@@ -165,10 +171,13 @@ impl Outgoing<'_> {
         }
     }
 
-    /// Whether this can be an answer: protocols are switched only if that was asked for.
+    /// Whether this can be an answer: protocols are switched only to what was asked for.
     fn accepts(&self, answer: &Answer) -> bool {
-        let switches = answer.status == StatusCode::SWITCHING_PROTOCOLS;
-        !switches || (self.0.upgrade.is_some() && answer.upgrade.is_some())
+        if answer.status != StatusCode::SWITCHING_PROTOCOLS {
+            return true;
+        }
+        let both = self.0.upgrade.as_ref().zip(answer.upgrade.as_ref());
+        both.is_some_and(|(asked, answered)| headers::answers_upgrade(asked, answered))
     }
 
     async fn answer(
@@ -179,6 +188,7 @@ impl Outgoing<'_> {
         answer: Answer,
     ) -> Result<Answered, Failure> {
         let idle = upstream.shared.settings().idle;
+        let body = connection.body(&answer);
         let Answer {
             status,
             mut fields,
@@ -211,16 +221,17 @@ impl Outgoing<'_> {
             connection.send_rest();
         }
         let body = if framing == Framing::Empty {
-            attempt.endpoint().pool.put_now(connection).await;
+            attempt.endpoint().release_now(connection).await;
             ResponseBody::empty()
         } else {
-            ResponseBody::download(framing, connection, attempt, idle)
+            ResponseBody::download(body, connection, attempt, idle)
         };
         Ok(Answered::Reply(Reply {
             status,
             fields,
             length: answer.length,
             trailers: answer.trailers,
+            closes: false,
             body,
         }))
     }

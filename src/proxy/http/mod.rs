@@ -1,7 +1,7 @@
 //! HTTP/1.1: one connection, one request, one answer.
 //!
 //! Read in this order: [`task`] is a client's connection, from its accept to its close; [`connection`] serves it while there are requests; [`service`] takes a request through
-//! routing, limits and the route's action; [`forward`] finds a server that answers,
+//! [`routing`], limits and the route's action; [`forward`] finds a server that answers,
 //! by one [`attempt`] or several, to the request as [`rewrite`] makes it; [`download`] is the answer's body, in which
 //! everything that must live as long as the request rides, and [`answer`] sends it; [`exchange`] is the record of one request and its answer;
 //! [`tunnel`] is what a connection becomes after a switch of protocols.
@@ -14,9 +14,13 @@ pub mod download;
 pub mod error;
 pub mod exchange;
 pub mod forward;
+pub mod http2;
+pub mod open;
 pub mod reply;
 pub mod request_id;
 pub mod rewrite;
+pub mod routing;
 pub mod service;
 pub mod task;
 pub mod tunnel;
+pub mod websocket;

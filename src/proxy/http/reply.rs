@@ -5,6 +5,7 @@ use http::header::{HeaderMap, HeaderName};
 
 use super::download::ResponseBody;
 use crate::message::h1::write_answer::Fields;
+use crate::message::headers::Trailers;
 
 /// An answer.
 #[derive(Debug)]
@@ -15,8 +16,10 @@ pub struct Reply {
     pub fields: Fields,
     /// What Content-Length says when there is no body (HEAD, 304).
     pub length: Option<u64>,
-    /// The trailers that it announces.
-    pub trailers: Vec<HeaderName>,
+    /// The trailers of its body that pass.
+    pub trailers: Trailers,
+    /// Whether the client's connection ends with it.
+    pub closes: bool,
     /// Its body.
     pub body: ResponseBody,
 }
@@ -28,7 +31,8 @@ impl Reply {
             status,
             fields: Fields::default(),
             length: None,
-            trailers: Vec::new(),
+            trailers: Trailers::NONE,
+            closes: false,
             body,
         }
     }

@@ -2,21 +2,26 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::header::{
     CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE, VIA,
 };
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, Uri};
+use http::{Method, Uri, Version};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::exchange::Exchange;
 use super::request_id::X_REQUEST_ID;
+use crate::message::forwarded::is_identity;
 use crate::message::h1::RequestHead;
-use crate::message::headers;
+use crate::message::headers::{self, Trailers};
 use crate::proxy::snapshot::{Forward, HashKey};
+use crate::route::normal_path;
 use crate::upstream::connection::Sending;
+
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// A client's request, to be written as the proxy's own for one server or another.
 #[derive(Debug)]
@@ -49,10 +54,20 @@ impl Rewrite<'_> {
         let host = asked.filter(|_| policy.preserve_host).unwrap_or(server);
         head.field(&HOST, host);
         let nominated = headers::nominated(fields);
+        let named = exchange.client.identity.is_some();
+        let is_replaced = |name: &HeaderName| {
+            hop.replaces(name)
+                || nominated.contains(name)
+                || (named && is_identity(name.as_str()))
+                || policy.set_headers.iter().any(|(set, _)| set == name)
+        };
         for (name, value) in fields {
-            if passes(name) && !hop.replaces(name) && !nominated.contains(name) {
+            if passes(name) && !is_replaced(name) {
                 head.field(name, value);
             }
+        }
+        for (name, value) in &policy.set_headers {
+            head.field(name, value);
         }
         if let Some(protocol) = upgrade {
             head.parts("connection", &[b"upgrade"]);
@@ -73,9 +88,25 @@ impl Rewrite<'_> {
         }
         hop.write(&mut head, fields, asked);
         let via = fields.get_all(VIA).into_iter();
-        head.list("via", via, &[headers::OWN_VIA.as_bytes()]);
+        let own = headers::own_via(client.version);
+        head.list("via", via, &[own.as_bytes()]);
+        if let Some(identity) = &exchange.client.identity {
+            for (name, value) in identity.fields() {
+                head.field(name, value);
+            }
+        }
         head.field(&X_REQUEST_ID, &exchange.id);
         head.end();
+    }
+
+    /// How long the answer's head may take: what the route says, or less if the client does (`grpc-timeout`).
+    pub fn timeout(&self) -> Duration {
+        if self.head.version != Version::HTTP_2 {
+            return self.policy.timeout; // gRPC has no other
+        }
+        let said = self.head.headers.get(GRPC_TIMEOUT);
+        let said = said.and_then(|said| grpc_timeout(said.as_bytes()));
+        self.policy.timeout.min(said.unwrap_or(Duration::MAX))
     }
 
     /// The request's body, to be sent behind the head.
@@ -86,10 +117,22 @@ impl Rewrite<'_> {
             upload: Rc::clone(upload),
             chunked,
             trailers: match chunked {
-                true => headers::announced_trailers(&self.head.headers),
-                false => Vec::new(),
+                true if upload.has_free_trailers() => Trailers::Any,
+                true => Trailers::Named(self.trailers()),
+                false => Trailers::NONE,
             },
         })
+    }
+
+    /// The trailers that the client announced and did not nominate in Connection.
+    fn trailers(&self) -> Vec<HeaderName> {
+        let fields = &self.head.headers;
+        let mut trailers = headers::announced_trailers(fields);
+        if !trailers.is_empty() {
+            let nominated = headers::nominated(fields);
+            trailers.retain(|name| !nominated.contains(name));
+        }
+        trailers
     }
 }
 
@@ -100,7 +143,24 @@ fn passes(name: &HeaderName) -> bool {
         name.as_str(),
         "content-length" | "expect" | "host" | "via" | "x-request-id"
     );
-    !written && !headers::is_hop_by_hop(name)
+    !written && !headers::is_hop_by_hop(name) && !headers::is_forged(name)
+}
+
+/// A time as gRPC writes it: at most eight digits and a unit.
+fn grpc_timeout(text: &[u8]) -> Option<Duration> {
+    let (unit, digits) = text.split_last()?;
+    let is_number = (1..=8).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+    let number = std::str::from_utf8(digits).ok().filter(|_| is_number)?;
+    let number: u64 = number.parse().ok()?;
+    Some(match unit {
+        b'H' => Duration::from_secs(number * 3600),
+        b'M' => Duration::from_secs(number * 60),
+        b'S' => Duration::from_secs(number),
+        b'm' => Duration::from_millis(number),
+        b'u' => Duration::from_micros(number),
+        b'n' => Duration::from_nanos(number),
+        _ => return None,
+    })
 }
 
 /// Whether an empty body should be announced (RFC 9110, section 8.6).
@@ -125,12 +185,18 @@ fn target<'a>(uri: &'a Uri, prefix: Option<&str>) -> [&'a str; 2] {
 
 /// The hash that `consistent_hash` chooses by; the same in every process. A request without the header or cookie is
 /// hashed by its client's address: all of them on one server would be the worst.
+///
+/// A path is hashed as routes see it.
 pub fn hash_of(key: &HashKey, client: IpAddr, head: &Parts) -> u64 {
+    let normal;
     let value = match key {
         HashKey::ClientIp => None,
         HashKey::Header(name) => head.headers.get(name).map(HeaderValue::as_bytes),
         HashKey::Cookie(name) => cookie(&head.headers, name).map(str::as_bytes),
-        HashKey::Path => Some(head.uri.path().as_bytes()),
+        HashKey::Path => {
+            normal = normal_path(head.uri.path()).ok();
+            normal.as_ref().map(|normal| normal.path.as_bytes())
+        }
     };
     match (value, client) {
         (Some(value), _) => xxh3_64(value),
@@ -176,6 +242,25 @@ mod tests {
                 expected,
                 "{uri} {prefix:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_timeout_of_grpc_is_digits_and_a_unit() {
+        let millis = |text: &str| grpc_timeout(text.as_bytes()).map(|time| time.as_millis());
+        let cases = [
+            ("1H", 3_600_000),
+            ("2M", 120_000),
+            ("3S", 3000),
+            ("99999999m", 99_999_999),
+            ("5000u", 5),
+            ("7000000n", 7),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(millis(text), Some(expected), "{text}");
+        }
+        for text in ["", "S", "1", "1s", "-1S", "+1S", "1 S", "123456789S", "1SS"] {
+            assert_eq!(millis(text), None, "{text}");
         }
     }
 

@@ -3,20 +3,25 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, LOCATION};
+use http::header::{
+    ALLOW, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, LOCATION, MAX_FORWARDS,
+    STRICT_TRANSPORT_SECURITY,
+};
 use http::request::Parts;
+use http::uri::{Authority, PathAndQuery};
 use http::{Method, StatusCode, Uri, Version};
 
 use super::connection::Client;
 use super::download::ResponseBody;
-use super::error::{ProxyError, wants_json};
+use super::error::{Form, METHODS, ProxyError};
 use super::exchange::Exchange;
 use super::forward;
 use super::reply::Reply;
 use super::request_id::X_REQUEST_ID;
+use super::routing::{self, host_of};
 use super::tunnel::{ServerSide, Tunnel};
 use crate::limit;
-use crate::message::{Upload, UploadError};
+use crate::message::{Upload, UploadError, headers, host};
 use crate::proxy::snapshot::{Action, LimitKey, RedirectTarget, RouteEntry};
 
 /// Answers a request. If that switches protocols, there is also what the connection becomes.
@@ -31,11 +36,15 @@ pub async fn serve(
         Ok(Answered::Switched(reply, server)) => (reply, Some(server)),
         Err(error) => {
             exchange.error = error.code();
-            let json = wants_json(&head.headers);
-            (error.into_reply(json, &exchange.id), None)
+            // What gRPC calls 200 is none to whoever looks at logs and metrics.
+            exchange.status = error.status().as_u16();
+            let form = Form::of(&head.headers);
+            (error.into_reply(form, &exchange.id), None)
         }
     };
-    exchange.status = reply.status.as_u16();
+    if exchange.error.is_empty() {
+        exchange.status = reply.status.as_u16();
+    }
     let id = exchange.id.as_bytes();
     reply.fields.add(X_REQUEST_ID.as_str(), id);
     match server {
@@ -66,22 +75,23 @@ async fn handle(
 ) -> Result<Answered, ProxyError> {
     check_method(&head.method)?;
     settle_host(&head.uri, head.version, &mut head.headers)?;
+    if headers::expects_more(head.version, &head.headers) {
+        return Err(ProxyError::Expectation);
+    }
 
-    let routes = &client.listener().routes;
-    let route = routes.find(
-        || host_of(&head.headers),
-        head.uri.path(),
-        &head.method,
-        &head.headers,
-    );
-    let route = Arc::clone(route.ok_or(ProxyError::NoRoute)?);
+    let route = routing::find(client.listener(), head)?;
     exchange.route = Some(Arc::clone(&route));
 
     let limit_headers = admit(client, exchange, &route, &head.headers).await?;
     bound_body(exchange, &route)?;
 
     let mut answer = match &route.action {
-        Action::Forward(forward) => forward::forward(exchange, forward, head).await?,
+        Action::Forward(forward) => match counts_off_last_hop(head) {
+            false => forward::forward(exchange, forward, head).await?,
+            true => Answered::Reply(
+                Reply::new(StatusCode::OK, ResponseBody::empty()).with(&ALLOW, METHODS.as_bytes()),
+            ),
+        },
         Action::Redirect { status, to } => {
             Answered::Reply(redirect(*status, to, host_of(&head.headers), &head.uri)?)
         }
@@ -90,53 +100,88 @@ async fn handle(
                 .with(&CONTENT_TYPE, b"text/plain; charset=utf-8"),
         ),
     };
-    if let (Some(fields), Answered::Reply(reply)) = (limit_headers, &mut answer) {
-        reply.replace(&fields);
+    if let Answered::Reply(reply) = &mut answer {
+        if let Some(fields) = limit_headers {
+            reply.replace(&fields);
+        }
+        if let Some(hsts) = &route.hsts
+            && client.hop.is_encrypted()
+        {
+            reply.fields.remove(STRICT_TRANSPORT_SECURITY.as_str());
+            reply
+                .fields
+                .add(STRICT_TRANSPORT_SECURITY.as_str(), hsts.as_bytes());
+        }
     }
     Ok(answer)
 }
 
 /// CONNECT would make this an open relay, TRACE would show a client what proxies add to its requests.
 fn check_method(method: &Method) -> Result<(), ProxyError> {
-    match *method {
-        Method::CONNECT | Method::TRACE => Err(ProxyError::Method),
+    match method.as_str() {
+        "GET" | "POST" => Ok(()),
+        // A server may not tell upper case from lower.
+        name if ["CONNECT", "TRACE"]
+            .iter()
+            .any(|it| it.eq_ignore_ascii_case(name)) =>
+        {
+            Err(ProxyError::Method)
+        }
         _ => Ok(()),
+    }
+}
+
+/// Counts a hop off Max-Forwards of OPTIONS, and tells whether this was the last (RFC 9110, section 7.6.2). Of what is no
+/// number nothing can be counted off.
+fn counts_off_last_hop(head: &mut Parts) -> bool {
+    if head.method != Method::OPTIONS {
+        return false;
+    }
+    let Some(value) = head.headers.get_mut(MAX_FORWARDS) else {
+        return false;
+    };
+    let left = value
+        .to_str()
+        .ok()
+        .filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+    match left.map(str::parse::<u64>) {
+        Some(Ok(0)) => true,
+        Some(Ok(left)) => {
+            *value = HeaderValue::from(left - 1);
+            false
+        }
+        _ => false,
     }
 }
 
 /// Makes Host say whom the request is for (RFC 9112, section 3.2): an absolute target wins over Host, HTTP/1.1 needs
 /// exactly one Host, HTTP/1.0 may have none.
 fn settle_host(uri: &Uri, version: Version, headers: &mut HeaderMap) -> Result<(), ProxyError> {
+    let authority = uri.authority().map(Authority::as_str);
     let mut hosts = headers.get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(host), None) if host.to_str().is_ok() => {}
-        (Some(_), None) => return Err(ProxyError::BadRequest("the Host field is invalid")),
-        (None, _) if version == Version::HTTP_10 => {}
-        (None, _) => return Err(ProxyError::BadRequest("the Host field is missing")),
-        (Some(_), Some(_)) => {
-            return Err(ProxyError::BadRequest("there are several Host fields"));
+    let host = match (hosts.next(), hosts.next()) {
+        (host, None) => host.map(HeaderValue::as_bytes),
+        (_, Some(_)) => return Err(ProxyError::BadRequest("there are several Host fields")),
+    };
+    match host {
+        None if version == Version::HTTP_11 => {
+            return Err(ProxyError::BadRequest("the Host field is missing"));
         }
+        // Who has nothing to say may say nothing, if the target does.
+        Some(b"") if authority.is_some() => {}
+        Some(host) if !host::is_valid(host) => {
+            return Err(ProxyError::BadRequest("the Host field is invalid"));
+        }
+        _ => {}
     }
-    if let Some(authority) = uri.authority() {
-        let authority = authority.as_str();
-        let host = authority
-            .rsplit_once('@')
-            .map_or(authority, |(_, host)| host);
-        let host = HeaderValue::from_str(host)
-            .map_err(|_| ProxyError::BadRequest("the target's host is invalid"))?;
-        headers.insert(HOST, host);
+    if let Some(authority) = authority {
+        let invalid = ProxyError::BadRequest("the target's host is invalid");
+        match HeaderValue::from_str(authority) {
+            Ok(value) if host::is_valid(authority.as_bytes()) => headers.insert(HOST, value),
+            _ => return Err(invalid),
+        };
     }
     Ok(())
-}
-
-/// The Host field without its port.
-fn host_of(headers: &HeaderMap) -> Option<&str> {
-    let host = headers.get(HOST)?.to_str().ok()?;
-    match host.rfind(':') {
-        // A colon within brackets belongs to an IPv6 address.
-        Some(colon) if !host[colon..].contains(']') => Some(&host[..colon]),
-        _ => Some(host),
-    }
 }
 
 /// Counts the request against its limit. Gives the fields that an admitted answer should carry.
@@ -216,7 +261,10 @@ fn redirect(
             let port = port
                 .filter(|port| *port != default_port)
                 .map_or(String::new(), |port| format!(":{port}"));
-            let target = uri.path_and_query().map_or("/", |target| target.as_str());
+            let target = match uri.path_and_query().map(PathAndQuery::as_str) {
+                None | Some("*") => "/",
+                Some(target) => target,
+            };
             format!("{scheme}://{host}{port}{target}")
         }
     };
@@ -237,40 +285,62 @@ mod tests {
         }
         settle_host(&uri.parse().unwrap(), version, &mut headers)
             .map_err(|error| error.to_string())?;
-        Ok(host_of(&headers).map(str::to_owned))
+        let host = headers.get(HOST).map(|host| host.to_str().unwrap());
+        Ok(host.map(str::to_owned))
     }
 
     #[test]
-    fn a_host_is_found_without_its_port() {
+    fn a_target_wins_over_host() {
         let h11 = Version::HTTP_11;
-        assert_eq!(
-            host("/", h11, &["Example.com:8080"]),
-            Ok(Some("Example.com".to_owned()))
-        );
-        assert_eq!(
-            host("/", h11, &["[2001:db8::1]"]),
-            Ok(Some("[2001:db8::1]".to_owned()))
-        );
-        assert_eq!(
-            host("/", h11, &["[2001:db8::1]:80"]),
-            Ok(Some("[2001:db8::1]".to_owned()))
-        );
-        assert_eq!(
-            host("http://a.example:81/x", h11, &["b.example"]),
-            Ok(Some("a.example".to_owned()))
-        );
+        let said = |host: &str| Ok(Some(host.to_owned()));
+        assert_eq!(host("/", h11, &["a.example:8080"]), said("a.example:8080"));
+        let absolute = "http://a.example:81/x";
+        assert_eq!(host(absolute, h11, &["b.example"]), said("a.example:81"));
+        assert_eq!(host(absolute, h11, &[""]), said("a.example:81"));
+        assert_eq!(host(absolute, Version::HTTP_10, &[]), said("a.example:81"));
         assert_eq!(host("/", Version::HTTP_10, &[]), Ok(None));
     }
 
     #[test]
-    fn a_missing_or_second_host_is_refused() {
-        assert_eq!(
-            host("/", Version::HTTP_11, &[]),
-            Err("the Host field is missing".to_owned())
-        );
-        assert_eq!(
-            host("/", Version::HTTP_10, &["a", "b"]),
-            Err("there are several Host fields".to_owned())
-        );
+    fn a_missing_second_or_invalid_host_is_refused() {
+        let (h10, h11) = (Version::HTTP_10, Version::HTTP_11);
+        let cases: &[(&str, Version, &[&'static str], &str)] = &[
+            ("/", h11, &[], "the Host field is missing"),
+            ("http://a/", h11, &[], "the Host field is missing"),
+            ("/", h10, &["a", "b"], "there are several Host fields"),
+            ("/", h11, &[""], "the Host field is invalid"),
+            ("/", h10, &["a/b"], "the Host field is invalid"),
+            ("http://a/", h11, &["a b"], "the Host field is invalid"),
+            ("http://a..b/", h11, &["a"], "the target's host is invalid"),
+        ];
+        for (uri, version, hosts, error) in cases {
+            assert_eq!(
+                host(uri, *version, hosts),
+                Err((*error).to_owned()),
+                "{uri}"
+            );
+        }
+    }
+
+    #[test]
+    fn hops_are_counted_off_options_only() {
+        let counted = |method: &str, value: &'static str| {
+            let request = http::Request::builder()
+                .method(method)
+                .header(MAX_FORWARDS, value);
+            let (mut head, ()) = request.body(()).unwrap().into_parts();
+            let last = counts_off_last_hop(&mut head);
+            (
+                last,
+                head.headers[MAX_FORWARDS].to_str().unwrap().to_owned(),
+            )
+        };
+        assert_eq!(counted("OPTIONS", "0"), (true, "0".to_owned()));
+        assert_eq!(counted("OPTIONS", "1"), (false, "0".to_owned()));
+        assert_eq!(counted("OPTIONS", "010"), (false, "9".to_owned()));
+        assert_eq!(counted("GET", "0"), (false, "0".to_owned()));
+        for odd in ["", "-1", "+1", "x", "99999999999999999999"] {
+            assert_eq!(counted("OPTIONS", odd), (false, odd.to_owned()));
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            bytes, or the client's close
-//!   PARKED ───────────────────────────────▶ SERVED  `connection`
+//!   PARKED ───────────────────────────────▶ SERVED  `connection`, or `open` first
 //!     │  ▲                                    │  │
 //!     │  └────────────────────────────────────┘  └──▶ closed
 //!     │     no request for PARK_AFTER
@@ -27,8 +27,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::connection;
+use super::open::{self, Opened};
+use crate::listener::Counted;
 use crate::message::h1::wire::poll_first_read;
-use crate::net::{Tcp, clock};
+use crate::net::{Tcp, Transport, clock};
 use crate::proxy::local::Local;
 use crate::proxy::roster::Place;
 use crate::proxy::snapshot::{ListenerEntry, ListenerStats};
@@ -37,7 +39,7 @@ use crate::proxy::snapshot::{ListenerEntry, ListenerStats};
 pub const PARK_AFTER: Duration = Duration::from_secs(1);
 
 /// How long a connection on which nothing has arrived is kept when the worker drains.
-const DRAIN_GRACE: Duration = Duration::from_secs(1);
+pub const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
 /// A client's connection, to be run as a task. It counts as open until it is dropped.
 #[derive(Debug)]
@@ -60,10 +62,11 @@ enum State {
 
 #[derive(Debug)]
 struct Parked {
-    tcp: Tcp,
+    transport: Transport,
     /// When to close it.
     deadline: Instant,
     past: Past,
+    facts: Option<Box<Facts>>,
 }
 
 /// What has been on a connection.
@@ -75,6 +78,25 @@ enum Past {
     Nothing,
     /// Requests and answers.
     Exchanges,
+}
+
+/// What is known of a connection besides its socket and its peer, mostly nothing. A PROXY header may tell it, which comes
+/// only once.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// Counts it for its address.
+    pub counted: Option<Counted>,
+    /// Where the client thinks it is connected to.
+    pub destination: Option<SocketAddr>,
+}
+
+impl Facts {
+    fn of(counted: Counted) -> Self {
+        Self {
+            counted: Some(counted),
+            destination: None,
+        }
+    }
 }
 
 /// Whether new connections have their request with them, as far as the last ones tell.
@@ -102,10 +124,14 @@ impl FirstReads {
 /// A connection on which nothing is under way.
 #[derive(Debug)]
 pub struct Idle {
-    /// The socket.
-    pub tcp: Tcp,
+    /// The socket, with what TLS knows of it.
+    pub transport: Transport,
+    /// Who is at the other end.
+    pub peer: SocketAddr,
     /// When the wait for the next request began.
     pub since: Instant,
+    /// What else is known of it.
+    pub facts: Option<Box<Facts>>,
 }
 
 impl ClientTask {
@@ -116,6 +142,7 @@ impl ClientTask {
         listener: usize,
         local: Rc<Local>,
         permit: OwnedSemaphorePermit,
+        counted: Option<Counted>,
     ) -> Self {
         let entry = &local.snapshot.listeners[listener];
         let stats = entry.stats.shard(local.worker);
@@ -127,9 +154,10 @@ impl ClientTask {
             listener: u32::try_from(listener).expect("listeners are few"),
             peer,
             state: State::Parked(Parked {
-                tcp,
-                deadline: clock::now() + entry.timeouts.keep_alive,
+                transport: tcp.into(),
+                deadline: clock::now() + entry.first_wait(),
                 past: Past::Accepted,
+                facts: counted.map(|counted| Box::new(Facts::of(counted))),
             }),
             local,
             _permit: permit,
@@ -148,13 +176,11 @@ impl ClientTask {
         loop {
             match &mut self.state {
                 State::Parked(parked) => {
-                    let read = ready!(parked.poll(cx, &self.local, self.place));
+                    let entry = &self.local.snapshot.listeners[self.listener as usize];
+                    let woken = ready!(parked.poll(cx, entry, &self.local, self.place));
                     self.stats().parked.decrement();
-                    match mem::replace(&mut self.state, State::Closed) {
-                        State::Parked(Parked { tcp, .. }) if !read.is_empty() => {
-                            self.serve(tcp, read);
-                        }
-                        _ => {}
+                    if let State::Parked(parked) = mem::replace(&mut self.state, State::Closed) {
+                        self.serve(parked, woken);
                     }
                 }
                 State::Served(served) => match ready!(served.as_mut().poll(cx)) {
@@ -166,23 +192,36 @@ impl ClientTask {
         }
     }
 
-    fn serve(&mut self, tcp: Tcp, read: BytesMut) {
-        self.state = State::Served(Box::pin(connection::serve(
-            tcp,
-            read,
-            self.peer,
-            self.listener as usize,
-            Rc::clone(&self.local),
-            self.place,
-        )));
+    fn serve(&mut self, parked: Parked, woken: Woken) {
+        let Parked {
+            transport,
+            deadline,
+            facts,
+            ..
+        } = parked;
+        let opened = Opened {
+            transport,
+            peer: self.peer,
+            listener: self.listener as usize,
+            local: Rc::clone(&self.local),
+            place: self.place,
+            facts,
+        };
+        self.state = match woken {
+            Woken::Gone => State::Closed,
+            Woken::Read(read) => State::Served(Box::pin(connection::serve(opened, read))),
+            Woken::Readable => State::Served(Box::pin(open::open(opened, deadline))),
+        };
     }
 
-    fn park(&mut self, Idle { tcp, since }: Idle) {
+    fn park(&mut self, idle: Idle) {
         self.stats().parked.increment();
+        self.peer = idle.peer;
         self.state = State::Parked(Parked {
-            tcp,
-            deadline: since + self.listener().timeouts.keep_alive,
+            transport: idle.transport,
+            deadline: idle.since + self.listener().timeouts.keep_alive,
             past: Past::Exchanges,
+            facts: idle.facts,
         });
     }
 }
@@ -195,36 +234,65 @@ impl Future for ClientTask {
     }
 }
 
+/// Why a connection waits no more.
+enum Woken {
+    /// Bytes have come: the beginning of a request.
+    Read(BytesMut),
+    /// There is something to read, and a PROXY header or a TLS handshake is to be expected.
+    Readable,
+    /// The client has gone, or its time is up.
+    Gone,
+}
+
 impl Parked {
-    /// Waits for the beginning of a request; gives nothing when the connection is to be closed.
-    fn poll(&mut self, cx: &mut Context<'_>, local: &Local, place: Place) -> Poll<BytesMut> {
-        let mut read = BytesMut::new();
-        let take = |bytes: &[u8]| read.extend_from_slice(bytes);
-        let in_haste = self.past == Past::Accepted && local.first_reads.pays();
-        if !in_haste {
-            self.tcp.watch();
-        }
-        let polled = poll_first_read(&mut self.tcp, cx, take);
-        if in_haste {
-            local.first_reads.in_vain.set(polled.is_pending());
-        }
+    /// Waits for something to come.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        listener: &ListenerEntry,
+        local: &Local,
+        place: Place,
+    ) -> Poll<Woken> {
+        let polled = if self.past < Past::Exchanges && listener.has_preamble() {
+            let polled = self.transport.poll_readable(cx);
+            polled.map(|readable| readable.map_or(Woken::Gone, |()| Woken::Readable))
+        } else {
+            self.poll_read(cx, local)
+        };
         self.past = self.past.max(Past::Nothing);
         if polled.is_ready() {
-            return Poll::Ready(read); // nothing, if the client has gone
+            return polled;
         }
         if local.drain.draining() {
             if self.past == Past::Exchanges {
-                return match self.tcp.has_bytes() {
+                return match self.transport.has_bytes() {
                     true => Poll::Pending, // it will be woken to read them
-                    false => Poll::Ready(read),
+                    false => Poll::Ready(Woken::Gone),
                 };
             }
             self.deadline = self.deadline.min(clock::now() + DRAIN_GRACE);
         }
         if local.roster.wait(place, cx, self.deadline) {
-            return Poll::Ready(read);
+            return Poll::Ready(Woken::Gone);
         }
         Poll::Pending
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, local: &Local) -> Poll<Woken> {
+        let mut read = BytesMut::new();
+        let take = |bytes: &[u8]| read.extend_from_slice(bytes);
+        let in_haste = self.past == Past::Accepted && local.first_reads.pays();
+        if !in_haste {
+            self.transport.watch();
+        }
+        let polled = poll_first_read(&mut self.transport, cx, take);
+        if in_haste {
+            local.first_reads.in_vain.set(polled.is_pending());
+        }
+        polled.map(|_| match read.is_empty() {
+            true => Woken::Gone,
+            false => Woken::Read(read),
+        })
     }
 }
 

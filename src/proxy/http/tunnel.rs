@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use tokio::time::timeout;
 
 use super::attempt::Attempt;
@@ -35,17 +35,24 @@ pub struct Tunnel {
 impl Tunnel {
     /// Carries bytes until both sides have ended, one fails, or nothing has moved for the shorter idle timeout (noticed
     /// after at most twice that time).
-    pub async fn run(self, client: Stream, early: Bytes, idle: Duration) {
+    pub async fn run(
+        self,
+        mut client: impl AsyncRead + AsyncWrite + Unpin,
+        early: Bytes,
+        idle: Duration,
+    ) {
         let Self {
             server: side,
             mut exchange,
         } = self;
         let idle = idle.min(side.idle);
-        let (mut client, mut server) = (client.switched(), side.stream.switched());
-        let moved = client.moved();
+        let mut server = side.stream.switched();
+        let moved = server.moved();
         let carry = async {
             server.write_all(&early).await?;
             client.write_all(&side.early).await?;
+            server.flush().await?;
+            client.flush().await?;
             copy_bidirectional(&mut client, &mut server).await
         };
         let mut carry = std::pin::pin!(carry);

@@ -1,0 +1,208 @@
+//! The TLS of all listeners and upstreams: made of the configuration, and kept up to date with the files that it names.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::config::model::{self, Config, Listener, Protocol, TlsVersion, Upstream};
+use crate::proxy::build::TlsMaterial;
+use crate::tls::{
+    Alpn, CertificateFiles, ClientAuth, ClientSettings, ClientTls, MinVersion, Refresh,
+    ServerSettings, ServerTls, TlsErrors,
+};
+
+/// Time between two looks at the files.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is wrong with the TLS of listeners and upstreams, one a line.
+#[derive(Debug, Error)]
+pub struct CertificateErrors(Vec<(String, TlsErrors)>);
+
+impl fmt::Display for CertificateErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = self.0.iter().flat_map(|(whose, errors)| {
+            errors.iter().map(move |error| format!("{whose}: {error}"))
+        });
+        f.write_str(&lines.collect::<Vec<_>>().join("\n"))
+    }
+}
+
+/// The TLS of everything that has it.
+#[derive(Debug)]
+pub struct Certificates {
+    /// By whom it belongs to.
+    pub material: TlsMaterial,
+    servers: Vec<(String, Arc<ServerTls>)>,
+    clients: Vec<(String, Arc<ClientTls>)>,
+}
+
+impl Certificates {
+    /// What is odd about certificates that can be used: one that has expired, or is not verified.
+    pub fn warnings(&self) -> Vec<String> {
+        let servers = self.servers.iter().map(|(of, tls)| (of, tls.warnings()));
+        let clients = self.clients.iter().map(|(of, tls)| (of, tls.warnings()));
+        servers
+            .chain(clients)
+            .flat_map(|(of, warnings)| {
+                warnings
+                    .into_iter()
+                    .map(move |warning| format!("{of}: {warning}"))
+            })
+            .collect()
+    }
+
+    /// Looks after all of them, for as long as it is polled.
+    pub fn watch(&self) -> impl Future<Output = ()> + Send + 'static {
+        watch(self.servers.clone(), self.clients.clone())
+    }
+}
+
+/// Reads the files of all listeners and upstreams, and logs what is odd about them.
+///
+/// # Errors
+/// All that are in the files.
+pub fn load(config: &Config) -> Result<Certificates, CertificateErrors> {
+    let mut errors = Vec::new();
+    let mut certificates = Certificates {
+        material: TlsMaterial::default(),
+        servers: Vec::new(),
+        clients: Vec::new(),
+    };
+    for listener in &config.listeners {
+        let name = format!("listener {:?}", listener.name);
+        let tls = server_settings(listener).map(ServerTls::load);
+        let tls = keep(&name, tls, &mut errors);
+        certificates
+            .servers
+            .extend(tls.iter().map(|tls| (name.clone(), Arc::clone(tls))));
+        certificates.material.listeners.push(tls);
+    }
+    for upstream in &config.upstreams {
+        let name = format!("upstream {:?}", upstream.name);
+        let tls = client_settings(upstream).map(ClientTls::load);
+        let tls = keep(&name, tls, &mut errors);
+        certificates
+            .clients
+            .extend(tls.iter().map(|tls| (name.clone(), Arc::clone(tls))));
+        certificates.material.upstreams.push(tls);
+    }
+    if !errors.is_empty() {
+        return Err(CertificateErrors(errors));
+    }
+    for warning in certificates.warnings() {
+        tracing::warn!("{warning}");
+    }
+    Ok(certificates)
+}
+
+/// What was loaded, if it was to be and could be; an error is added to `errors`.
+fn keep<T>(
+    of: &str,
+    loaded: Option<Result<T, TlsErrors>>,
+    errors: &mut Vec<(String, TlsErrors)>,
+) -> Option<Arc<T>> {
+    match loaded? {
+        Ok(tls) => Some(Arc::new(tls)),
+        Err(error) => {
+            errors.push((of.to_owned(), error));
+            None
+        }
+    }
+}
+
+/// Looks at the files every second, and says what was replaced or why it was not.
+pub async fn watch(servers: Vec<(String, Arc<ServerTls>)>, clients: Vec<(String, Arc<ClientTls>)>) {
+    if servers.is_empty() && clients.is_empty() {
+        return;
+    }
+    let all = Arc::new((servers, clients));
+    let mut ticks = interval(LOOK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let all = Arc::clone(&all);
+        // A file system may be slow, or a network's.
+        let look = spawn_blocking(move || {
+            let (servers, clients) = &*all;
+            for (of, tls) in servers {
+                report(of, tls.refresh(), || tls.warnings());
+            }
+            for (of, tls) in clients {
+                report(of, tls.refresh(), || tls.warnings());
+            }
+        });
+        if let Err(error) = look.await {
+            tracing::error!(%error, "a look at the certificates' files has failed");
+        }
+    }
+}
+
+fn report(of: &str, refresh: Refresh, warnings: impl FnOnce() -> Vec<String>) {
+    match refresh {
+        Refresh::Unchanged => {}
+        Refresh::Reloaded(what) => {
+            tracing::info!("{of}: new certificates are in use: {what}");
+            for warning in warnings() {
+                tracing::warn!("{of}: {warning}");
+            }
+        }
+        Refresh::Failed(errors) => {
+            for error in errors.iter() {
+                tracing::error!("{of}: {error}; what was in use stays in use");
+            }
+        }
+    }
+}
+
+fn server_settings(listener: &Listener) -> Option<ServerSettings> {
+    let tls = listener.tls.as_ref()?;
+    Some(ServerSettings {
+        certificates: tls
+            .certificates
+            .iter()
+            .map(|files| CertificateFiles {
+                cert: files.cert.clone(),
+                key: files.key.clone(),
+                ocsp: files.ocsp.clone(),
+            })
+            .collect(),
+        min_version: match tls.min_version {
+            TlsVersion::Tls12 => MinVersion::Tls12,
+            TlsVersion::Tls13 => MinVersion::Tls13,
+        },
+        session_tickets: tls.session_tickets,
+        client_auth: match &tls.client_auth {
+            model::ClientAuth::None => ClientAuth::None,
+            model::ClientAuth::Optional(ca) => ClientAuth::Optional(ca.clone()),
+            model::ClientAuth::Required(ca) => ClientAuth::Required(ca.clone()),
+        },
+        alpn: match listener.http2 {
+            true => Alpn::Http2OrHttp1,
+            false => Alpn::Http1,
+        },
+    })
+}
+
+fn client_settings(upstream: &Upstream) -> Option<ClientSettings> {
+    let tls = upstream.tls.as_ref()?;
+    Some(ClientSettings {
+        ca: tls.ca.clone(),
+        server_name: tls.server_name.clone(),
+        certificate: tls.client.as_ref().map(|(cert, key)| CertificateFiles {
+            cert: cert.clone(),
+            key: key.clone(),
+            ocsp: None,
+        }),
+        insecure_skip_verify: tls.insecure_skip_verify,
+        alpn: match upstream.protocol {
+            Protocol::Http1 => Alpn::Http1,
+            Protocol::Http2 => Alpn::Http2,
+            Protocol::Auto => Alpn::Http2OrHttp1,
+        },
+    })
+}

@@ -1,0 +1,420 @@
+//! HTTP/2 towards servers: connections that many requests share, each request a stream (RFC 9113).
+//!
+//! The h2 crate needs somebody to read and write for all streams of a connection: a task of its own. A request still
+//! drives its own stream: it hands over head and body, and waits for the answer's parts.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{Builder, ResponseFuture, SendRequest};
+use h2::{Reason, RecvStream, SendStream};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING, UPGRADE};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Method, Request, Uri, Version};
+use tokio::task::spawn_local;
+use tokio::time::Instant;
+
+use super::announce::Announced;
+use super::connection::{AnswerError, SendError, Sending};
+use crate::message::h1::body::Part;
+use crate::message::h1::{Answer, Body, Scan, read_request};
+use crate::message::headers;
+use crate::net::{Stall, Stream, clock};
+
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Bytes of a request's body that may wait for the server to take them.
+const SEND_BUFFER: usize = 64 * 1024;
+/// Decoded size of an answer's fields; twice what a client may send, as in HTTP/1.1.
+const MAX_FIELDS_SIZE: u32 = 64 * 1024;
+/// Streams on one connection until a server says what it takes, and at most.
+const MAX_STREAMS: usize = 100;
+/// After this time a connection gets no more streams, so that requests find new servers behind a name, and keys change.
+const MAX_AGE: Duration = Duration::from_secs(3600);
+
+/// A worker's connections to one server.
+#[derive(Debug, Default)]
+pub struct Pool {
+    connections: RefCell<Vec<Rc<Shared>>>,
+}
+
+/// A connection.
+#[derive(Debug)]
+struct Shared {
+    requests: SendRequest<Bytes>,
+    https: bool,
+    /// The only client that it serves, if there is such a one.
+    announced: Option<Announced>,
+    streams: Cell<usize>,
+    /// Set when its task has ended.
+    closed: Cell<bool>,
+    since: Instant,
+    /// Since when it has no streams.
+    idle_since: Cell<Instant>,
+}
+
+impl Shared {
+    fn has_room(&self) -> bool {
+        let room = self.requests.current_max_send_streams().min(MAX_STREAMS);
+        self.is_good() && self.streams.get() < room
+    }
+
+    fn is_good(&self) -> bool {
+        !self.closed.get() && clock::now() - self.since < MAX_AGE
+    }
+}
+
+impl Pool {
+    /// A stream on a connection that has room for it.
+    pub fn take(&self, announced: Option<Announced>) -> Option<Exchange> {
+        let mut connections = self.connections.borrow_mut();
+        connections.retain(|connection| connection.is_good());
+        let fits = |it: &&Rc<Shared>| it.announced == announced && it.has_room();
+        let connection = connections.iter().find(fits);
+        connection.map(|connection| Exchange::new(connection, true))
+    }
+
+    /// Opens a connection, and a stream on it.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub async fn open(
+        &self,
+        stream: Stream,
+        https: bool,
+        announced: Option<Announced>,
+    ) -> io::Result<Exchange> {
+        let (requests, connection) = Builder::new()
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buffer_size(SEND_BUFFER)
+            .max_header_list_size(MAX_FIELDS_SIZE)
+            .initial_max_send_streams(MAX_STREAMS)
+            .enable_push(false)
+            .handshake(stream)
+            .await
+            .map_err(io::Error::other)?;
+        let shared = Rc::new(Shared {
+            requests,
+            https,
+            announced,
+            streams: Cell::new(0),
+            closed: Cell::new(false),
+            since: clock::now(),
+            idle_since: Cell::new(clock::now()),
+        });
+        let driven = Rc::downgrade(&shared);
+        spawn_local(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "an HTTP/2 connection to a server has ended");
+            }
+            if let Some(driven) = driven.upgrade() {
+                driven.closed.set(true);
+            }
+        });
+        self.connections.borrow_mut().push(Rc::clone(&shared));
+        Ok(Exchange::new(&shared, false))
+    }
+
+    /// Lets go of connections that have been unused for `max_idle`, or are too old; those close when their last stream
+    /// has ended.
+    pub fn prune(&self, now: Instant, max_idle: Duration) {
+        self.connections.borrow_mut().retain(|connection| {
+            let idle = now.saturating_duration_since(connection.idle_since.get());
+            connection.is_good() && (connection.streams.get() > 0 || idle < max_idle)
+        });
+    }
+
+    /// Whether there is no connection.
+    pub fn is_empty(&self) -> bool {
+        self.connections.borrow().is_empty()
+    }
+}
+
+/// A request and its answer.
+#[derive(Debug)]
+pub struct Exchange {
+    connection: Rc<Shared>,
+    stream: Rc<RefCell<Inner>>,
+    reused: bool,
+}
+
+#[derive(Debug)]
+struct Inner {
+    send: Option<SendStream<Bytes>>,
+    upload: Option<Sending>,
+    answer: Option<ResponseFuture>,
+    body: Option<RecvStream>,
+    /// Watches over the wait for an answer.
+    overdue: Stall,
+    /// Watches over the wait for room.
+    room: Stall,
+    /// Whether the server may have seen the request.
+    seen: bool,
+}
+
+impl Exchange {
+    fn new(connection: &Rc<Shared>, reused: bool) -> Self {
+        connection.streams.set(connection.streams.get() + 1);
+        Self {
+            connection: Rc::clone(connection),
+            stream: Rc::new(RefCell::new(Inner {
+                send: None,
+                upload: None,
+                answer: None,
+                body: None,
+                overdue: Stall::new(Duration::MAX),
+                room: Stall::new(Duration::from_secs(60)),
+                seen: false,
+            })),
+            reused,
+        }
+    }
+
+    /// Whether the server may have seen some of the request.
+    pub fn has_sent(&self) -> bool {
+        self.stream.borrow().seen
+    }
+
+    /// Whether its connection has served others before.
+    pub fn reused(&self) -> bool {
+        self.reused
+    }
+
+    /// Sends a request, whose head is written as HTTP/1.1 has it. Its answer may take `limit`, counted from when
+    /// somebody first waits for it.
+    ///
+    /// # Errors
+    /// The connection failed.
+    pub fn begin(&self, head: &[u8], upload: Option<Sending>, limit: Duration) -> io::Result<()> {
+        let inner = &mut *self.stream.borrow_mut();
+        let request = request(head, self.connection.https, upload.is_some())?;
+        let ends = upload.is_none();
+        let sent = self.connection.requests.clone().send_request(request, ends);
+        let (answer, send) = sent.map_err(io::Error::other)?;
+        inner.seen = true;
+        inner.overdue.restart(limit);
+        inner.answer = Some(answer);
+        inner.send = Some(send);
+        inner.upload = upload;
+        Ok(())
+    }
+
+    /// Sends what is to be sent; ready when that was all.
+    ///
+    /// # Errors
+    /// The connection or the client's body failed.
+    pub fn poll_send(&self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        self.stream.borrow_mut().poll_send(cx)
+    }
+
+    /// Whether all of the request is sent.
+    pub fn all_sent(&self) -> bool {
+        self.stream.borrow().upload.is_none()
+    }
+
+    /// Sends the rest of the request in a task, whatever becomes of the answer, until its [`Upload`] is stopped.
+    pub fn send_rest(&self) {
+        let stream = Rc::clone(&self.stream);
+        let upload = stream
+            .borrow()
+            .upload
+            .as_ref()
+            .map(|it| Rc::clone(&it.upload));
+        let task = spawn_local(async move {
+            if poll_fn(|cx| stream.borrow_mut().poll_send(cx))
+                .await
+                .is_err()
+            {
+                stream.borrow_mut().upload = None; // whoever reads the answer learns of it
+            }
+        });
+        if let Some(upload) = upload {
+            upload.taken_by(task);
+        }
+    }
+
+    /// Waits for the head of the answer. `to_head` says that HEAD was asked.
+    ///
+    /// # Errors
+    /// There is none, or it is no answer.
+    pub fn poll_answer(
+        &self,
+        cx: &mut Context<'_>,
+        to_head: bool,
+    ) -> Poll<Result<Answer, AnswerError>> {
+        let inner = &mut *self.stream.borrow_mut();
+        let Some(future) = &mut inner.answer else {
+            return Poll::Ready(Err(AnswerError::Ended));
+        };
+        match ready!(Pin::new(future).poll(cx)) {
+            Ok(response) => {
+                let (head, body) = response.into_parts();
+                let is_empty = body.is_end_stream();
+                inner.body = Some(body);
+                let answer = Answer::of_stream(head, is_empty, to_head);
+                Poll::Ready(answer.map_err(AnswerError::Invalid))
+            }
+            Err(error) => {
+                inner.seen = !was_refused(&error);
+                Poll::Ready(Err(AnswerError::Ended))
+            }
+        }
+    }
+
+    /// Ready when the answer has been waited for too long. To be polled while waiting.
+    pub fn poll_overdue(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.stream.borrow_mut().overdue.poll_stalled(cx)
+    }
+
+    /// Waits for the next part of the answer's body.
+    ///
+    /// # Errors
+    /// It broke off.
+    pub fn poll_body(
+        &self,
+        cx: &mut Context<'_>,
+        body: &mut Body,
+    ) -> Poll<Result<Part, AnswerError>> {
+        let inner = &mut *self.stream.borrow_mut();
+        let Some(stream) = &mut inner.body else {
+            return Poll::Ready(Err(AnswerError::Ended));
+        };
+        let ended = |_| AnswerError::Ended;
+        if let Some(data) = ready!(stream.poll_data(cx).map_err(ended)?) {
+            let flow = stream.flow_control();
+            flow.release_capacity(data.len()).map_err(ended)?;
+            body.pass(data.len(), stream.is_end_stream())?;
+            return Poll::Ready(Ok(Part::Data(data)));
+        }
+        let trailers = ready!(stream.poll_trailers(cx).map_err(ended)?);
+        body.pass(0, true)?;
+        Poll::Ready(Ok(match trailers {
+            Some(mut trailers) => {
+                headers::keep_trailers(&mut trailers);
+                Part::Trailers(trailers)
+            }
+            None => Part::End,
+        }))
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let streams = self.connection.streams.get() - 1;
+        self.connection.streams.set(streams);
+        if streams == 0 {
+            self.connection.idle_since.set(clock::now());
+        }
+    }
+}
+
+/// Whether the server says that it has done nothing about a request (RFC 9113, section 8.7).
+fn was_refused(error: &h2::Error) -> bool {
+    // The library lets streams that are above the last one of a GOAWAY fail with it, and the others go on.
+    error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM))
+}
+
+impl Inner {
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        let Some(send) = &mut self.send else {
+            return Poll::Ready(Ok(()));
+        };
+        while let Some(sending) = &mut self.upload {
+            match send.poll_reset(cx) {
+                // It has answered, and needs no more of the body (RFC 9113, section 8.1).
+                Poll::Ready(Ok(Reason::NO_ERROR)) => {
+                    self.upload = None;
+                    return Poll::Ready(Ok(()));
+                }
+                // The answer's own error says more.
+                Poll::Ready(_) => return Poll::Pending,
+                Poll::Pending => {}
+            }
+            ready!(poll_room(send, &mut self.room, cx))?;
+            let frame = match ready!(sending.upload.poll_frame(cx)) {
+                Some(Err(_)) => {
+                    send.send_reset(Reason::CANCEL);
+                    return Poll::Ready(Err(SendError::Upload));
+                }
+                Some(Ok(frame)) => Some(frame),
+                None => None,
+            };
+            let ended = sending.upload.finished();
+            let sent = match frame.map(http_body::Frame::into_data) {
+                None => send.send_data(Bytes::new(), true),
+                Some(Ok(data)) => send.send_data(data, ended),
+                Some(Err(frame)) => {
+                    let mut fields = frame.into_trailers().unwrap_or_default();
+                    fields = wanted(&fields, sending);
+                    send.send_trailers(fields)
+                }
+            };
+            if ended {
+                self.upload = None;
+            }
+            sent.map_err(|error| SendError::Lost(io::Error::other(error)))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn wanted(fields: &HeaderMap, sending: &Sending) -> HeaderMap {
+    let wanted = fields.iter().filter(|(name, _)| sending.trailers.has(name));
+    wanted
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
+/// Waits until the server takes more.
+fn poll_room(
+    send: &mut SendStream<Bytes>,
+    stall: &mut Stall,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), SendError>> {
+    send.reserve_capacity(1);
+    while send.capacity() == 0 {
+        match send.poll_capacity(cx) {
+            Poll::Ready(Some(Ok(_))) => {}
+            Poll::Ready(_) => return Poll::Pending, // the answer's own error says more
+            Poll::Pending => {
+                ready!(stall.poll_stalled(cx));
+                let error = io::Error::new(io::ErrorKind::TimedOut, "the server stopped reading");
+                return Poll::Ready(Err(SendError::Lost(error)));
+            }
+        }
+    }
+    stall.progress();
+    Poll::Ready(Ok(()))
+}
+
+/// The request whose head is written as HTTP/1.1 has it (RFC 9113, section 8.3.1).
+fn request(head: &[u8], https: bool, has_body: bool) -> io::Result<Request<()>> {
+    let invalid = || io::Error::from(io::ErrorKind::InvalidData);
+    let mut input = head.into();
+    let request = read_request::read(&mut Scan::default(), &mut input);
+    let mut head = request.ok().flatten().ok_or_else(invalid)?.head;
+    let host = head.headers.remove(HOST).ok_or_else(invalid)?;
+    for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE] {
+        head.headers.remove(name);
+    }
+    if !has_body && head.method == Method::GET {
+        head.headers.remove(CONTENT_LENGTH);
+    }
+    let mut parts = head.uri.into_parts();
+    parts.scheme = Some(if https { Scheme::HTTPS } else { Scheme::HTTP });
+    let authority = Authority::try_from(host.as_bytes()).map_err(|_| invalid())?;
+    parts.authority = Some(authority);
+    parts
+        .path_and_query
+        .get_or_insert(PathAndQuery::from_static("/"));
+    head.uri = Uri::from_parts(parts).map_err(|_| invalid())?;
+    head.version = Version::HTTP_2;
+    Ok(Request::from_parts(head, ()))
+}
