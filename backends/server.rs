@@ -5,6 +5,7 @@
 
 mod answers;
 mod body;
+mod requirement;
 
 use std::convert::Infallible;
 use std::io::{self, Write};
@@ -26,6 +27,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use answers::Server;
+use requirement::Requirement;
 
 /// How long answers under way may go on after SIGTERM or SIGINT.
 const GRACE: Duration = Duration::from_secs(2);
@@ -56,6 +58,10 @@ struct Flags {
     /// Milliseconds that `/health` waits, on top of `--delay`
     #[arg(long, value_name = "MS", default_value = "0", value_parser = milliseconds)]
     health_delay: Duration,
+
+    /// Answers 403 to requests without this field, but for `/health`; the value `env:VARIABLE` is that variable's
+    #[arg(long, value_name = "NAME: VALUE")]
+    require_header: Option<Requirement>,
 }
 
 fn milliseconds(text: &str) -> Result<Duration, std::num::ParseIntError> {
@@ -104,6 +110,7 @@ async fn serve(flags: Flags) -> io::Result<()> {
         flags.delay,
         flags.health_status,
         flags.health_delay,
+        flags.require_header,
     ));
     writeln!(
         io::stdout(),

@@ -5,7 +5,7 @@ use crate::support::backend::{Backend, RawBackend};
 use crate::support::client::{message, request};
 use crate::support::proxy::{before, before_script};
 
-const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
 
 /// Each of these, behind `POST / HTTP/1.1` and Host, and before an empty line and `hello`, is answered with `status`, and
 /// no server hears of it.

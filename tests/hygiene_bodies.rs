@@ -10,7 +10,7 @@ use crate::support::client::{message, request};
 use crate::support::proxy::before_script;
 use crate::support::wait_until;
 
-const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
 
 const CHUNKED: &[u8] = b"POST / HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n";
 

@@ -4,7 +4,7 @@ use crate::support::backend::RawBackend;
 use crate::support::client::{message, request};
 use crate::support::proxy::{Proxy, RunningProxy, before_script};
 
-const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
 
 /// A proxy that forbids `/admin/*` and `/caf%c3%a9`, strips `/v1`, and forwards everything else.
 fn with_rules(backend: &RawBackend) -> RunningProxy {

@@ -4,7 +4,7 @@ use crate::support::backend::{Backend, RawBackend};
 use crate::support::client::{message, request};
 use crate::support::proxy::{Proxy, before, before_script};
 
-const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
 
 /// Requests with these methods, targets and Hosts are answered with 400.
 fn are_refused(requests: &[(&str, &str, &str)]) {

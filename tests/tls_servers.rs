@@ -118,17 +118,18 @@ fn probes_speak_tls_too() {
     let server = server(&backend, &authority.issue(&["localhost"]), "", "");
     let ca = authority.ca();
     let address = format!("localhost:{}", server.addr().port());
-    let with = |tls: &str| {
-        Proxy::new()
-            .upstream_with("app", &[&address], &format!("tls = {tls}"))
-            .start()
-    };
-    let proxy = with(&format!("{{ ca = {ca:?} }}"));
-    crate::support::wait_until("it is up", || proxy.metric("lb_server_up") == 1);
+    let with = |tls: &str| Proxy::new().upstream_with("app", &[&address], tls).start();
+    for protocol in ["http1", "http2", "auto"] {
+        let proxy = with(&format!("protocol = {protocol:?}\ntls = {{ ca = {ca:?} }}"));
+        proxy.process().wait_for_line("server is up");
+        assert_eq!(proxy.get("/").status, 200, "{protocol}");
+    }
+    let proxy = with(&format!("tls = {{ ca = {ca:?} }}"));
+    proxy.process().wait_for_line("server is up");
     assert_eq!(proxy.get("/").status, 200);
     let others = Authority::new();
     let other_ca = others.ca();
-    let proxy = with(&format!("{{ ca = {other_ca:?} }}"));
+    let proxy = with(&format!("tls = {{ ca = {other_ca:?} }}"));
     crate::support::wait_until("it is down", || proxy.metric("lb_server_eligible") == 0);
 }
 

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::body::{self, AnswerBody, BodyWriter, ClientGone, Error};
+use super::requirement::Requirement;
 
 /// The paths, for `--help`.
 pub const PATHS: &str = "\
@@ -52,6 +53,7 @@ pub struct Server {
     delay: Duration,
     health_status: StatusCode,
     health_delay: Duration,
+    required: Option<Requirement>,
 }
 
 /// Why a path gives no answer of its own.
@@ -60,6 +62,8 @@ enum Refusal {
     NoSuchPath,
     /// 400: a part of the path is not what it should be.
     Malformed(&'static str),
+    /// 403: the request lacks what is required.
+    Forbidden,
     /// 426: only `Upgrade: echo` is spoken.
     UpgradeRequired,
     /// None at all; the connection is closed.
@@ -73,12 +77,14 @@ impl From<hyper::Error> for Refusal {
 }
 
 impl Server {
-    /// `name` must be visible ASCII, `delay` precedes all answers and `health_delay` those of `/health` in addition.
+    /// `name` must be visible ASCII, `delay` precedes all answers and `health_delay` those of `/health` in addition. What
+    /// is `required` of requests is not of `/health`, so that anybody can see whether it runs.
     pub fn new(
         name: HeaderValue,
         delay: Duration,
         health_status: StatusCode,
         health_delay: Duration,
+        required: Option<Requirement>,
     ) -> Self {
         let greeting = format!("Hello from {}\n", visible(&name)).into();
         Self {
@@ -87,6 +93,7 @@ impl Server {
             delay,
             health_status,
             health_delay,
+            required,
         }
     }
 
@@ -111,6 +118,7 @@ impl Server {
             Err(Refusal::Malformed(expected)) => {
                 text(StatusCode::BAD_REQUEST, format!("expected {expected}\n"))
             }
+            Err(Refusal::Forbidden) => text(StatusCode::FORBIDDEN, "a required field is missing\n"),
             Err(Refusal::UpgradeRequired) => {
                 let mut answer = text(StatusCode::UPGRADE_REQUIRED, "expected `Upgrade: echo`\n");
                 offer_upgrade(answer.headers_mut());
@@ -125,6 +133,11 @@ impl Server {
     async fn dispatch(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
         let path = request.uri().path().to_owned();
         let segments: Vec<&str> = path.split('/').skip(1).collect();
+
+        let required = self.required.as_ref().filter(|_| segments != ["health"]);
+        if required.is_some_and(|required| !required.is_met(request.headers())) {
+            return Err(Refusal::Forbidden);
+        }
 
         // The paths that treat the request's body in their own way.
         match segments[..] {

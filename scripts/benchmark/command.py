@@ -27,8 +27,8 @@ run, one worker each on a core of its own, load generator and servers on the oth
 with the ratio to the best of the others and the bar for it; progress goes to standard error.
 """
 EPILOGUE = """\
-Needs cargo, two cores, wrk, h2load, nginx, haproxy, redis-server and strace; what is missing is installed with apt-get
-when run by root. Everything listens on loopback, on ports that are free. Exit status: 0 if there was no error in any
+Needs cargo, two cores, wrk, h2load, nginx, haproxy, redis-server, strace and openssl; what is missing is installed with
+apt-get when run by root. Everything listens on loopback, on ports that are free. Exit status: 0 if there was no error in any
 answer, 1 if there was or something else failed, 2 for wrong usage. Missed bars are reported, not failures.
 """
 PROGRAM = "scripts/bench"

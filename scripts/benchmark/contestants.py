@@ -11,20 +11,20 @@ from .proxies import Proxy
 from .stage import Stage
 
 
-def beside_peers(*bars: Bar, splice: bool = False) -> Callable[[Cast], list[Contestant]]:
-    """loadbalancer in all its builds, and the peers, the best of which is the anchor."""
+def beside_peers(*bars: Bar, splice: bool = False, tls: bool = False) -> Callable[[Cast], list[Contestant]]:
+    """loadbalancer in all its builds, and the peers, the best of which is the anchor; with `tls` clients speak TLS."""
 
     def contestants(cast: Cast) -> list[Contestant]:
         listed = [
-            Contestant(name, partial(plain, name, binary), build=name, bars=bars if name == OURS else ())
+            Contestant(name, partial(as_shipped, tls, name, binary), build=name, bars=bars if name == OURS else ())
             for name, binary in cast.binaries.items()
         ]
-        listed.append(Contestant("nginx", proxies.nginx, anchor=True))
-        listed.append(Contestant("haproxy", proxies.haproxy, anchor=True))
+        listed.append(Contestant("nginx", partial(proxies.nginx, tls=tls), anchor=True))
+        listed.append(Contestant("haproxy", partial(proxies.haproxy, tls=tls), anchor=True))
         if splice:
-            listed.append(Contestant("haproxy splice", partial(proxies.haproxy, splice=True)))
+            listed.append(Contestant("haproxy splice", partial(proxies.haproxy, splice=True, tls=tls)))
         if cast.envoy:
-            listed.append(Contestant("envoy", partial(proxies.envoy, cast.envoy), anchor=True))
+            listed.append(Contestant("envoy", partial(proxies.envoy, cast.envoy, tls=tls), anchor=True))
         return listed
 
     return contestants
@@ -88,8 +88,8 @@ def haproxy_with_servers(count: int, stage: Stage, servers: list[str]) -> Proxy:
     return proxies.haproxy(stage, servers[:count], probes="60s")
 
 
-def plain(name: str, binary: Path, stage: Stage, servers: list[str]) -> Proxy:
-    return proxies.loadbalancer(stage, name, binary, servers)
+def as_shipped(tls: bool, name: str, binary: Path, stage: Stage, servers: list[str]) -> Proxy:
+    return proxies.loadbalancer(stage, name, binary, servers, tls=tls)
 
 
 def with_routes(hosts: int, paths: int, name: str, binary: Path, stage: Stage, servers: list[str]) -> Proxy:

@@ -2,6 +2,7 @@
 
 import resource
 import socket
+import ssl
 import time
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from . import accounting
 from .failure import Failure
 from .proxies import Proxy
 from .stage import Figures, Stage
+from .tls import trusting
 
 AT_ONCE = 64  # requests in flight while the connections are opened
 WAIT = 5.0  # seconds between the last request, or the last close, and a look at the memory
@@ -25,7 +27,7 @@ class IdleConnections:
 
     def prepare(self, stage: Stage, proxy: Proxy) -> None:
         # The first requests of all make what any number of connections shares.
-        close(self.open(proxy.address, AT_ONCE))
+        close(self.open(proxy, AT_ONCE))
         time.sleep(1)
 
     def measure(self, stage: Stage, proxy: Proxy, seconds: float) -> Figures:
@@ -34,7 +36,7 @@ class IdleConnections:
         before = accounting.memory(proxy.pid)
         connections = []
         for _ in range(0, count, AT_ONCE):
-            connections += self.open(proxy.address, min(AT_ONCE, count - len(connections)))
+            connections += self.open(proxy, min(AT_ONCE, count - len(connections)))
         time.sleep(WAIT)
         held = accounting.memory(proxy.pid)
         lost = sum(map(has_ended, connections))
@@ -49,12 +51,15 @@ class IdleConnections:
             "before": before / 1024,
         }
 
-    def open(self, address: str, count: int) -> list[socket.socket]:
+    def open(self, proxy: Proxy, count: int) -> list[socket.socket]:
         """Opens connections that each have had one answer."""
-        host, port = address.split(":")
+        host, port = proxy.address.split(":")
         connections = [socket.create_connection((host, int(port)), timeout=10) for _ in range(count)]
+        if proxy.tls:
+            client = trusting()
+            connections = [client.wrap_socket(connection) for connection in connections]
         for connection in connections:
-            connection.sendall(f"GET {self.path} HTTP/1.1\r\nHost: {address}\r\n\r\n".encode())
+            connection.sendall(f"GET {self.path} HTTP/1.1\r\nHost: {proxy.address}\r\n\r\n".encode())
         for connection in connections:
             self.read_answer(connection)
         return connections
@@ -74,7 +79,7 @@ def has_ended(connection: socket.socket) -> bool:
     connection.setblocking(False)
     try:
         return connection.recv(1) == b""
-    except BlockingIOError:
+    except (BlockingIOError, ssl.SSLWantReadError):
         return False
     except OSError:
         return True

@@ -1,7 +1,6 @@
-"""The clients: each sends requests to one proxy for a while and says what became of them."""
+"""The clients, those that are wrk: each sends requests to one proxy for a while and says what became of them."""
 
 import json
-import math
 import signal
 import time
 from dataclasses import dataclass
@@ -9,12 +8,17 @@ from typing import Protocol
 
 from .failure import Failure
 from .stage import Figures, Stage
+from .tls import of_clients
 
 
 class Load(Protocol):
-    """Requests for about `seconds`: the figures are requests, errors, seconds, p50, p99 and p99.9 in milliseconds."""
+    """Requests for about `seconds` to a URL without path.
 
-    def run(self, stage: Stage, address: str, seconds: float) -> Figures: ...
+    The figures are requests, errors, seconds, and, unless each has a connection of its own, p50, p99 and p99.9 in
+    milliseconds.
+    """
+
+    def run(self, stage: Stage, url: str, seconds: float) -> Figures: ...
 
 
 WRK_REPORT = """
@@ -40,12 +44,13 @@ class Wrk:
     script: str = ""  # more Lua
     headers: tuple[str, ...] = ()
 
-    def run(self, stage: Stage, address: str, seconds: float) -> Figures:
+    def run(self, stage: Stage, url: str, seconds: float) -> Figures:
         script = stage.write("wrk.lua", self.script + WRK_REPORT)
         command = ["wrk", "-t1", f"-c{self.connections}", "-d1h", "--timeout", "5s", "-s", str(script)]
         for header in self.headers:
             command += ["-H", header]
-        program = stage.start_load("wrk", [*command, f"http://{address}{self.path}"])
+        environment = of_clients(stage.directory) if url.startswith("https:") else None
+        program = stage.start_load("wrk", [*command, f"{url}{self.path}"], environment=environment)
         # wrk takes whole seconds only; told to stop by a signal it reports the time that it really ran.
         time.sleep(seconds)
         program.check()
@@ -72,49 +77,6 @@ class Wrk:
         }
 
 
-@dataclass(frozen=True)
-class FixedRate:
-    """A fixed number of requests a second, spread evenly over the connections, whatever the proxy does."""
-
-    path: str
-    connections: int
-    rate: int
-
-    def run(self, stage: Stage, address: str, seconds: float) -> Figures:
-        requests = math.ceil(self.rate * seconds / self.connections) * self.connections
-        # One connection a millisecond at the start: opened together, all would send in the same instant for ever.
-        pace = [f"--rps={self.rate / self.connections}", "--rate=1", "--rate-period=1ms"]
-        begin = time.monotonic()
-        times = h2load(stage, f"http://{address}{self.path}", self.connections, requests, pace)
-        elapsed = time.monotonic() - begin
-        return {
-            "requests": len(times),
-            "errors": requests - len(times),
-            "seconds": elapsed,
-            "p50": percentile(times, 50) / 1e3,
-            "p99": percentile(times, 99) / 1e3,
-            "p999": percentile(times, 99.9) / 1e3,
-        }
-
-
-def h2load(stage: Stage, url: str, connections: int, requests: int, pace: list[str]) -> list[int]:
-    """Sends so many HTTP/1.1 requests; returns how many microseconds each took that was answered with 200, in order."""
-    log = stage.write("h2load.tsv", "")
-    command = ["h2load", "--h1", "-t1", f"-c{connections}", f"-n{requests}", f"--log-file={log}", *pace, url]
-    program = stage.start_load("h2load", command)
-    stage.processes.finish(program, 300)
-    rows = [line.split("\t") for line in log.read_text().splitlines()]
-    log.unlink()
-    times = sorted(int(microseconds) for _, status, microseconds, *_ in rows if status == "200")
-    if not times:
-        raise Failure(f"h2load had no answer: {program.last_words()}")
-    return times
-
-
-def percentile(ordered: list[int], percent: float) -> int:
-    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
-
-
 FILL = """
 local sent, answered = 0, 0
 request = function()
@@ -134,7 +96,7 @@ class FillKeys:
 
     count: int
 
-    def __call__(self, stage: Stage, address: str) -> None:
+    def __call__(self, stage: Stage, url: str) -> None:
         script = stage.write("fill.lua", FILL.replace("COUNT", str(self.count)))
-        program = stage.start_load("wrk", ["wrk", "-t1", "-c64", "-d1h", "-s", str(script), f"http://{address}"])
+        program = stage.start_load("wrk", ["wrk", "-t1", "-c64", "-d1h", "-s", str(script), url])
         stage.processes.finish(program, 300)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import accounting
-from .load import Load, h2load
+from .h2load import h2load
+from .load import Load
 from .processes import wait_until
 from .proxies import Proxy
 from .stage import Figures, Stage
@@ -19,16 +20,16 @@ class UnderLoad:
     """Processor time a request, with the figures that the load gives."""
 
     load: Load
-    prelude: Callable[[Stage, str], object] | None = None  # called once with the proxy's address
+    prelude: Callable[[Stage, str], object] | None = None  # called once with the proxy's URL
 
     def prepare(self, stage: Stage, proxy: Proxy) -> None:
         if self.prelude:
-            self.prelude(stage, proxy.address)
+            self.prelude(stage, proxy.url)
 
     def measure(self, stage: Stage, proxy: Proxy, seconds: float) -> Figures:
-        self.load.run(stage, proxy.address, WARM_UP)
+        self.load.run(stage, proxy.url, WARM_UP)
         before = accounting.cpu_time(proxy.pid)
-        figures = self.load.run(stage, proxy.address, seconds)
+        figures = self.load.run(stage, proxy.url, seconds)
         used = accounting.cpu_time(proxy.pid) - before
         microseconds = used.total / 1e3 / max(figures["requests"], 1)
         return figures | {
@@ -76,7 +77,7 @@ class SystemCalls:
 
     def send(self, stage: Stage, proxy: Proxy, requests: int) -> int:
         """Sends requests and returns how many were answered with 200."""
-        return len(h2load(stage, f"http://{proxy.address}{self.path}", self.connections, requests, pace=[]))
+        return len(h2load(stage, f"{proxy.url}{self.path}", self.connections, requests, more=[]).times)
 
 
 def read_counts(summary: Path) -> dict[str, int]:

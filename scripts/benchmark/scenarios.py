@@ -4,8 +4,9 @@ from functools import partial
 
 from . import origins
 from .contestants import Variant, beside_peers, endpoints, variants, with_key, with_limit, with_routes
+from .h2load import FixedRate, Handshakes, Http2
 from .idle import IdleConnections
-from .load import FillKeys, FixedRate, Wrk
+from .load import FillKeys, Wrk
 from .measurements import SystemCalls, UnderLoad
 from .model import BUSY, CPU, P50, P99, P999, RATE, SYSTEM, USER, Bar, Column, Scenario
 from .stage import together
@@ -32,7 +33,13 @@ end
 SMALL = Wrk("/128", connections=64, body=128)
 
 IDLE_BYTES = Column("bytes", "bytes/connection")
+IDLE_COLUMNS = (
+    Column("left", "bytes/connection after they closed"),
+    Column("connections", "connections"),
+    Column("before", "KiB before"),
+)
 ALL_CALLS = Column("all", "system calls/request")
+TLS_PEERS = ("nginx", "haproxy", "openssl")
 
 
 SCENARIOS = [
@@ -96,14 +103,50 @@ SCENARIOS = [
         IdleConnections(10_000, path="/128", body=128),
         beside_peers(Bar(IDLE_BYTES, 1400, 800, relative=False)),
         judged=IDLE_BYTES,
-        columns=(
-            Column("left", "bytes/connection after they closed"),
-            Column("connections", "connections"),
-            Column("before", "KiB before"),
-        ),
+        columns=IDLE_COLUMNS,
         timed=False,
         most_rounds=1,  # what an allocator keeps of one round would hide in the next
         programs=("nginx", "haproxy"),
+    ),
+    Scenario(
+        "tls-keepalive-128",
+        "128-byte answers over 64 TLS connections that stay",
+        UnderLoad(SMALL),
+        beside_peers(Bar(CPU, 0.9, 0.8), tls=True),
+        programs=("wrk", *TLS_PEERS),
+    ),
+    Scenario(
+        "tls-handshake",
+        "128-byte answers, a TLS connection with a full handshake each, 500 at a time",
+        UnderLoad(Handshakes("/128", at_once=500)),
+        beside_peers(Bar(CPU, 0.65, 0.5), tls=True),
+        columns=(USER, SYSTEM, BUSY),  # the client's handshakes, which cost more, limit how many there are
+        programs=("h2load", *TLS_PEERS),
+    ),
+    Scenario(
+        "tls-10m",
+        "10 MiB answers over 8 TLS connections",
+        UnderLoad(Wrk("/10m", connections=8, body=10 * 1024 * 1024)),
+        beside_peers(Bar(CPU, 0.85, 0.7), tls=True),
+        programs=("wrk", *TLS_PEERS),
+    ),
+    Scenario(
+        "h2-tls",
+        "128-byte answers over 16 TLS connections with HTTP/2, 16 at a time on each",
+        UnderLoad(Http2("/128", connections=16, streams=16, body=128)),
+        beside_peers(Bar(CPU, 0.95, 0.85), tls=True),
+        programs=("h2load", *TLS_PEERS),
+    ),
+    Scenario(
+        "tls-idle",
+        "memory of TLS connections that have had one request each and wait",
+        IdleConnections(4000, path="/128", body=128),
+        beside_peers(Bar(IDLE_BYTES, 15 * 1024, 8 * 1024, relative=False), tls=True),
+        judged=IDLE_BYTES,
+        columns=IDLE_COLUMNS,
+        timed=False,
+        most_rounds=1,  # as above
+        programs=TLS_PEERS,
     ),
     Scenario(
         "whole-machine",
@@ -117,7 +160,7 @@ SCENARIOS = [
     Scenario(
         "endpoints",
         "128-byte answers from 1 to 10,000 servers, probed every 60 s",
-        UnderLoad(SMALL, prelude=lambda stage, address: SMALL.run(stage, address, 5)),
+        UnderLoad(SMALL, prelude=lambda stage, url: SMALL.run(stage, url, 5)),
         endpoints(Bar(CPU, 1.05, 1.02)),
         servers=origins.nginx_at_many_addresses,
     ),

@@ -18,8 +18,15 @@ PACKAGES = {  # of Debian and Ubuntu, by program
     "haproxy": "haproxy",
     "redis-server": "redis-server",
     "strace": "strace",
+    "openssl": "openssl",
 }
-VERSION_FLAGS = {"wrk": "-v", "nginx": "-v", "haproxy": "-v", "strace": "-V"}  # the others take --version
+VERSION_FLAGS = {  # the others take --version
+    "wrk": "-v",
+    "nginx": "-v",
+    "haproxy": "-v",
+    "strace": "-V",
+    "openssl": "version",
+}
 RELEASE = ROOT / "target/release"
 
 

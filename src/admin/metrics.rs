@@ -4,6 +4,7 @@
 
 use super::{AdminState, process};
 use crate::health::State;
+use crate::message::h2::Flood;
 use crate::metrics::text::Text;
 use crate::metrics::{CLASSES, Outcomes, Sharded};
 use crate::proxy::snapshot::{LimitEntry, ListenerEntry, Snapshot};
@@ -12,7 +13,7 @@ use crate::upstream::{Endpoint, Upstream};
 /// A family with one figure for each `T`.
 type Family<T> = (&'static str, &'static str, fn(&T) -> u64);
 
-const LISTENER_COUNTERS: [Family<ListenerEntry>; 12] = [
+const LISTENER_COUNTERS: [Family<ListenerEntry>; 13] = [
     (
         "lb_connections_accepted_total",
         "Connections accepted from clients.",
@@ -54,9 +55,14 @@ const LISTENER_COUNTERS: [Family<ListenerEntry>; 12] = [
         |it| it.stats.sum(|s| s.proxy_header_failures.get()),
     ),
     (
-        "lb_http2_floods_total",
-        "Connections closed because the client flooded them with HTTP/2 frames.",
-        |it| it.stats.sum(|s| s.floods.get()),
+        "lb_stalled_answers_total",
+        "Answers given up because the client did not take them.",
+        |it| it.stats.sum(|s| s.stalled_answers.get()),
+    ),
+    (
+        "lb_stalled_bodies_total",
+        "Bodies of requests given up because they did not come, or too slowly.",
+        |it| it.stats.sum(|s| s.stalled_bodies.get()),
     ),
     (
         "lb_accept_failures_total",
@@ -230,6 +236,19 @@ fn listeners(text: &mut Text, listeners: &[ListenerEntry]) {
         .collect();
     families(text, Text::counter, &LISTENER_COUNTERS, &listeners);
     families(text, Text::gauge, &LISTENER_GAUGES, &listeners);
+    text.counter(
+        "lb_http2_floods_total",
+        "Connections closed because the client flooded them with HTTP/2 frames, by what with.",
+    );
+    for ([name], listener) in &listeners {
+        for flood in Flood::ALL {
+            let count = listener
+                .stats
+                .sum(|shard| shard.floods[flood.index()].get());
+            let labels = [*name, ("flood", flood.name())];
+            text.sample("lb_http2_floods_total", &labels, count);
+        }
+    }
 }
 
 fn upstreams(text: &mut Text, snapshot: &Snapshot) {

@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use super::probe::{HealthProbe, ProbeError, Target};
+use super::probe::{HealthProbe, ProbeError};
+use super::reach::Target;
 use super::state::{Health, State, Transition};
 use crate::net::connect::is_local;
 

@@ -1,4 +1,4 @@
-//! One question to one endpoint: HTTP `GET`, or a TCP connection.
+//! One question to one endpoint: HTTP `GET`, gRPC's health service, or a TCP connection.
 //!
 //! A probe opens a connection of its own, so that its answer does not depend on a pool, and closes it. It has no
 //! deadline of its own: [`watch`](super::watch) bounds it, and dropping the future ends it.
@@ -9,17 +9,21 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Request, StatusCode, Uri, header};
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderName, HeaderValue, Request, StatusCode, Uri, Version, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use thiserror::Error;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::net::connect::{attributed, is_local};
+use super::reach::{self, Target};
+
+mod grpc;
+
+pub use grpc::{GrpcProbe, ServingStatus};
+use grpc::{status_name, told};
 
 /// An answer whose head is longer, in bytes, fails the probe. Checked between reads, so a little more may pass.
 const HEAD_LIMIT: usize = 32 * 1024;
@@ -27,15 +31,6 @@ const HEAD_LIMIT: usize = 32 * 1024;
 const BODY_LIMIT: usize = 64 * 1024;
 /// How long an answer's body is waited for.
 const BODY_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// What is probed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    /// `host:port` as configured: for the Host header and for logs.
-    pub address: String,
-    /// What `address` resolves to, tried in this order until one accepts a connection.
-    pub addrs: Vec<SocketAddr>,
-}
 
 /// Asks an endpoint whether it is fit for traffic.
 pub trait HealthProbe: Sync {
@@ -63,6 +58,9 @@ pub enum ProbeError {
         /// Why.
         source: io::Error,
     },
+    /// The TLS handshake failed: the certificate does not verify, mostly.
+    #[error("TLS: {0}")]
+    Tls(#[source] io::Error),
     /// The probe did not end in time.
     #[error("timeout after {0:?}")]
     Timeout(Duration),
@@ -72,6 +70,20 @@ pub enum ProbeError {
     /// The answer's status is not an expected one.
     #[error("status {}", .0.as_u16())]
     Status(StatusCode),
+    /// The answer to a gRPC call is not one of the health service.
+    #[error("bad gRPC response: {0}")]
+    GrpcResponse(&'static str),
+    /// The gRPC call failed.
+    #[error("gRPC status {code} ({}){}", status_name(*.code), told(.message))]
+    GrpcStatus {
+        /// The grpc-status.
+        code: u32,
+        /// The grpc-message, which may be empty.
+        message: String,
+    },
+    /// The gRPC health service says that the service is not fit.
+    #[error("gRPC health is {0}")]
+    GrpcHealth(ServingStatus),
 }
 
 /// hyper's own text names the phase only ("connection error"); the cause below it is what helps.
@@ -106,7 +118,7 @@ impl Default for StatusRanges {
     }
 }
 
-/// `GET path` over HTTP/1.1. The status decides, as soon as the headers are there.
+/// `GET path`, in the version of HTTP that the endpoint speaks. The status decides, as soon as the headers are there.
 #[derive(Debug, Clone)]
 pub struct HttpProbe {
     /// Usually `/health`.
@@ -118,20 +130,35 @@ pub struct HttpProbe {
 }
 
 impl HttpProbe {
-    fn request(&self, target: &Target) -> Result<Request<Empty<Bytes>>, ProbeError> {
+    /// The request, in the form of HTTP/1.1 or of HTTP/2.
+    fn request(
+        &self,
+        target: &Target,
+        version: Version,
+    ) -> Result<Request<Empty<Bytes>>, ProbeError> {
+        let invalid = || ProbeError::Host(target.address.clone());
         let host = match &self.host {
             Some(host) => host.clone(),
-            None => HeaderValue::from_str(&target.address)
-                .map_err(|_| ProbeError::Host(target.address.clone()))?,
+            None => HeaderValue::from_str(&target.address).map_err(|_| invalid())?,
         };
         let mut request = Request::new(Empty::new());
-        *request.uri_mut() = Uri::from(self.path.clone());
-        request.headers_mut().extend([
-            (header::HOST, host),
-            AGENT,
-            (header::ACCEPT, HeaderValue::from_static("*/*")),
-            (header::CONNECTION, HeaderValue::from_static("close")),
-        ]);
+        let fields = request.headers_mut();
+        fields.extend([AGENT, (header::ACCEPT, HeaderValue::from_static("*/*"))]);
+        if version == Version::HTTP_2 {
+            let scheme = match target.secure {
+                Some(_) => Scheme::HTTPS,
+                None => Scheme::HTTP,
+            };
+            let uri = Uri::builder()
+                .scheme(scheme)
+                .authority(host.as_bytes())
+                .path_and_query(self.path.clone());
+            *request.uri_mut() = uri.build().map_err(|_| invalid())?;
+        } else {
+            fields.insert(header::HOST, host);
+            fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            *request.uri_mut() = Uri::from(self.path.clone());
+        }
         Ok(request)
     }
 }
@@ -143,21 +170,29 @@ const AGENT: (HeaderName, HeaderValue) = (
 
 impl HealthProbe for HttpProbe {
     async fn probe(&self, target: &Target) -> Result<(), ProbeError> {
-        let request = self.request(target)?;
-        let stream = connect(target).await?;
-        let (mut sender, connection) = http1::Builder::new()
-            .max_buf_size(HEAD_LIMIT)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(ProbeError::Response)?;
+        self.request(target, Version::HTTP_11)?; // what cannot be asked needs no connection
+        let (stream, version) = reach::open(target, target.speaks).await?;
+        let request = self.request(target, version)?;
         // A set of one, because it aborts its task when it is dropped: the socket never outlives the probe.
         let mut driver = JoinSet::new();
-        driver.spawn(connection);
-
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(ProbeError::Response)?;
+        let response = if version == Version::HTTP_2 {
+            let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
+                .max_header_list_size(HEAD_LIMIT as u32)
+                .handshake(TokioIo::new(stream))
+                .await
+                .map_err(ProbeError::Response)?;
+            driver.spawn(connection);
+            sender.send_request(request).await
+        } else {
+            let (mut sender, connection) = http1::Builder::new()
+                .max_buf_size(HEAD_LIMIT)
+                .handshake(TokioIo::new(stream))
+                .await
+                .map_err(ProbeError::Response)?;
+            driver.spawn(connection);
+            sender.send_request(request).await
+        };
+        let response = response.map_err(ProbeError::Response)?;
         let status = response.status();
         // On the side, so that a slow body does not delay the verdict.
         tokio::spawn(finish(response.into_body(), driver));
@@ -192,35 +227,15 @@ pub struct TcpProbe;
 
 impl HealthProbe for TcpProbe {
     async fn probe(&self, target: &Target) -> Result<(), ProbeError> {
-        connect(target).await.map(drop)
+        reach::connect(target).await.map(drop)
     }
-}
-
-async fn connect(target: &Target) -> Result<TcpStream, ProbeError> {
-    let mut failed: Option<(SocketAddr, io::Error)> = None;
-    for &addr in &target.addrs {
-        match TcpStream::connect(addr).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => {
-                let error = attributed(addr, error);
-                failed = match failed {
-                    Some((other, told)) if is_local(&error) && !is_local(&told) => {
-                        Some((other, told))
-                    }
-                    _ => Some((addr, error)),
-                };
-            }
-        }
-    }
-    Err(match failed {
-        Some((addr, source)) => ProbeError::Connect { addr, source },
-        None => ProbeError::NoAddress,
-    })
 }
 
 /// Any of the probes.
 #[derive(Debug, Clone)]
 pub enum Probe {
+    /// See [`GrpcProbe`].
+    Grpc(GrpcProbe),
     /// See [`HttpProbe`].
     Http(HttpProbe),
     /// See [`TcpProbe`].
@@ -230,6 +245,7 @@ pub enum Probe {
 impl HealthProbe for Probe {
     async fn probe(&self, target: &Target) -> Result<(), ProbeError> {
         match self {
+            Self::Grpc(probe) => probe.probe(target).await,
             Self::Http(probe) => probe.probe(target).await,
             Self::Tcp(probe) => probe.probe(target).await,
         }

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::h1::RequestHead;
 use super::h1::write_request::decimal;
+use super::headers::is_identity;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -180,11 +181,6 @@ impl Hop {
             }
         }
     }
-}
-
-/// Whether a field says who a client's certificate says it is (RFC 9440, and our own).
-pub fn is_identity(name: &str) -> bool {
-    matches!(name, "client-cert" | "client-cert-chain") || name.starts_with("x-client-cert-")
 }
 
 /// Whether a Host needs no escape within quotes; with anything else it is not worth passing on.

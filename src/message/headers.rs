@@ -234,6 +234,12 @@ fn is_for_one_hop(name: &str) -> bool {
 fn is_a_proxys(name: &str) -> bool {
     matches!(name, "forwarded" | "via" | "x-real-ip" | "x-request-id")
         || name.starts_with("x-forwarded-")
+        || is_identity(name)
+}
+
+/// Whether a field says who a client's certificate says it is (RFC 9440, and our own).
+pub fn is_identity(name: &str) -> bool {
+    matches!(name, "client-cert" | "client-cert-chain") || name.starts_with("x-client-cert-")
 }
 
 /// Whether a client's field has a name that a server may take for that of a field which frames, routes, or is the proxy's
@@ -304,6 +310,18 @@ pub fn may_be_trailer(name: &HeaderName) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tls::IDENTITY_FIELDS;
+
+    #[test]
+    fn what_servers_are_told_of_a_certificate_no_client_can_say() {
+        for field in IDENTITY_FIELDS {
+            assert!(
+                is_identity(field.as_str()) && !may_be_trailer(&field),
+                "{field}"
+            );
+        }
+        assert!(is_forged(&HeaderName::from_static("client_cert")));
+    }
 
     fn map(lines: &[(&str, &str)]) -> HeaderMap {
         let pairs = lines.iter().map(|(n, v)| {

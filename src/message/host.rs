@@ -13,18 +13,32 @@ pub fn is_valid(text: &[u8]) -> bool {
             is_ipv6(&rest[..end]) && (rest.len() == end + 1 || is_port(&rest[end + 1..]))
         });
     }
-    let mut before = b'.';
+    let mut label = 0;
     for (place, byte) in text.iter().enumerate() {
+        if IN_LABEL[usize::from(*byte)] {
+            continue;
+        }
+        let is_empty = place == label;
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => {}
-            b'.' if before != b'.' => {}
+            b'.' if !is_empty => label = place + 1,
             b':' if place > 0 => return is_port(&text[place..]),
             _ => return false,
         }
-        before = *byte;
     }
     !text.is_empty()
 }
+
+/// What a label is made of.
+const IN_LABEL: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let character = byte as u8;
+        table[byte] = character.is_ascii_alphanumeric() || matches!(character, b'-' | b'_' | b'~');
+        byte += 1;
+    }
+    table
+};
 
 /// A colon, and digits.
 fn is_port(text: &[u8]) -> bool {

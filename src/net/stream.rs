@@ -10,8 +10,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
-use super::{Stall, Tcp, Transport};
+use super::{Stall, Tcp, Transport, clock};
 use crate::metrics::{Counter, Sharded};
 
 /// Up to how many bytes copying costs less than having the kernel gather them.
@@ -34,6 +35,8 @@ pub struct Traffic {
     sent: u64,
     /// All bytes, for somebody who cannot ask the stream.
     moved: Option<Rc<Cell<u64>>>,
+    /// When bytes came last, likewise.
+    heard: Option<Rc<Cell<Instant>>>,
 }
 
 impl Traffic {
@@ -44,12 +47,16 @@ impl Traffic {
             worker,
             sent: 0,
             moved: None,
+            heard: None,
         }
     }
 
     fn add_received(&mut self, bytes: u64) {
         self.totals.shard(self.worker).received.add(bytes);
         self.add_moved(bytes);
+        if let Some(heard) = &self.heard {
+            heard.set(clock::now());
+        }
     }
 
     fn add_sent(&mut self, bytes: u64) {
@@ -110,6 +117,12 @@ impl Stream {
     /// Counts the bytes that move from now on, in both directions, where others can see it.
     pub fn moved(&mut self) -> Rc<Cell<u64>> {
         Rc::clone(self.traffic.moved.get_or_insert_default())
+    }
+
+    /// When bytes came last, from now on, where others can see it.
+    pub fn heard(&mut self) -> Rc<Cell<Instant>> {
+        let heard = &mut self.traffic.heard;
+        Rc::clone(heard.get_or_insert_with(|| Rc::new(Cell::new(clock::now()))))
     }
 
     /// Gives the transport back.

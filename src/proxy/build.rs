@@ -302,10 +302,10 @@ fn health_check(check: &model::HealthCheck) -> (health::Probe, health::Settings)
                 })),
             })
         }
-        // Until there is a gRPC probe.
-        model::HealthCheckKind::Tcp | model::HealthCheckKind::Grpc { .. } => {
-            health::Probe::Tcp(health::TcpProbe)
-        }
+        model::HealthCheckKind::Grpc { service } => health::Probe::Grpc(health::GrpcProbe {
+            service: service.clone(),
+        }),
+        model::HealthCheckKind::Tcp => health::Probe::Tcp(health::TcpProbe),
     };
     let settings = health::Settings {
         interval: check.interval,

@@ -11,6 +11,7 @@ pub use crate::config::model::{HashKey, LimitKey, ListenerTimeouts, RedirectTarg
 use crate::limit::LimiterShared;
 use crate::listener::PerAddress;
 use crate::message::forwarded::TrustedProxies;
+use crate::message::h2::Flood;
 use crate::metrics::{Counter, Outcomes, Sharded};
 use crate::net::stream::ByteStats;
 use crate::route::RouteTable;
@@ -100,16 +101,20 @@ pub struct ListenerStats {
     pub parked: Counter,
     /// Closed because a request's headers did not arrive in time.
     pub header_timeouts: Counter,
-    /// Closed because what arrived was not HTTP or too large.
+    /// Closed because what arrived was not HTTP or too large; in HTTP/2, malformed requests too.
     pub malformed: Counter,
+    /// Answers given up because the client did not take them.
+    pub stalled_answers: Counter,
+    /// Bodies of requests given up because they did not come, or too slowly.
+    pub stalled_bodies: Counter,
     /// TLS handshakes that came to their end.
     pub tls_handshakes: Counter,
     /// Of those, the ones that resumed an earlier session.
     pub tls_resumed: Counter,
     /// TLS handshakes that failed or took too long.
     pub tls_failures: Counter,
-    /// Closed for a flood of HTTP/2 frames.
-    pub floods: Counter,
+    /// Closed for a flood of HTTP/2 frames, by its place among all floods.
+    pub floods: [Counter; Flood::ALL.len()],
     /// Closed for want of a PROXY header from a trusted peer.
     pub proxy_header_failures: Counter,
     /// Closed because their address had too many.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::message::proxy_protocol::{write_v1, write_v2};
+use crate::message::proxy_protocol::{LOCAL, UNKNOWN, write_v1, write_v2};
 
 /// The version of the PROXY protocol that an upstream's servers take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +11,16 @@ pub enum Announces {
     V1,
     /// Binary.
     V2,
+}
+
+impl Announces {
+    /// The header of a connection that is for no client.
+    pub fn for_own(self) -> &'static [u8] {
+        match self {
+            Self::V1 => UNKNOWN,
+            Self::V2 => LOCAL,
+        }
+    }
 }
 
 /// A client's connection. One to a server that says this serves no other client.
@@ -31,6 +41,11 @@ impl Announced {
             client,
             destination: destination.unwrap_or(SocketAddr::new(unknown, 0)),
         }
+    }
+
+    /// Whether it is a connection of this client.
+    pub fn is_of(&self, client: SocketAddr) -> bool {
+        self.client == client
     }
 
     /// The header.

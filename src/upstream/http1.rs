@@ -10,6 +10,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -68,6 +69,12 @@ impl Connection {
     /// Whether it may serve a request of this client.
     pub(super) fn is_for(&self, announced: Option<Announced>) -> bool {
         self.0.borrow().announced == announced
+    }
+
+    /// Whether it may serve this client and no other.
+    pub(super) fn is_only_for(&self, client: SocketAddr) -> bool {
+        let announced = self.0.borrow().announced;
+        announced.is_some_and(|announced| announced.is_of(client))
     }
 
     /// Whether the server may have seen some of the present request.

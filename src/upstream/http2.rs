@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -22,13 +23,15 @@ use tokio::time::Instant;
 
 use super::announce::Announced;
 use super::connection::{AnswerError, SendError, Sending};
+use super::driver::Driver;
 use crate::message::h1::body::Part;
 use crate::message::h1::{Answer, Body, Scan, read_request};
 use crate::message::headers;
 use crate::net::{Stall, Stream, clock};
 
 const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// As much as all streams together: a client that does not read its answer must not keep others from theirs.
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS as u32;
 /// Bytes of a request's body that may wait for the server to take them.
 const SEND_BUFFER: usize = 64 * 1024;
 /// Decoded size of an answer's fields; twice what a client may send, as in HTTP/1.1.
@@ -39,9 +42,20 @@ const MAX_STREAMS: usize = 100;
 const MAX_AGE: Duration = Duration::from_secs(3600);
 
 /// A worker's connections to one server.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pool {
     connections: RefCell<Vec<Rc<Shared>>>,
+    /// How many streams a connection may have, as far as the server has said so on others.
+    streams: Cell<usize>,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self {
+            connections: RefCell::default(),
+            streams: Cell::new(MAX_STREAMS),
+        }
+    }
 }
 
 /// A connection.
@@ -52,17 +66,22 @@ struct Shared {
     /// The only client that it serves, if there is such a one.
     announced: Option<Announced>,
     streams: Cell<usize>,
-    /// Set when its task has ended.
+    /// Set when its task has ended, or the server has said that it takes no more streams.
     closed: Cell<bool>,
     since: Instant,
     /// Since when it has no streams.
     idle_since: Cell<Instant>,
+    /// Since when it has streams.
+    busy_since: Cell<Instant>,
 }
 
 impl Shared {
     fn has_room(&self) -> bool {
-        let room = self.requests.current_max_send_streams().min(MAX_STREAMS);
-        self.is_good() && self.streams.get() < room
+        self.is_good() && self.streams.get() < self.max_streams()
+    }
+
+    fn max_streams(&self) -> usize {
+        self.requests.current_max_send_streams().min(MAX_STREAMS)
     }
 
     fn is_good(&self) -> bool {
@@ -75,6 +94,9 @@ impl Pool {
     pub fn take(&self, announced: Option<Announced>) -> Option<Exchange> {
         let mut connections = self.connections.borrow_mut();
         connections.retain(|connection| connection.is_good());
+        if let Some(connection) = connections.first() {
+            self.streams.set(connection.max_streams());
+        }
         let fits = |it: &&Rc<Shared>| it.announced == announced && it.has_room();
         let connection = connections.iter().find(fits);
         connection.map(|connection| Exchange::new(connection, true))
@@ -86,16 +108,17 @@ impl Pool {
     /// The socket's.
     pub async fn open(
         &self,
-        stream: Stream,
+        mut stream: Stream,
         https: bool,
         announced: Option<Announced>,
     ) -> io::Result<Exchange> {
+        let heard = stream.heard();
         let (requests, connection) = Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buffer_size(SEND_BUFFER)
             .max_header_list_size(MAX_FIELDS_SIZE)
-            .initial_max_send_streams(MAX_STREAMS)
+            .initial_max_send_streams(self.streams.get())
             .enable_push(false)
             .handshake(stream)
             .await
@@ -108,12 +131,17 @@ impl Pool {
             closed: Cell::new(false),
             since: clock::now(),
             idle_since: Cell::new(clock::now()),
+            busy_since: Cell::new(clock::now()),
         });
         let driven = Rc::downgrade(&shared);
         spawn_local(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "an HTTP/2 connection to a server has ended");
-            }
+            // Whoever has a stream has the connection.
+            let busy_since = || {
+                let shared = driven.upgrade()?;
+                (shared.streams.get() > 0).then(|| shared.busy_since.get())
+            };
+            let ended = Driver::new(connection, heard, busy_since).await;
+            tracing::debug!(%ended, "an HTTP/2 connection to a server has ended");
             if let Some(driven) = driven.upgrade() {
                 driven.closed.set(true);
             }
@@ -129,6 +157,13 @@ impl Pool {
             let idle = now.saturating_duration_since(connection.idle_since.get());
             connection.is_good() && (connection.streams.get() > 0 || idle < max_idle)
         });
+    }
+
+    /// Lets go of those that only this client could use.
+    pub fn forget(&self, client: SocketAddr) {
+        let is_its = |it: &Shared| it.announced.is_some_and(|told| told.is_of(client));
+        let mut connections = self.connections.borrow_mut();
+        connections.retain(|connection| !is_its(connection));
     }
 
     /// Whether there is no connection.
@@ -161,7 +196,11 @@ struct Inner {
 
 impl Exchange {
     fn new(connection: &Rc<Shared>, reused: bool) -> Self {
-        connection.streams.set(connection.streams.get() + 1);
+        let streams = connection.streams.get();
+        if streams == 0 {
+            connection.busy_since.set(clock::now());
+        }
+        connection.streams.set(streams + 1);
         Self {
             connection: Rc::clone(connection),
             stream: Rc::new(RefCell::new(Inner {
@@ -197,7 +236,11 @@ impl Exchange {
         let request = request(head, self.connection.https, upload.is_some())?;
         let ends = upload.is_none();
         let sent = self.connection.requests.clone().send_request(request, ends);
-        let (answer, send) = sent.map_err(io::Error::other)?;
+        let (answer, send) = sent.map_err(|error| {
+            // It takes no more streams; those that are open go on.
+            self.connection.closed.set(true);
+            io::Error::other(error)
+        })?;
         inner.seen = true;
         inner.overdue.restart(limit);
         inner.answer = Some(answer);
@@ -333,11 +376,13 @@ impl Inner {
                     self.upload = None;
                     return Poll::Ready(Ok(()));
                 }
-                // The answer's own error says more.
-                Poll::Ready(_) => return Poll::Pending,
+                Poll::Ready(_) => return self.lost(),
                 Poll::Pending => {}
             }
-            ready!(poll_room(send, &mut self.room, cx))?;
+            match ready!(poll_room(send, &mut self.room, cx))? {
+                true => {}
+                false => return self.lost(),
+            }
             let frame = match ready!(sending.upload.poll_frame(cx)) {
                 Some(Err(_)) => {
                     send.send_reset(Reason::CANCEL);
@@ -363,6 +408,15 @@ impl Inner {
         }
         Poll::Ready(Ok(()))
     }
+
+    /// What the end of the stream means to whoever sends.
+    fn lost<T>(&self) -> Poll<Result<T, SendError>> {
+        match self.body {
+            // The answer's own error says more, to whoever waits for that.
+            None => Poll::Pending,
+            Some(_) => Poll::Ready(Err(SendError::Lost(io::ErrorKind::ConnectionReset.into()))),
+        }
+    }
 }
 
 fn wanted(fields: &HeaderMap, sending: &Sending) -> HeaderMap {
@@ -372,17 +426,17 @@ fn wanted(fields: &HeaderMap, sending: &Sending) -> HeaderMap {
         .collect()
 }
 
-/// Waits until the server takes more.
+/// Waits until the server takes more; false if it never will.
 fn poll_room(
     send: &mut SendStream<Bytes>,
     stall: &mut Stall,
     cx: &mut Context<'_>,
-) -> Poll<Result<(), SendError>> {
+) -> Poll<Result<bool, SendError>> {
     send.reserve_capacity(1);
     while send.capacity() == 0 {
         match send.poll_capacity(cx) {
             Poll::Ready(Some(Ok(_))) => {}
-            Poll::Ready(_) => return Poll::Pending, // the answer's own error says more
+            Poll::Ready(_) => return Poll::Ready(Ok(false)),
             Poll::Pending => {
                 ready!(stall.poll_stalled(cx));
                 let error = io::Error::new(io::ErrorKind::TimedOut, "the server stopped reading");
@@ -391,7 +445,7 @@ fn poll_room(
         }
     }
     stall.progress();
-    Poll::Ready(Ok(()))
+    Poll::Ready(Ok(true))
 }
 
 /// The request whose head is written as HTTP/1.1 has it (RFC 9113, section 8.3.1).

@@ -4,7 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
-use std::rc::Rc;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -31,8 +32,8 @@ pub struct LocalEndpoint {
     pub(super) http2: http2::Pool,
     /// The version that it is known to speak, or the upstream's word on it.
     pub(super) spoken: Cell<Protocol>,
-    /// A connection that is being opened, and that others than the one who does wait for.
-    dialing: RefCell<Option<Rc<Dialing>>>,
+    /// Connections that are being opened, and for whom, and that others than those who do wait for.
+    dialing: RefCell<Vec<(Option<Announced>, Weak<Dialing>)>>,
     /// When its TLS was last complained of.
     complaint: Cell<Option<Instant>>,
     /// Set while a pick must pass it over.
@@ -67,6 +68,26 @@ impl LocalEndpoint {
             complaint: Cell::new(None),
             excluded: Cell::new(false),
         }
+    }
+
+    /// The connection that is being opened for this client, or is to be.
+    fn dialing(&self, announced: Option<Announced>) -> Rc<Dialing> {
+        let mut all = self.dialing.borrow_mut();
+        all.retain(|(_, dialing)| dialing.strong_count() > 0);
+        let known = all.iter().find(|(whom, _)| *whom == announced);
+        known
+            .and_then(|(_, dialing)| dialing.upgrade())
+            .unwrap_or_else(|| {
+                let dialing = Rc::default();
+                all.push((announced, Rc::downgrade(&dialing)));
+                dialing
+            })
+    }
+
+    /// That one is open, or cannot be opened. Whoever comes from now on begins anew.
+    fn dialed(&self, announced: Option<Announced>) {
+        let mut all = self.dialing.borrow_mut();
+        all.retain(|(whom, _)| *whom != announced);
     }
 
     /// What there is to send a request over.
@@ -238,16 +259,15 @@ impl LocalUpstream {
             if endpoint.spoken.get() == Protocol::Http1 {
                 return self.dial_http1(endpoint, announced).await;
             }
-            // Others could not use it.
-            if fresh || announced.is_some() {
+            if fresh {
                 return self.dial_any(endpoint, announced).await;
             }
             // One request opens a connection, and those that come meanwhile see whether it has room for them too.
-            let dialing = Rc::clone(endpoint.dialing.borrow_mut().get_or_insert_default());
+            let dialing = endpoint.dialing(announced);
             let mut own = None;
             let dialed = dialing.get_or_init(|| async {
                 let dialed = self.dial_any(endpoint, announced).await;
-                endpoint.dialing.take();
+                endpoint.dialed(announced);
                 dialed
                     .map(|connection| own = Some(connection))
                     .map_err(|error| error.kind())
@@ -309,6 +329,17 @@ impl LocalUpstream {
             }
         }
         dialed
+    }
+
+    /// Closes the connections that only this client could use, which has gone.
+    pub fn forget(&self, client: SocketAddr) {
+        if self.shared.settings().announces.is_none() {
+            return;
+        }
+        for endpoint in &self.view.borrow().endpoints {
+            endpoint.pool.forget(client);
+            endpoint.http2.forget(client);
+        }
     }
 
     /// Closes connections that have been unused for too long, and those to servers that are no longer used.

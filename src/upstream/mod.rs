@@ -7,6 +7,7 @@
 pub mod announce;
 pub mod connection;
 mod dial;
+mod driver;
 pub mod endpoint;
 mod group;
 pub mod http1;

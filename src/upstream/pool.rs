@@ -2,6 +2,7 @@
 //! the rest time out.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -11,8 +12,9 @@ use super::announce::Announced;
 use super::http1::Connection;
 use crate::net::clock;
 
-/// Idle connections kept for an endpoint and worker.
-const MAX_IDLE: usize = 128;
+/// Idle connections kept for an endpoint and worker. Clients of HTTP/2 come with a hundred requests at once; what they
+/// need no more times out.
+const MAX_IDLE: usize = 1024;
 
 /// Unused connections to one server.
 #[derive(Debug)]
@@ -74,6 +76,12 @@ impl Pool {
             now.saturating_duration_since(idle.since) < self.max_age
                 && idle.connection.is_reusable(&mut cx)
         });
+    }
+
+    /// Closes what only this client could use.
+    pub fn forget(&self, client: SocketAddr) {
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|idle| !idle.connection.is_only_for(client));
     }
 
     /// How many connections are unused.

@@ -10,8 +10,9 @@ use tokio::net::lookup_host;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::announce::Announces;
 use super::endpoint::Endpoint;
-use super::group::Upstream;
+use super::group::{Protocol, Upstream};
 use crate::config::types::ServerAddress;
 use crate::health;
 
@@ -129,9 +130,20 @@ impl health::Subject for Watched {
                 ServerAddress::Name { port, .. } => *port = own_port,
             }
         }
+        let settings = self.upstream.settings();
         health::Target {
+            secure: settings.tls.as_ref().map(|tls| health::Secure {
+                tls: Arc::clone(tls),
+                host: address.host(),
+            }),
             address: address.to_string(),
             addrs,
+            speaks: match settings.protocol {
+                Protocol::Http1 => health::Speaks::Http1,
+                Protocol::Http2 => health::Speaks::Http2,
+                Protocol::Auto => health::Speaks::Either,
+            },
+            header: settings.announces.map_or(&[], Announces::for_own),
         }
     }
 

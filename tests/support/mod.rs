@@ -4,6 +4,8 @@
 
 pub mod backend;
 pub mod client;
+pub mod frames;
+pub mod grpc;
 pub mod http2;
 pub mod process;
 pub mod proxy;

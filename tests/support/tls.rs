@@ -120,7 +120,15 @@ pub struct TlsConnection(StreamOwned<ClientConnection, TcpStream>);
 
 /// Connects, asks for `name`, and shakes hands.
 pub fn connect(addr: SocketAddr, name: &str, config: &ClientConfig) -> io::Result<TlsConnection> {
-    let tcp = TcpStream::connect(addr)?;
+    connect_over(TcpStream::connect(addr)?, name, config)
+}
+
+/// The same over a connection on which something may have been said already.
+pub fn connect_over(
+    tcp: TcpStream,
+    name: &str,
+    config: &ClientConfig,
+) -> io::Result<TlsConnection> {
     tcp.set_read_timeout(Some(DEADLINE))?;
     tcp.set_write_timeout(Some(DEADLINE))?;
     let name = ServerName::try_from(name.to_owned()).expect("a name");

@@ -82,6 +82,9 @@ async fn every_figure_is_in_its_family() {
     listener.stats.shard(1).header_timeouts.add(4);
     listener.stats.shard(1).malformed.add(5);
     listener.stats.shard(1).accept_failures.add(6);
+    listener.stats.shard(0).floods[0].add(18);
+    listener.stats.shard(0).stalled_answers.add(19);
+    listener.stats.shard(1).stalled_bodies.add(20);
     listener.bytes.shard(1).received.add(7);
     listener.bytes.shard(1).sent.add(8);
     let upstream = &admin.state.snapshot.upstreams[0].shared;
@@ -141,6 +144,13 @@ async fn every_figure_is_in_its_family() {
         (r#"lb_header_timeouts_total{listener="web"}"#, 4.0),
         (r#"lb_malformed_requests_total{listener="web"}"#, 5.0),
         (r#"lb_accept_failures_total{listener="web"}"#, 6.0),
+        (
+            r#"lb_http2_floods_total{listener="web",flood="rst_stream"}"#,
+            18.0,
+        ),
+        (r#"lb_http2_floods_total{listener="web",flood="ping"}"#, 0.0),
+        (r#"lb_stalled_answers_total{listener="web"}"#, 19.0),
+        (r#"lb_stalled_bodies_total{listener="web"}"#, 20.0),
         (r#"lb_bytes_received_total{listener="web"}"#, 7.0),
         (r#"lb_bytes_sent_total{listener="web"}"#, 8.0),
         (r#"lb_upstream_retries_total{upstream="app"}"#, 9.0),

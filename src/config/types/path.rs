@@ -47,10 +47,9 @@ impl FromStr for PathPattern {
             return Err(invalid("mixes parameters and \"*\": write \"{*rest}\""));
         }
         if is_template {
-            return matchit::Router::new()
-                .insert(text, ())
+            return check_template(text)
                 .map(|()| Self::Template(text.to_owned()))
-                .map_err(|error| invalid(&format!("is not a template: {error}")));
+                .map_err(|why| invalid(&format!("is not a template: {why}")));
         }
         let (path, is_prefix) = match text.strip_suffix("/*") {
             Some(prefix) => (prefix, true),
@@ -65,6 +64,27 @@ impl FromStr for PathPattern {
             Self::Exact(path.to_owned())
         })
     }
+}
+
+/// The most parameters of a template; `matchit` panics at one more.
+const MAX_PARAMETERS: usize = 25;
+
+fn check_template(text: &str) -> Result<(), String> {
+    let mut parameters = 0;
+    for segment in text.split('/') {
+        let bare = segment.replace("{{", "").replace("}}", "");
+        let opened = bare.matches('{').count();
+        // `matchit` takes all up to the next closing brace for a name, slashes included.
+        if opened != bare.matches('}').count() {
+            return Err("a brace has no partner within its segment".to_owned());
+        }
+        parameters += opened;
+    }
+    if parameters > MAX_PARAMETERS {
+        return Err(format!("it has more than {MAX_PARAMETERS} parameters"));
+    }
+    let mut router = matchit::Router::new();
+    router.insert(text, ()).map_err(|error| error.to_string())
 }
 
 impl fmt::Display for PathPattern {
@@ -89,9 +109,23 @@ mod tests {
             ("/x/y/*", PathPattern::Prefix("/x/y".into())),
             ("/u/{id}", PathPattern::Template("/u/{id}".into())),
             ("/f/{*rest}", PathPattern::Template("/f/{*rest}".into())),
+            (
+                "/{{a}}/{b}}c}",
+                PathPattern::Template("/{{a}}/{b}}c}".into()),
+            ),
         ] {
             assert_eq!(text.parse(), Ok(pattern.clone()), "{text}");
             assert_eq!(pattern.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_template_has_at_most_so_many_parameters() {
+        let most = "/{a}".repeat(MAX_PARAMETERS);
+        assert!(most.parse::<PathPattern>().is_ok());
+        for more in ["/{a}", "/{*a}"] {
+            let error = format!("{most}{more}").parse::<PathPattern>().unwrap_err();
+            assert!(error.to_string().contains("more than 25 parameters"));
         }
     }
 
@@ -109,6 +143,8 @@ mod tests {
             ("/a/{id}/*", "write \"{*rest}\""),
             ("/a/{id", "is not a template"),
             ("/a/{}", "is not a template"),
+            ("/a/{/i-{n}.png", "has no partner within its segment"),
+            ("/a/{b/c}", "has no partner within its segment"),
         ] {
             let error = text.parse::<PathPattern>().unwrap_err().to_string();
             assert!(error.contains(why), "{text:?}: {error}");

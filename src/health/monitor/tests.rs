@@ -124,6 +124,7 @@ impl Subject for Arc<Server> {
         self.target.clone().unwrap_or(Target {
             address: "app.internal:3000".to_owned(),
             addrs: Vec::new(),
+            ..Target::default()
         })
     }
 
@@ -329,6 +330,7 @@ async fn a_server_that_accepts_and_says_nothing_times_out() {
     let target = Target {
         address: "app.internal:3000".to_owned(),
         addrs: vec![listener.local_addr().unwrap()],
+        ..Target::default()
     };
     let probe = HttpProbe {
         path: http::uri::PathAndQuery::from_static("/health"),

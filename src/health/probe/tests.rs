@@ -1,7 +1,7 @@
 //! Probes against real sockets.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -17,6 +17,7 @@ fn target(addrs: &[SocketAddr]) -> Target {
     Target {
         address: "app.internal:3000".to_owned(),
         addrs: addrs.to_vec(),
+        ..Target::default()
     }
 }
 
@@ -69,9 +70,9 @@ async fn the_request_is_a_get_on_a_connection_of_its_own() {
     assert_eq!(
         served.await.unwrap(),
         "GET /health?full=1 HTTP/1.1\r\n\
-         host: app.internal:3000\r\n\
          user-agent: loadbalancer-health\r\n\
          accept: */*\r\n\
+         host: app.internal:3000\r\n\
          connection: close\r\n\r\n"
     );
 }
@@ -181,6 +182,7 @@ async fn an_address_that_is_no_host_header_is_refused() {
     let target = Target {
         address: "app\n:80".to_owned(),
         addrs: Vec::new(),
+        ..Target::default()
     };
     let error = health().probe(&target).await.unwrap_err();
     assert!(matches!(error, ProbeError::Host(_)), "{error:?}");

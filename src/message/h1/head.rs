@@ -145,6 +145,16 @@ pub(super) fn invalid(error: httparse::Error) -> Invalid {
 /// The fields of a trailer section at the front of `input` that may be there, and its length; `None` if it is not there
 /// completely.
 pub(super) fn trailers(input: &[u8], max: usize) -> Result<Option<(usize, HeaderMap)>, Invalid> {
+    let input = &input[..input.len().min(max + 1)];
+    // Parsing from the start at each read, before an empty line has come, would be a lot for who sends them in drops.
+    let is_end = |end: &[u8]| end == b"\n\r\n" || end[1..] == *b"\n\n";
+    let is_complete = input.starts_with(b"\n") || input.windows(3).any(is_end);
+    if !is_complete {
+        return match input.len() > max {
+            true => Err(Invalid::TooLarge),
+            false => Ok(None),
+        };
+    }
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     match httparse::parse_headers(input, &mut fields).map_err(invalid)? {
         httparse::Status::Complete((length, fields)) => {
@@ -162,7 +172,6 @@ pub(super) fn trailers(input: &[u8], max: usize) -> Result<Option<(usize, Header
             }
             Ok(Some((length, trailers)))
         }
-        httparse::Status::Partial if input.len() <= max => Ok(None),
-        httparse::Status::Partial => Err(Invalid::TooLarge),
+        httparse::Status::Partial => Err(Invalid::Framing), // an empty line that is none
     }
 }

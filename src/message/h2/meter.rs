@@ -1,8 +1,8 @@
 //! Counts the frames that a client sends, to tell one that floods from one that is busy.
 //!
 //! It sees the bytes as they come from the socket, before the h2 crate does, and looks at nothing but the nine bytes in
-//! front of each frame (RFC 9113, section 4.1). Whether frames are allowed where they are is not asked: the h2 crate
-//! does.
+//! front of each frame (RFC 9113, section 4.1). Whether frames are allowed where they are is for the h2 crate to ask, but
+//! for two rules that it does not keep: that the first frame is SETTINGS, and what error a frame of a wrong size is.
 //!
 //! ```text
 //!   ┌──────────┐ 9 bytes: counted ┌─────────┐
@@ -15,10 +15,9 @@
 
 use std::time::Duration;
 
-use thiserror::Error;
 use tokio::time::Instant;
 
-use super::Limits;
+use super::{Fault, Flood, Limits};
 
 /// Length of what stands in front of each frame, in bytes.
 const FRAME_HEADER: usize = 9;
@@ -32,74 +31,17 @@ const PRIORITY: u8 = 0x2;
 const RST_STREAM: u8 = 0x3;
 const SETTINGS: u8 = 0x4;
 const PING: u8 = 0x6;
+const GOAWAY: u8 = 0x7;
 const WINDOW_UPDATE: u8 = 0x8;
 const CONTINUATION: u8 = 0x9;
 const PRIORITY_UPDATE: u8 = 0x10;
 
 /// The flag of DATA that ends its stream.
 const END_STREAM: u8 = 0x1;
-
-/// What a client has sent too much of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
-pub enum Flood {
-    /// RST_STREAM: too many, or for most of the streams that it opened (CVE-2023-44487).
-    #[error("it resets too many streams")]
-    Resets,
-    /// SETTINGS (CVE-2019-9515).
-    #[error("it sends too many SETTINGS")]
-    Settings,
-    /// PING (CVE-2019-9512).
-    #[error("it sends too many PINGs")]
-    Pings,
-    /// DATA without content (CVE-2019-9518).
-    #[error("it sends too much DATA without content")]
-    EmptyData,
-    /// Header blocks in too many frames, or too large (CVE-2024-27316).
-    #[error("it sends endless CONTINUATIONs")]
-    Continuations,
-    /// WINDOW_UPDATE.
-    #[error("it sends too many WINDOW_UPDATEs")]
-    WindowUpdates,
-    /// PRIORITY (CVE-2019-9513) and PRIORITY_UPDATE.
-    #[error("it sends too many PRIORITYs")]
-    Priorities,
-    /// HEADERS.
-    #[error("it sends too many HEADERS")]
-    Headers,
-    /// Other frames.
-    #[error("it sends too many frames that mean nothing")]
-    Others,
-}
-
-impl Flood {
-    /// All there are.
-    pub const ALL: [Self; 9] = [
-        Self::Resets,
-        Self::Settings,
-        Self::Pings,
-        Self::EmptyData,
-        Self::Continuations,
-        Self::WindowUpdates,
-        Self::Priorities,
-        Self::Headers,
-        Self::Others,
-    ];
-
-    /// Its name as the value of a metric's label: `rst_stream`, `settings`, ...
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Resets => "rst_stream",
-            Self::Settings => "settings",
-            Self::Pings => "ping",
-            Self::EmptyData => "empty_data",
-            Self::Continuations => "continuation",
-            Self::WindowUpdates => "window_update",
-            Self::Priorities => "priority",
-            Self::Headers => "headers",
-            Self::Others => "other",
-        }
-    }
-}
+/// The same bit says that SETTINGS acknowledge others.
+const ACK: u8 = 0x1;
+/// The flag of HEADERS and CONTINUATION that ends a header block.
+const END_HEADERS: u8 = 0x4;
 
 /// Counts the frames of one connection.
 #[derive(Debug)]
@@ -109,6 +51,8 @@ pub struct Meter {
     counts: Counts,
     /// When counting began; nothing has come before that.
     since: Option<Instant>,
+    /// Whether the first frame has begun.
+    begun: bool,
     streams: Streams,
     block: Block,
 }
@@ -156,6 +100,12 @@ struct Streams {
 struct Block {
     continuations: u32,
     bytes: u32,
+    /// Whether there is more of it to come.
+    is_open: bool,
+    /// Whether the frame that is being sent is its last.
+    ends: bool,
+    /// Since when it, or what stands in front of any frame, has been waited for.
+    since: Option<Instant>,
 }
 
 /// What is in front of a frame.
@@ -185,6 +135,7 @@ impl Meter {
             state: START,
             counts: Counts::default(),
             since: None,
+            begun: false,
             streams: Streams::default(),
             block: Block::default(),
         }
@@ -194,10 +145,26 @@ impl Meter {
     /// anywhere.
     ///
     /// # Errors
-    /// It is too much, and the connection should be closed with ENHANCE_YOUR_CALM. No more may be taken in then: the rest of these bytes
-    /// was not looked at.
-    pub fn observe(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Flood> {
+    /// The connection should be closed for that reason. No more may be taken in then: the rest of these bytes was not
+    /// looked at.
+    pub fn observe(&mut self, bytes: &[u8], now: Instant) -> Result<(), Fault> {
         self.pass_time(now);
+        self.take(bytes)?;
+        self.block.since = match self.state {
+            State::Header(_, 1..) => self.block.since.or(Some(now)),
+            _ if self.block.is_open => self.block.since.or(Some(now)),
+            _ => None,
+        };
+        Ok(())
+    }
+
+    /// Since when a header block has not been complete, if there is such a one: a client that takes long for it may never
+    /// mean to end it.
+    pub fn unfinished_since(&self) -> Option<Instant> {
+        self.block.since
+    }
+
+    fn take(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
         loop {
             match &mut self.state {
                 State::Payload(left) => {
@@ -208,6 +175,7 @@ impl Meter {
                         return Ok(());
                     }
                     self.state = START;
+                    self.block.end_frame();
                 }
                 State::Header(header, filled) => {
                     let taken = bytes.len().min(FRAME_HEADER - *filled);
@@ -218,14 +186,37 @@ impl Meter {
                         return Ok(());
                     }
                     let frame = Frame::new(*header);
+                    self.check(&frame)?;
+                    self.count(&frame)?;
                     self.state = match frame.length {
                         0 => START,
                         length => State::Payload(length),
                     };
-                    self.count(&frame)?;
+                    if frame.length == 0 {
+                        self.block.end_frame();
+                    }
                 }
             }
         }
+    }
+
+    /// Checks the rules that the h2 crate does not keep.
+    fn check(&mut self, frame: &Frame) -> Result<(), Fault> {
+        let acknowledges = frame.flags & ACK != 0;
+        if !self.begun && (frame.kind != SETTINGS || acknowledges) {
+            return Err(Fault::Preface);
+        }
+        self.begun = true;
+        let fits = match frame.kind {
+            PRIORITY => frame.length == 5,
+            RST_STREAM | WINDOW_UPDATE => frame.length == 4,
+            SETTINGS if acknowledges => frame.length == 0,
+            SETTINGS => frame.length.is_multiple_of(6),
+            PING => frame.length == 8,
+            GOAWAY => frame.length >= 8,
+            _ => true,
+        };
+        if fits { Ok(()) } else { Err(Fault::Size) }
     }
 
     fn pass_time(&mut self, now: Instant) {
@@ -251,10 +242,16 @@ impl Meter {
                 self.block = Block {
                     continuations: 0,
                     bytes: frame.length,
+                    is_open: true,
+                    ends: frame.flags & END_HEADERS != 0,
+                    since: self.block.since,
                 };
                 add(&mut counts.headers, limits.headers, Flood::Headers)
             }
-            CONTINUATION => self.block.grow(frame.length, limits),
+            CONTINUATION => {
+                self.block.ends = frame.flags & END_HEADERS != 0;
+                self.block.grow(frame.length, limits)
+            }
             RST_STREAM => {
                 if self.streams.is_young(frame.stream) {
                     counts.in_vain = counts.in_vain.saturating_add(1);
@@ -317,6 +314,14 @@ impl Streams {
 }
 
 impl Block {
+    /// A frame has ended, of the block or another.
+    fn end_frame(&mut self) {
+        self.is_open &= !self.ends;
+        if !self.is_open {
+            self.since = None;
+        }
+    }
+
     fn grow(&mut self, bytes: u32, limits: &Limits) -> Result<(), Flood> {
         self.continuations = self.continuations.saturating_add(1);
         self.bytes = self.bytes.saturating_add(bytes);

@@ -1,7 +1,14 @@
-//! HTTP/2, bytes only (RFC 9113). The h2 crate speaks it; here is what is looked at before it does.
+//! HTTP/2, bytes and requests only (RFC 9113). The h2 crate speaks it; here is what is looked at before it does, and what
+//! it lets pass.
 
+mod fault;
 mod limits;
+mod liveness;
+mod malformed;
 mod meter;
 
+pub use fault::{Fault, Flood, LAST_WORDS_LENGTH};
 pub use limits::Limits;
-pub use meter::{Flood, Meter};
+pub use liveness::{Liveness, Step};
+pub use malformed::{Malformed, check};
+pub use meter::Meter;

@@ -17,6 +17,12 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use thiserror::Error;
 
+/// The header of version 1 that tells of nobody.
+pub const UNKNOWN: &[u8] = b"PROXY UNKNOWN\r\n";
+
+/// The header of version 2 that says that the connection is the sender's own.
+pub const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+
 pub use v1::write as write_v1;
 pub use v2::write as write_v2;
 

@@ -347,3 +347,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_headers_that_tell_of_nobody_do() {
+    for header in [super::UNKNOWN, super::LOCAL] {
+        let own = Parsed::Complete {
+            length: header.len(),
+            source: Source::Own,
+        };
+        assert_eq!(parse(header), Ok(own));
+    }
+}

@@ -52,16 +52,18 @@ enum Read {
 
 impl<'a> Line<'a> {
     fn read(mut self) -> Result<Read, InvalidHeader> {
-        type Rest<'a> = fn(Line<'a>) -> Result<Read, InvalidHeader>;
-        let transports: [(&[u8], Rest<'a>); 3] = [
-            (b"TCP4 ", |line| line.addresses(V4)),
-            (b"TCP6 ", |line| line.addresses(V6)),
-            (b"UNKNOWN", Self::unknown),
+        let transports: [(&[u8], Option<Family>); 3] = [
+            (b"TCP4 ", Some(V4)),
+            (b"TCP6 ", Some(V6)),
+            (b"UNKNOWN", None),
         ];
-        for (name, read) in transports {
+        for (name, family) in transports {
             if let Some(rest) = self.rest.strip_prefix(name) {
                 self.rest = rest;
-                return read(self);
+                return match family {
+                    Some(family) => self.addresses(family),
+                    None => self.unknown(),
+                };
             }
             if name.starts_with(self.rest) {
                 let shortest = MIN_LENGTH - SIGNATURE.len();

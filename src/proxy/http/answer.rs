@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -71,6 +72,7 @@ pub async fn answer(
             true => trailers,
             false => Trailers::NONE,
         },
+        stalled: false,
     };
 
     let mut keep_alive =
@@ -99,6 +101,10 @@ pub async fn answer(
     drop(fields);
 
     let sent = poll_fn(|cx| sending.poll(cx)).await;
+    if sending.stalled {
+        let stats = client.listener().stats.shard(client.local.worker);
+        stats.stalled_answers.increment();
+    }
     {
         let output = &mut sending.wire.borrow_mut().output;
         if output.is_empty() && output.head.capacity() <= MAX_KEPT {
@@ -155,6 +161,8 @@ struct Sending {
     must_end: bool,
     /// The trailers that were announced to a client that takes them.
     trailers: Trailers,
+    /// Whether the client has taken nothing for too long.
+    stalled: bool,
 }
 
 impl Sending {
@@ -169,7 +177,9 @@ impl Sending {
                     return Poll::Ready(Err(Broken));
                 }
             };
-            if ready!(self.wire.borrow_mut().poll_flush(cx)).is_err() {
+            let flushed = ready!(self.wire.borrow_mut().poll_flush(cx));
+            if let Err(error) = flushed {
+                self.stalled = error.kind() == io::ErrorKind::TimedOut;
                 return Poll::Ready(Err(Broken));
             }
             if self.body.is_none() {

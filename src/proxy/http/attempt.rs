@@ -1,13 +1,14 @@
 //! One try to have one server answer.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use http::{HeaderValue, Method};
 use thiserror::Error;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::error::ProxyError;
 use super::rewrite::Rewrite;
@@ -139,8 +140,9 @@ pub async fn send(
         let head = &mut *request.exchange.client.local.head.borrow_mut();
         head.clear();
         request.write(head, server);
-        connection.begin(cx, head, request.body(), request.timeout())
+        connection.begin(cx, head, request.body(), request.policy.timeout)
     };
+    let mut deadline = request.deadline().map(|at| Box::pin(sleep_until(at)));
     let mut begun = false;
     poll_fn(|cx| {
         if !begun {
@@ -162,10 +164,17 @@ pub async fn send(
             Poll::Ready(Err(AnswerError::Invalid(reason))) => {
                 Poll::Ready(Err(Failure::BadAnswer(reason)))
             }
+            Poll::Pending if is_over(&mut deadline, cx) => Poll::Ready(Err(Failure::Timeout)),
             // While the body is on its way, its own watchdog and the connection's see to progress.
             Poll::Pending if upload.is_some_and(|upload| !upload.finished()) => Poll::Pending,
             Poll::Pending => connection.poll_overdue(cx).map(|()| Err(Failure::Timeout)),
         }
     })
     .await
+}
+
+/// Whether a deadline, if there is one, has passed.
+fn is_over(deadline: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> bool {
+    let deadline = deadline.as_mut();
+    deadline.is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
 }

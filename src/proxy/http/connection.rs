@@ -25,7 +25,7 @@ use super::answer::{self, Sent};
 use super::error::ProxyError;
 use super::http2;
 use super::open::Opened;
-use super::task::{DRAIN_GRACE, Facts, Idle, PARK_AFTER};
+use super::task::{DRAIN_GRACE, Facts, Idle, PARK_AFTER, Presence};
 use super::tunnel::Tunnel;
 use crate::message::Upload;
 use crate::message::forwarded::Hop;
@@ -73,7 +73,7 @@ impl Client {
             peer,
             listener,
             local,
-            facts,
+            mut facts,
             ..
         } = opened;
         let trusted = &local.snapshot.trusted_proxies;
@@ -87,6 +87,8 @@ impl Client {
             let told = facts.as_ref().and_then(|facts| facts.destination);
             let socket = transport.tcp().socket();
             let own = || socket?.local_addr().ok()?.as_socket();
+            let presence = &mut facts.get_or_insert_default().presence;
+            presence.get_or_insert_with(|| Presence::new(&local, peer));
             Announced::new(peer, told.or_else(own))
         });
         let stream = Stream::new(transport, traffic, entry.timeouts.idle);
@@ -283,6 +285,10 @@ impl Connection {
         if self.waiting_for == Wait::Head {
             let stats = self.client.listener().stats.shard(local.worker);
             stats.header_timeouts.increment();
+            tracing::info!(
+                listener = %self.client.listener().name, peer = %self.client.peer,
+                "a client takes too long for a request's headers"
+            );
             refuse(
                 &self.client,
                 wire,
@@ -399,7 +405,7 @@ pub async fn refuse_plain(opened: Opened) {
 }
 
 /// Ends the sending side, and reads on for a while: the client may still be sending.
-async fn linger(stream: &mut Stream) {
+pub async fn linger(stream: &mut Stream) {
     if stream.shutdown().await.is_ok() {
         let mut rest = stream.take(LINGER_BYTES);
         _ = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;

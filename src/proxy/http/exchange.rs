@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::connection::Client;
-use crate::message::Upload;
+use crate::message::{Upload, UploadError};
 use crate::metrics::access_log::Record;
 use crate::net::clock;
 use crate::proxy::snapshot::RouteEntry;
@@ -205,6 +205,11 @@ impl Drop for Exchange {
         stats
             .shard(client.local.worker)
             .record(self.status, clock::now() - self.started);
+        let failure = self.upload.as_ref().and_then(|upload| upload.error());
+        if failure == Some(UploadError::Stalled) {
+            let stats = client.listener().stats.shard(client.local.worker);
+            stats.stalled_bodies.increment();
+        }
         if let Some(line) = &self.line {
             self.log(line);
         }

@@ -1,10 +1,12 @@
-//! HTTP/1.1: one connection, one request, one answer.
+//! HTTP: connections, requests, answers.
 //!
-//! Read in this order: [`task`] is a client's connection, from its accept to its close; [`connection`] serves it while there are requests; [`service`] takes a request through
-//! [`routing`], limits and the route's action; [`forward`] finds a server that answers,
-//! by one [`attempt`] or several, to the request as [`rewrite`] makes it; [`download`] is the answer's body, in which
-//! everything that must live as long as the request rides, and [`answer`] sends it; [`exchange`] is the record of one request and its answer;
-//! [`tunnel`] is what a connection becomes after a switch of protocols.
+//! Read in this order: [`task`] is a client's connection, from its accept to its close; [`open`] takes what comes before
+//! HTTP; [`connection`] serves HTTP/1.1 while there are requests, [`http2`] a connection of HTTP/2, and [`stream`] each of
+//! its streams. From there on all requests are alike: [`service`] takes one through [`routing`], limits and the route's
+//! action; [`forward`] finds a server that answers, by one [`attempt`] or several, to the request as [`rewrite`] makes it;
+//! [`download`] is the answer's body, in which everything that must live as long as the request rides, and [`answer`]
+//! sends it in HTTP/1.1; [`exchange`] is the record of one request and its answer; [`tunnel`] is what a connection becomes
+//! after a switch of protocols, and [`websocket`] what a stream does.
 
 pub mod answer;
 pub mod attempt;
@@ -15,12 +17,14 @@ pub mod error;
 pub mod exchange;
 pub mod forward;
 pub mod http2;
+mod metered;
 pub mod open;
 pub mod reply;
 pub mod request_id;
 pub mod rewrite;
 pub mod routing;
 pub mod service;
+pub mod stream;
 pub mod task;
 pub mod tunnel;
 pub mod websocket;

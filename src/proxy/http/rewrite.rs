@@ -10,11 +10,11 @@ use http::header::{
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Uri, Version};
+use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::exchange::Exchange;
 use super::request_id::X_REQUEST_ID;
-use crate::message::forwarded::is_identity;
 use crate::message::h1::RequestHead;
 use crate::message::headers::{self, Trailers};
 use crate::proxy::snapshot::{Forward, HashKey};
@@ -58,7 +58,7 @@ impl Rewrite<'_> {
         let is_replaced = |name: &HeaderName| {
             hop.replaces(name)
                 || nominated.contains(name)
-                || (named && is_identity(name.as_str()))
+                || (named && headers::is_identity(name.as_str()))
                 || policy.set_headers.iter().any(|(set, _)| set == name)
         };
         for (name, value) in fields {
@@ -99,14 +99,13 @@ impl Rewrite<'_> {
         head.end();
     }
 
-    /// How long the answer's head may take: what the route says, or less if the client does (`grpc-timeout`).
-    pub fn timeout(&self) -> Duration {
+    /// When the client has no use for an answer any more, by its own word (`grpc-timeout`).
+    pub fn deadline(&self) -> Option<Instant> {
         if self.head.version != Version::HTTP_2 {
-            return self.policy.timeout; // gRPC has no other
+            return None; // gRPC has no other
         }
-        let said = self.head.headers.get(GRPC_TIMEOUT);
-        let said = said.and_then(|said| grpc_timeout(said.as_bytes()));
-        self.policy.timeout.min(said.unwrap_or(Duration::MAX))
+        let said = self.head.headers.get(GRPC_TIMEOUT)?;
+        Some(self.exchange.started + grpc_timeout(said.as_bytes())?)
     }
 
     /// The request's body, to be sent behind the head.

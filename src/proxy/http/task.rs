@@ -88,14 +88,40 @@ pub struct Facts {
     pub counted: Option<Counted>,
     /// Where the client thinks it is connected to.
     pub destination: Option<SocketAddr>,
+    /// There as long as the client, if servers are told of it.
+    pub presence: Option<Presence>,
 }
 
 impl Facts {
     fn of(counted: Counted) -> Self {
         Self {
             counted: Some(counted),
-            destination: None,
+            ..Self::default()
         }
+    }
+}
+
+/// A client that servers are told of. With it go the connections to servers that nobody else may use.
+#[derive(Debug)]
+pub struct Presence {
+    local: Rc<Local>,
+    client: SocketAddr,
+}
+
+impl Presence {
+    /// The presence of a client.
+    pub fn new(local: &Rc<Local>, client: SocketAddr) -> Self {
+        Self {
+            local: Rc::clone(local),
+            client,
+        }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        let upstreams = self.local.upstreams.iter();
+        upstreams.for_each(|upstream| upstream.forget(self.client));
     }
 }
 

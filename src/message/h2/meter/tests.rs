@@ -4,9 +4,6 @@ use proptest::prelude::*;
 
 use super::*;
 
-const END_HEADERS: u8 = 0x4;
-const ACK: u8 = 0x1;
-const GOAWAY: u8 = 0x7;
 /// A type that no RFC defines.
 const GREASE: u8 = 0x0b + 0x1f;
 
@@ -37,18 +34,21 @@ impl Client {
     }
 
     fn with(limits: Limits) -> Self {
-        Self {
+        let mut client = Self {
             meter: Meter::new(limits),
             now: Instant::now(),
             next: 1,
-        }
+        };
+        assert_eq!(client.sends(&frame(SETTINGS, 0, 0, 0)), Ok(()));
+        client.waits(limits.window); // so that they do not count
+        client
     }
 
     fn waits(&mut self, time: Duration) {
         self.now += time;
     }
 
-    fn sends(&mut self, frames: &[u8]) -> Result<(), Flood> {
+    fn sends(&mut self, frames: &[u8]) -> Result<(), Fault> {
         self.meter.observe(frames, self.now)
     }
 
@@ -59,7 +59,7 @@ impl Client {
         stream
     }
 
-    fn resets(&mut self, stream: u32) -> Result<(), Flood> {
+    fn resets(&mut self, stream: u32) -> Result<(), Fault> {
         self.sends(&frame(RST_STREAM, 0, stream, 4))
     }
 
@@ -70,7 +70,7 @@ impl Client {
             match self.sends(frames) {
                 Ok(()) => times += 1,
                 Err(found) => {
-                    assert_eq!(found, flood);
+                    assert_eq!(found, Fault::from(flood));
                     return times;
                 }
             }
@@ -156,7 +156,7 @@ fn each_header_block_begins_anew() {
     }
     client.waits(Duration::from_secs(10));
     block.extend(frame(CONTINUATION, END_HEADERS, 1, 1));
-    assert_eq!(client.sends(&block), Err(Flood::Continuations));
+    assert_eq!(client.sends(&block), Err(Flood::Continuations.into()));
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn half_of_the_streams_may_be_reset() {
         assert_eq!(client.resets(stream), Ok(()));
     }
     let stream = client.next - 2;
-    assert_eq!(client.resets(stream), Err(Flood::Resets));
+    assert_eq!(client.resets(stream), Err(Flood::Resets.into()));
 }
 
 #[test]
@@ -264,6 +264,62 @@ fn a_download_at_a_gigabyte_a_second_passes() {
     }
 }
 
+#[test]
+fn settings_come_first() {
+    for first in [frame(PING, 0, 0, 8), frame(SETTINGS, ACK, 0, 0), headers(1)] {
+        let mut meter = Meter::new(Limits::default());
+        let seen = meter.observe(&first, Instant::now());
+        assert_eq!(seen, Err(Fault::Preface));
+    }
+}
+
+#[test]
+fn frames_of_a_wrong_size_are_seen() {
+    for (kind, flags, length) in [
+        (PRIORITY, 0, 4),
+        (RST_STREAM, 0, 5),
+        (SETTINGS, 0, 5),
+        (SETTINGS, ACK, 6),
+        (PING, 0, 7),
+        (GOAWAY, 0, 7),
+        (WINDOW_UPDATE, 0, 3),
+    ] {
+        let mut client = Client::new();
+        let seen = client.sends(&frame(kind, flags, 1, length));
+        assert_eq!(seen, Err(Fault::Size), "type {kind}");
+    }
+}
+
+#[test]
+fn a_header_block_that_is_not_complete_is_known() {
+    let mut client = Client::new();
+    let start = client.now;
+    let unfinished = |client: &Client| client.meter.unfinished_since();
+    let block = [
+        frame(HEADERS, 0, 1, 10),
+        frame(CONTINUATION, END_HEADERS, 1, 10),
+    ];
+    let block = block.concat();
+    for (place, byte) in block.iter().enumerate() {
+        assert_eq!(unfinished(&client), (place > 0).then_some(start));
+        assert_eq!(client.sends(&[*byte]), Ok(()));
+        client.waits(Duration::from_secs(1));
+    }
+    assert_eq!(unfinished(&client), None);
+    // Who is always in the middle of one, but ends each in time.
+    let two = headers(3).repeat(2);
+    for cut in 1..two.len() / 2 {
+        let began = client.now;
+        client.sends(&two[..two.len() / 2 + cut]).unwrap();
+        assert_eq!(unfinished(&client), Some(began));
+        client.waits(Duration::from_secs(1));
+        client.sends(&two[two.len() / 2 + cut..]).unwrap();
+        assert_eq!(unfinished(&client), None);
+    }
+    client.sends(&frame(DATA, 0, 3, 1000)[..500]).unwrap();
+    assert_eq!(unfinished(&client), None, "bodies may take their time");
+}
+
 /// Any frames, floods among them.
 fn any_frames() -> impl Strategy<Value = Vec<u8>> {
     let one = (
@@ -274,13 +330,21 @@ fn any_frames() -> impl Strategy<Value = Vec<u8>> {
         1..8_usize,
     );
     let frames = one.prop_map(|(kind, flags, stream, payload, times)| {
+        let payload = match kind {
+            PRIORITY => 5,
+            RST_STREAM | WINDOW_UPDATE => 4,
+            SETTINGS if flags & ACK != 0 => 0,
+            SETTINGS => payload / 6 * 6,
+            PING | GOAWAY => 8,
+            _ => payload,
+        };
         frame(kind, flags, stream, payload).repeat(times)
     });
     prop::collection::vec(frames, 1..30).prop_map(|frames| frames.concat())
 }
 
 /// The verdict on bytes that come in such pieces, the last of which is what is left.
-fn verdict(bytes: &[u8], pieces: &[usize]) -> Result<(), Flood> {
+fn verdict(bytes: &[u8], pieces: &[usize]) -> Result<(), Fault> {
     let mut client = Client::with(small());
     let mut rest = bytes;
     for piece in pieces {

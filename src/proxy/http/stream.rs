@@ -1,0 +1,236 @@
+//! A stream of a client's HTTP/2 connection: a request and its answer (RFC 9113, section 8.1).
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::header::{CONTENT_LENGTH, COOKIE, DATE, HOST, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body::Body as _;
+
+use super::answer::ending;
+use super::connection::Client;
+use super::download::ResponseBody;
+use super::reply::Reply;
+use super::service;
+use super::websocket::{self, StreamIo};
+use crate::message::h1::write_answer::{Ending, Fields};
+use crate::message::h2::{self as h2_rules, Malformed};
+use crate::message::{Upload, headers};
+use crate::net::Stall;
+
+/// Answers a request, unless the client takes it back.
+pub async fn answer(
+    client: Rc<Client>,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) {
+    let (head, body) = request.into_parts();
+    if let Err(malformed) = h2_rules::check(&head) {
+        refuse_malformed(&client, malformed, respond);
+        return;
+    }
+    let mut head = as_usual(head);
+    let to_head = head.method == Method::HEAD;
+    let respond = Rc::new(RefCell::new(respond));
+    let (mut upload, mut websocket) = (None, None);
+    if websocket::upgrade(&mut head, &mut client.local.rng.borrow_mut()) {
+        websocket = Some(body);
+    } else if !body.is_end_stream() {
+        let length = headers::content_length(&head.headers).unwrap_or_default();
+        let expected =
+            headers::expects_continue(head.version, &head.headers).then(|| Rc::clone(&respond));
+        let listener = client.listener();
+        let body = Upload::http2(body, length, expected, listener.timeouts.idle);
+        listener.min_body_rate.inspect(|rate| body.hurry(*rate));
+        upload = Some(body);
+    }
+    let answered = {
+        let mut work = pin!(service::serve(&client, head, upload.clone()));
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(answered) => Poll::Ready(Some(answered)),
+            // Taken back, or the connection has ended.
+            Poll::Pending => respond.borrow_mut().poll_reset(cx).map(|_| None),
+        })
+        .await
+    };
+    let Some((mut reply, tunnel)) = answered else {
+        return;
+    };
+    if let (Some(tunnel), Some(receive)) = (tunnel, websocket) {
+        websocket::accept(&mut reply.fields);
+        reply.status = StatusCode::OK;
+        let response = head_of(&client, reply.status, reply.fields, None);
+        let stream = respond.borrow_mut().send_response(response, false);
+        if let Ok(send) = stream {
+            let idle = client.listener().timeouts.idle;
+            let io = StreamIo::new(receive, send);
+            tunnel.run(io, Bytes::new(), idle).await;
+        }
+        return;
+    }
+    if let Some(upload) = &upload {
+        upload.answered();
+    }
+    let sent = send(&client, reply, to_head, &respond).await;
+    if let Some(upload) = upload {
+        match sent {
+            // Its server may still take the rest of it, whatever it has answered.
+            Ok(()) => upload.taken().await,
+            Err(_) => upload.stop().await,
+        }
+    }
+}
+
+/// Resets a stream (RFC 9113, section 8.1.1).
+fn refuse_malformed(client: &Client, malformed: Malformed, mut respond: SendResponse<Bytes>) {
+    let listener = client.listener();
+    let stats = listener.stats.shard(client.local.worker);
+    stats.malformed.increment();
+    tracing::debug!(listener = %listener.name, peer = %client.peer, %malformed, "a request is malformed");
+    respond.send_reset(Reason::PROTOCOL_ERROR);
+}
+
+/// Says what HTTP/2 says otherwise in the way of HTTP/1.1: Host is `:authority` (RFC 9113, section 8.3.1), and cookies may
+/// come in crumbs (section 8.2.3).
+fn as_usual(mut head: Parts) -> Parts {
+    let fields = &mut head.headers;
+    if let Some(authority) = head.uri.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        fields.insert(HOST, host);
+    }
+    let crumbs = fields.get_all(COOKIE);
+    if crumbs.iter().nth(1).is_some() {
+        let crumbs: Vec<&[u8]> = crumbs.iter().map(HeaderValue::as_bytes).collect();
+        let whole = HeaderValue::from_maybe_shared(Bytes::from(crumbs.join(&b"; "[..])));
+        fields.insert(COOKIE, whole.expect("its parts were valid"));
+    }
+    head
+}
+
+async fn send(
+    client: &Client,
+    reply: Reply,
+    to_head: bool,
+    respond: &RefCell<SendResponse<Bytes>>,
+) -> Result<(), h2::Error> {
+    let (ending, has_body) = ending(Version::HTTP_2, to_head, &reply);
+    let length = match ending {
+        Ending::Length(length) => Some(length),
+        Ending::NoBody(length) => length,
+        Ending::Chunked | Ending::Close => None,
+    };
+    let response = head_of(client, reply.status, reply.fields, length);
+    let stream = respond.borrow_mut().send_response(response, !has_body)?;
+    if !has_body {
+        return Ok(());
+    }
+    let mut sending = Sending {
+        stream,
+        body: reply.body,
+        data: None,
+        stall: Stall::new(client.listener().timeouts.idle),
+        stalled: false,
+    };
+    let sent = poll_fn(|cx| sending.poll(cx)).await;
+    if sending.stalled {
+        let stats = client.listener().stats.shard(client.local.worker);
+        stats.stalled_answers.increment();
+    }
+    sent
+}
+
+/// The head of an answer.
+fn head_of(
+    client: &Client,
+    status: StatusCode,
+    fields: Fields,
+    length: Option<u64>,
+) -> Response<()> {
+    let has_date = fields.has_date;
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    *response.headers_mut() = fields.into_map();
+    if let Some(length) = length {
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
+    if !has_date {
+        response
+            .headers_mut()
+            .insert(DATE, client.local.date.value());
+    }
+    response
+}
+
+/// An answer's body on its way.
+struct Sending {
+    stream: SendStream<Bytes>,
+    body: ResponseBody,
+    /// What the client has no room for yet.
+    data: Option<Bytes>,
+    stall: Stall,
+    /// Whether the client has taken nothing for too long.
+    stalled: bool,
+}
+
+impl Sending {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        loop {
+            if self.stream.poll_reset(cx)?.is_ready() {
+                return Poll::Ready(Err(Reason::CANCEL.into()));
+            }
+            if self.data.is_some() {
+                ready!(self.poll_room(cx))?;
+            }
+            if let Some(data) = self.data.take() {
+                let is_last = self.body.is_end_stream();
+                self.stream.send_data(data, is_last)?;
+                if is_last {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                None => return Poll::Ready(self.stream.send_data(Bytes::new(), true)),
+                Some(Err(_)) => return Poll::Ready(Err(self.reset(Reason::INTERNAL_ERROR))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.data = Some(data),
+                    Err(frame) => {
+                        let trailers = frame.into_trailers().unwrap_or_default();
+                        return Poll::Ready(self.stream.send_trailers(trailers));
+                    }
+                },
+            }
+        }
+    }
+
+    /// Waits until the client takes more.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        self.stream.reserve_capacity(1);
+        while self.stream.capacity() == 0 {
+            match self.stream.poll_capacity(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                Poll::Ready(None) => return Poll::Ready(Err(Reason::CANCEL.into())),
+                Poll::Pending => {
+                    ready!(self.stall.poll_stalled(cx));
+                    self.stalled = true;
+                    return Poll::Ready(Err(self.reset(Reason::CANCEL)));
+                }
+            }
+        }
+        self.stall.progress();
+        Poll::Ready(Ok(()))
+    }
+
+    fn reset(&mut self, reason: Reason) -> h2::Error {
+        self.stream.send_reset(reason);
+        reason.into()
+    }
+}
