@@ -226,14 +226,14 @@ fn clients_that_read_nothing_are_given_up() {
     let proxy = before(&backend, IMPATIENT);
     survives(&proxy, || {
         let mut http1 = proxy.connect();
-        let request = message("GET", "/bytes/100000000", &[], b"");
+        let request = message("GET", "/bytes/30000000", &[], b"");
         http1.send_raw(request).expect("sent");
         let mut http2 = Frames::connect_with(proxy.addr(), &[(INITIAL_WINDOW_SIZE, 0x7fff_ffff)]);
         http2.send(window_update(0, 0x7fff_0000));
         for turn in 0..100 {
             http2.ask(
                 stream(turn),
-                fields_with(&[(":path", Some("/bytes/100000000"))]),
+                fields_with(&[(":path", Some("/bytes/30000000"))]),
             );
         }
         wait_until("both are given up", || {

@@ -13,6 +13,8 @@ mod grpc;
 mod headers;
 mod health;
 mod http2;
+mod http2_bodies;
+mod http2_connection;
 mod http2_frames;
 mod http2_requests;
 mod http2_servers;

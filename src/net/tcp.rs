@@ -186,6 +186,9 @@ impl AsyncWrite for Tcp {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [buf] = bufs {
+            return self.poll_write(cx, buf); // a `send` is cheaper than a `writev`, and TLS mostly has one
+        }
         if let State::Alone { tcp, .. } = &mut self.0 {
             match again_if_interrupted(|| tcp.write_vectored(bufs)) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}

@@ -63,8 +63,10 @@ pub async fn serve(stream: Stream, read: BytesMut, client: Rc<Client>, place: Pl
         place,
         seen,
         liveness: Liveness::of_client(),
-        open: Rc::default(),
-        idle_since: clock::now(),
+        streams: Rc::new(Streams {
+            open: Cell::new(0),
+            idle_since: Cell::new(clock::now()),
+        }),
         ending: None,
     };
     poll_fn(|cx| session.poll(cx)).await;
@@ -82,10 +84,7 @@ struct Session {
     seen: Rc<Seen>,
     pings: Option<PingPong>,
     liveness: Liveness,
-    /// Streams that have a task.
-    open: Rc<Cell<usize>>,
-    /// Since when there have been none, if there are none.
-    idle_since: Instant,
+    streams: Rc<Streams>,
     /// Since when the client has been told that no more streams are taken.
     ending: Option<Instant>,
 }
@@ -141,17 +140,15 @@ impl Session {
         }
         let timeouts = &self.client.listener().timeouts;
         let now = clock::now();
-        let (mut deadline, mut due) = match (self.open.get(), self.ending) {
-            (0, Some(since)) => (self.idle_since.max(since) + GOODBYE, Due::Close),
-            (0, None) => (self.idle_since + timeouts.keep_alive, Due::Goodbye),
-            _ => {
-                self.idle_since = now;
-                match self.liveness.step(now, self.seen.heard.get()) {
-                    Step::Wait(until) => (until, Due::Ping),
-                    Step::Ask => return Poll::Ready(Due::Ping),
-                    Step::Close => return Poll::Ready(Due::Close),
-                }
-            }
+        let idle_since = self.streams.idle_since.get();
+        let (mut deadline, mut due) = match (self.streams.open.get(), self.ending) {
+            (0, Some(since)) => (idle_since.max(since) + GOODBYE, Due::Close),
+            (0, None) => (idle_since + timeouts.keep_alive, Due::Goodbye),
+            _ => match self.liveness.step(now, self.seen.heard.get()) {
+                Step::Wait(until) => (until, Due::Ping),
+                Step::Ask => return Poll::Ready(Due::Ping),
+                Step::Close => return Poll::Ready(Due::Close),
+            },
         };
         if let Some(since) = self.seen.unfinished.get()
             && since + timeouts.headers < deadline
@@ -226,8 +223,7 @@ impl Session {
     }
 
     fn begin(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
-        self.open.set(self.open.get() + 1);
-        let open = Open(Rc::clone(&self.open));
+        let open = Open::new(&self.streams);
         // Boxed, as what is spawned is moved several times, and all of it.
         let mut answer = Box::pin(stream::answer(Rc::clone(&self.client), request, respond));
         spawn_local(async move {
@@ -237,11 +233,30 @@ impl Session {
     }
 }
 
+/// The streams of a connection.
+struct Streams {
+    /// So many have a task.
+    open: Cell<usize>,
+    /// Since when there have been none, if there are none.
+    idle_since: Cell<Instant>,
+}
+
 /// A stream that has a task.
-struct Open(Rc<Cell<usize>>);
+struct Open(Rc<Streams>);
+
+impl Open {
+    fn new(streams: &Rc<Streams>) -> Self {
+        streams.open.set(streams.open.get() + 1);
+        Self(Rc::clone(streams))
+    }
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        let Streams { open, idle_since } = &*self.0;
+        open.set(open.get() - 1);
+        if open.get() == 0 {
+            idle_since.set(clock::now());
+        }
     }
 }

@@ -15,6 +15,7 @@ use super::connection::{self, Client};
 use super::http2;
 use super::task::{Facts, Idle};
 use crate::message::proxy_protocol::{self, InvalidHeader, Parsed, Source};
+use crate::metrics::Counter;
 use crate::net::{Tcp, Transport};
 use crate::proxy::local::Local;
 use crate::proxy::roster::Place;
@@ -49,6 +50,9 @@ enum OpenError {
     Timeout,
     #[error("HTTP without TLS")]
     NotTls,
+    /// As somebody does who only looks whether a port is open.
+    #[error("the client has left without a word")]
+    Gone,
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -87,8 +91,7 @@ pub async fn open(mut opened: Opened, deadline: Instant) -> Option<Idle> {
                 opened.facts = Some(Box::new(facts));
             }
             Err(error) => {
-                stats.proxy_header_failures.increment();
-                refused(entry, opened.peer, &error);
+                refused(entry, opened.peer, &error, &stats.proxy_header_failures);
                 return None;
             }
         }
@@ -101,8 +104,7 @@ pub async fn open(mut opened: Opened, deadline: Instant) -> Option<Idle> {
                 transport
             }
             Err((error, tcp)) => {
-                stats.tls_failures.increment();
-                refused(entry, opened.peer, &error);
+                refused(entry, opened.peer, &error, &stats.tls_failures);
                 if let (OpenError::NotTls, Some(tcp)) = (error, tcp) {
                     opened.transport = tcp.into();
                     connection::refuse_plain(opened).await;
@@ -121,7 +123,11 @@ pub async fn open(mut opened: Opened, deadline: Instant) -> Option<Idle> {
     None
 }
 
-fn refused(entry: &ListenerEntry, peer: SocketAddr, error: &OpenError) {
+/// Takes note of a failure.
+fn refused(entry: &ListenerEntry, peer: SocketAddr, error: &OpenError, failures: &Counter) {
+    if !matches!(error, OpenError::Gone) {
+        failures.increment();
+    }
     tracing::debug!(listener = %entry.name, %peer, %error, "a connection was not opened");
 }
 
@@ -167,12 +173,15 @@ async fn proxy_header(tcp: &mut Tcp, peer: SocketAddr, trusted: bool) -> Result<
 }
 
 /// Appends some of what has come, without taking it.
-async fn peek(tcp: &mut Tcp, seen: &mut Vec<u8>) -> io::Result<()> {
+async fn peek(tcp: &mut Tcp, seen: &mut Vec<u8>) -> Result<(), OpenError> {
     let mut space = [0; 512];
     let mut buffer = ReadBuf::new(&mut space);
     poll_fn(|cx| tcp.poll_peek(cx, &mut buffer)).await?;
     if buffer.filled().is_empty() {
-        return Err(ErrorKind::UnexpectedEof.into());
+        return Err(match seen.is_empty() {
+            true => OpenError::Gone,
+            false => OpenError::Io(ErrorKind::UnexpectedEof.into()),
+        });
     }
     seen.extend_from_slice(buffer.filled());
     Ok(())
