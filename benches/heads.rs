@@ -134,7 +134,7 @@ fn write_the_forwarding_fields(bencher: Bencher<'_, '_>, name: &str) {
         out.clear();
         let mut head = RequestHead::begin(&mut out, &client.method, target);
         let fields = black_box(&client.headers);
-        black_box(&hop).write(&mut head, fields, fields.get(HOST));
+        black_box(&hop).write(&mut head, fields, fields.get(HOST), |_| false);
         head.end();
         black_box(&mut out);
     });
@@ -215,7 +215,7 @@ fn write_request(out: &mut Vec<u8>, client: &Parts, hop: &Hop) {
             head.field(name, value);
         }
     }
-    hop.write(&mut head, fields, host);
+    hop.write(&mut head, fields, host, |_| false);
     let via = fields.get_all(VIA).into_iter();
     head.list("via", via, &[headers::own_via(client.version).as_bytes()]);
     head.field(&X_REQUEST_ID, &REQUEST_ID);

@@ -328,3 +328,47 @@ fn connect_without_a_protocol_is_refused() {
 async fn until_enabled(client: &h2::client::SendRequest<Bytes>) {
     until(|| client.is_extended_connect_protocol_enabled()).await;
 }
+
+#[test]
+fn a_page_in_place_of_a_websocket_is_no_websocket() {
+    let backend = Backend::start();
+    let proxy = proxy::before(&backend);
+    runtime().block_on(async {
+        let client = connect(proxy.addr()).await;
+        until_enabled(&client).await;
+        let mut websocket = request("CONNECT", "/");
+        let protocol = h2::ext::Protocol::from_static("websocket");
+        websocket.extensions_mut().insert(protocol);
+        let answer = exchange(&client, websocket, b"").await.expect("an answer");
+        assert_eq!(answer.status(), 502);
+        assert!(answer.field("x-request-id").is_some());
+    });
+}
+
+#[test]
+fn what_a_client_takes_slowly_is_no_reason_to_end() {
+    let backend = Backend::start();
+    let proxy = Proxy::new()
+        .listener("timeouts = { keep_alive = \"200ms\" }")
+        .unprobed("app", &[backend.addr()])
+        .start();
+    runtime().block_on(async {
+        let mut client = connect(proxy.addr()).await;
+        let (answer, _) = client
+            .send_request(get("/bytes/200000"), true)
+            .expect("a stream");
+        let mut answer = soon("a head", answer).await.expect("a head");
+        let stream = answer.body_mut();
+        let mut length = 0;
+        while let Some(data) = soon("data", stream.data()).await {
+            let data = data.expect("the whole of it");
+            length += data.len();
+            sleep(Duration::from_millis(100)).await;
+            stream
+                .flow_control()
+                .release_capacity(data.len())
+                .expect("room");
+        }
+        assert_eq!(length, 200_000);
+    });
+}

@@ -202,3 +202,46 @@ fn a_server_that_speaks_http_1_only_is_a_bad_gateway() {
         .start();
     assert_eq!(proxy.get("/").status, 502);
 }
+
+#[test]
+fn a_request_may_have_all_the_fields_that_it_may_have() {
+    let backend = Http2Backend::start(|mut asked| async move {
+        let fields = asked.request.headers().keys();
+        let own = fields
+            .filter(|name| name.as_str().starts_with("x-f"))
+            .count();
+        asked.answer(&own.to_string());
+    });
+    let proxy = before(&backend);
+    let fields: Vec<_> = (0..98).map(|number| format!("x-f{number}")).collect();
+    let fields: Vec<_> = fields.iter().map(|name| (name.as_str(), "1")).collect();
+    let answer = client::request(proxy.addr(), message("GET", "/", &fields, b""));
+    // Beside those, x-forwarded-* begin so.
+    assert_eq!((answer.status, answer.text()), (200, "101"));
+}
+
+#[test]
+fn upgrades_share_connections_as_http_2_has_none() {
+    let backend = Http2Backend::start(|mut asked| async move { asked.answer("ok") });
+    let proxy = before(&backend);
+    let fields = [("connection", "upgrade"), ("upgrade", "websocket")];
+    for _ in 0..5 {
+        let answer = client::request(proxy.addr(), message("GET", "/", &fields, b""));
+        assert_eq!((answer.status, answer.text()), (200, "ok"));
+    }
+    assert_eq!(backend.connections(), 1);
+}
+
+#[test]
+fn a_server_that_takes_nothing_is_given_up_in_the_upstreams_time() {
+    let backend = Http2Backend::start(|asked| async move {
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        drop(asked);
+    });
+    let toml = "protocol = \"http2\"\ntimeouts = { idle = \"300ms\" }";
+    let proxy = Proxy::new()
+        .unprobed_with("app", &[backend.addr()], toml)
+        .start();
+    let answer = client::request(proxy.addr(), message("POST", "/", &[], &[0; 1_000_000]));
+    assert_eq!(answer.status, 502);
+}

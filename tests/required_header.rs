@@ -38,3 +38,29 @@ fn a_server_that_demands_a_secret_is_reached_through_the_balancer_only() {
         assert!(!output.contains("the secret"), "{output}");
     }
 }
+
+#[test]
+fn a_set_field_comes_once_whoever_else_would_say_it() {
+    let backend = Backend::start();
+    let toml = r#"set_headers = { x-forwarded-proto = "https", via = "us", x-request-id = "1", x-key = "k" }"#;
+    let proxy = Proxy::new()
+        .unprobed_with("app", &[backend.addr()], toml)
+        .start();
+    let fields = [
+        ("x-key", "forged"),
+        ("x_key", "forged"),
+        ("x-other", "kept"),
+    ];
+    let answer = client::request(proxy.addr(), message("GET", "/headers", &fields, b""));
+    let seen = &answer.json()["headers"];
+    for (name, value) in [
+        ("x-forwarded-proto", "https"),
+        ("via", "us"),
+        ("x-request-id", "1"),
+        ("x-key", "k"),
+        ("x-other", "kept"),
+    ] {
+        assert_eq!(seen[name], serde_json::json!([value]), "{name}");
+    }
+    assert!(seen.get("x_key").is_none());
+}

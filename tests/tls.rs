@@ -312,3 +312,18 @@ fn hsts_is_said_over_tls_only() {
     let plain = client::get(proxy.addr_of("plain"), "/");
     assert_eq!(plain.headers.get("strict-transport-security"), None);
 }
+
+#[test]
+fn a_redirect_keeps_the_scheme() {
+    let authority = Authority::new();
+    let proxy = with_listener(&[&authority.issue(&["localhost"])], "")
+        .extra("[[routes]]\nredirect = { host = \"www.example.com\" }")
+        .start();
+    let answer = open(&proxy, &authority.anonymous())
+        .ask("/a?b", "")
+        .expect("an answer");
+    assert!(
+        answer.contains("location: https://www.example.com/a?b\r\n"),
+        "{answer}"
+    );
+}

@@ -98,10 +98,11 @@ impl Hop {
         self.trusted
     }
 
-    fn scheme(&self) -> &'static [u8] {
+    /// The scheme of its requests' URLs.
+    pub fn scheme(&self) -> &'static str {
         match self.encrypted {
-            true => b"https",
-            false => b"http",
+            true => "https",
+            false => "http",
         }
     }
 
@@ -142,12 +143,13 @@ impl Hop {
     /// Writes the forwarding fields of a request whose Host is `host`, and whose client sent `headers`.
     ///
     /// A trusted peer that speaks only one of the two forms is continued in that form, so that they never contradict
-    /// each other.
+    /// each other. Fields that somebody has set otherwise stay as they were set.
     pub fn write(
         &self,
         head: &mut RequestHead<'_>,
         headers: &HeaderMap,
         host: Option<&HeaderValue>,
+        is_set: impl Fn(&HeaderName) -> bool,
     ) {
         let said = |name| self.trusted && headers.contains_key(name);
         let lines = |name| {
@@ -156,12 +158,12 @@ impl Hop {
         };
         let address = &self.address[..usize::from(self.length)];
         let (x_forwarded, forwarded) = (said(X_FORWARDED_FOR), said(FORWARDED));
-        if forwarded || !x_forwarded {
+        if (forwarded || !x_forwarded) && !is_set(&FORWARDED) {
             let (before, after): (&[u8], &[u8]) = match self.peer {
                 IpAddr::V4(_) => (b"for=", b";proto="),
                 IpAddr::V6(_) => (b"for=\"[", b"]\";proto="),
             };
-            let scheme = self.scheme();
+            let scheme = self.scheme().as_bytes();
             let member: &[&[u8]] = match host.filter(|host| plain(host)) {
                 Some(host) => {
                     let host = host.as_bytes();
@@ -172,11 +174,16 @@ impl Hop {
             head.list("forwarded", lines(FORWARDED), member);
         }
         if x_forwarded || !forwarded {
-            head.list("x-forwarded-for", lines(X_FORWARDED_FOR), &[address]);
-            if !said(X_FORWARDED_PROTO) {
-                head.parts("x-forwarded-proto", &[self.scheme()]);
+            if !is_set(&X_FORWARDED_FOR) {
+                head.list("x-forwarded-for", lines(X_FORWARDED_FOR), &[address]);
             }
-            if let Some(host) = host.filter(|_| !said(X_FORWARDED_HOST)) {
+            if !said(X_FORWARDED_PROTO) && !is_set(&X_FORWARDED_PROTO) {
+                head.parts("x-forwarded-proto", &[self.scheme().as_bytes()]);
+            }
+            if let Some(host) = host
+                && !said(X_FORWARDED_HOST)
+                && !is_set(&X_FORWARDED_HOST)
+            {
                 head.field(&X_FORWARDED_HOST, host);
             }
         }
@@ -320,7 +327,7 @@ mod tests {
             head.field(name, value);
         }
         let host = host.map(|host| HeaderValue::from_str(host).unwrap());
-        hop.write(&mut head, &fields, host.as_ref());
+        hop.write(&mut head, &fields, host.as_ref(), |_| false);
         let text = String::from_utf8(out).unwrap();
         let mut lines: Vec<_> = text.lines().skip(1).map(str::to_owned).collect();
         lines.sort();

@@ -251,6 +251,13 @@ pub fn is_forged(name: &HeaderName) -> bool {
     unusual && is_taken_for_another(name)
 }
 
+/// Whether a server may take a client's field for the one called `other`.
+pub fn may_be_taken_for(name: &HeaderName, other: &HeaderName) -> bool {
+    let (name, other) = (name.as_str().as_bytes(), other.as_str().as_bytes());
+    let plain = |b: u8| if b.is_ascii_alphanumeric() { b } else { b'-' };
+    name.len() == other.len() && std::iter::zip(name, other).all(|(a, b)| plain(*a) == plain(*b))
+}
+
 #[cold]
 fn is_taken_for_another(name: &str) -> bool {
     let other = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };

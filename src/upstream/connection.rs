@@ -66,11 +66,11 @@ impl Connection {
         }
     }
 
-    /// Whether it has served an earlier request, so that its server may have closed it meanwhile.
-    pub fn reused(&self) -> bool {
+    /// Whether its server may have closed it meanwhile, as it serves, or has served, others.
+    pub fn may_be_stale(&self) -> bool {
         match self {
             Self::Http1(connection) => connection.reused(),
-            Self::Http2(exchange) => exchange.reused(),
+            Self::Http2(_) => true,
         }
     }
 

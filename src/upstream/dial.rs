@@ -67,7 +67,10 @@ pub(super) async fn any(
     }
     let https = transport.is_encrypted();
     let stream = Stream::new(transport, traffic, settings.idle);
-    let exchange = endpoint.http2.open(stream, https, announced).await?;
+    let exchange = endpoint
+        .http2
+        .open(stream, https, announced, settings.idle)
+        .await?;
     Ok(Connection::Http2(exchange))
 }
 

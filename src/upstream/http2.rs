@@ -15,7 +15,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+    UPGRADE,
+};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version};
 use tokio::task::spawn_local;
@@ -25,13 +28,16 @@ use super::announce::Announced;
 use super::connection::{AnswerError, SendError, Sending};
 use super::driver::Driver;
 use crate::message::h1::body::Part;
-use crate::message::h1::{Answer, Body, Scan, read_request};
+use crate::message::h1::{Answer, Body};
 use crate::message::headers;
 use crate::net::{Stall, Stream, clock};
 
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// As much as all streams together: a client that does not read its answer must not keep others from theirs.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS as u32;
+/// What unread small frames may cost altogether, as the library counts: 256 each, less their length. Its default is a
+/// tenth of it, and ends the connection of everybody when some clients are slow to read small messages.
+const SMALL_FRAMES: usize = 128 * 1024 * 1024;
 /// Bytes of a request's body that may wait for the server to take them.
 const SEND_BUFFER: usize = 64 * 1024;
 /// Decoded size of an answer's fields; twice what a client may send, as in HTTP/1.1.
@@ -65,6 +71,8 @@ struct Shared {
     https: bool,
     /// The only client that it serves, if there is such a one.
     announced: Option<Announced>,
+    /// How long the server may take nothing.
+    idle: Duration,
     streams: Cell<usize>,
     /// Set when its task has ended, or the server has said that it takes no more streams.
     closed: Cell<bool>,
@@ -99,7 +107,14 @@ impl Pool {
         }
         let fits = |it: &&Rc<Shared>| it.announced == announced && it.has_room();
         let connection = connections.iter().find(fits);
-        connection.map(|connection| Exchange::new(connection, true))
+        connection.map(Exchange::new)
+    }
+
+    /// A stream on the connection that was opened last, if that has room for it.
+    pub fn take_newest(&self, announced: Option<Announced>) -> Option<Exchange> {
+        let connections = self.connections.borrow();
+        let newest = connections.iter().rfind(|it| it.announced == announced)?;
+        newest.has_room().then(|| Exchange::new(newest))
     }
 
     /// Opens a connection, and a stream on it.
@@ -111,6 +126,7 @@ impl Pool {
         mut stream: Stream,
         https: bool,
         announced: Option<Announced>,
+        idle: Duration,
     ) -> io::Result<Exchange> {
         let heard = stream.heard();
         let (requests, connection) = Builder::new()
@@ -119,6 +135,7 @@ impl Pool {
             .max_send_buffer_size(SEND_BUFFER)
             .max_header_list_size(MAX_FIELDS_SIZE)
             .initial_max_send_streams(self.streams.get())
+            .data_frame_budget(SMALL_FRAMES)
             .enable_push(false)
             .handshake(stream)
             .await
@@ -127,6 +144,7 @@ impl Pool {
             requests,
             https,
             announced,
+            idle,
             streams: Cell::new(0),
             closed: Cell::new(false),
             since: clock::now(),
@@ -147,7 +165,7 @@ impl Pool {
             }
         });
         self.connections.borrow_mut().push(Rc::clone(&shared));
-        Ok(Exchange::new(&shared, false))
+        Ok(Exchange::new(&shared))
     }
 
     /// Lets go of connections that have been unused for `max_idle`, or are too old; those close when their last stream
@@ -177,7 +195,6 @@ impl Pool {
 pub struct Exchange {
     connection: Rc<Shared>,
     stream: Rc<RefCell<Inner>>,
-    reused: bool,
 }
 
 #[derive(Debug)]
@@ -195,7 +212,7 @@ struct Inner {
 }
 
 impl Exchange {
-    fn new(connection: &Rc<Shared>, reused: bool) -> Self {
+    fn new(connection: &Rc<Shared>) -> Self {
         let streams = connection.streams.get();
         if streams == 0 {
             connection.busy_since.set(clock::now());
@@ -209,21 +226,15 @@ impl Exchange {
                 answer: None,
                 body: None,
                 overdue: Stall::new(Duration::MAX),
-                room: Stall::new(Duration::from_secs(60)),
+                room: Stall::new(connection.idle),
                 seen: false,
             })),
-            reused,
         }
     }
 
     /// Whether the server may have seen some of the request.
     pub fn has_sent(&self) -> bool {
         self.stream.borrow().seen
-    }
-
-    /// Whether its connection has served others before.
-    pub fn reused(&self) -> bool {
-        self.reused
     }
 
     /// Sends a request, whose head is written as HTTP/1.1 has it. Its answer may take `limit`, counted from when
@@ -448,27 +459,44 @@ fn poll_room(
     Poll::Ready(Ok(true))
 }
 
+/// Most fields of a request: a client's, and those that are added.
+const MAX_FIELDS: usize = 512;
+
 /// The request whose head is written as HTTP/1.1 has it (RFC 9113, section 8.3.1).
 fn request(head: &[u8], https: bool, has_body: bool) -> io::Result<Request<()>> {
     let invalid = || io::Error::from(io::ErrorKind::InvalidData);
-    let mut input = head.into();
-    let request = read_request::read(&mut Scan::default(), &mut input);
-    let mut head = request.ok().flatten().ok_or_else(invalid)?.head;
-    let host = head.headers.remove(HOST).ok_or_else(invalid)?;
-    for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE] {
-        head.headers.remove(name);
+    let head = Bytes::copy_from_slice(head);
+    let mut found = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut parsed = httparse::Request::new(&mut found);
+    parsed.parse(&head).map_err(|_| invalid())?;
+    let (mut request, ()) = Request::new(()).into_parts();
+    let method = parsed.method.unwrap_or_default().as_bytes();
+    request.method = Method::from_bytes(method).map_err(|_| invalid())?;
+    let target = head.slice_ref(parsed.path.unwrap_or_default().as_bytes());
+    let mut parts = Uri::from_maybe_shared(target)
+        .map_err(|_| invalid())?
+        .into_parts();
+    let mut host = None;
+    request.headers.reserve(parsed.headers.len());
+    for field in parsed.headers.iter() {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| invalid())?;
+        let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value));
+        let value = value.map_err(|_| invalid())?;
+        match name {
+            HOST => host = Some(value),
+            CONNECTION | TRANSFER_ENCODING | UPGRADE => {}
+            CONTENT_LENGTH if !has_body && request.method == Method::GET => {}
+            name => _ = request.headers.append(name, value),
+        }
     }
-    if !has_body && head.method == Method::GET {
-        head.headers.remove(CONTENT_LENGTH);
-    }
-    let mut parts = head.uri.into_parts();
+    let host = host.ok_or_else(invalid)?;
     parts.scheme = Some(if https { Scheme::HTTPS } else { Scheme::HTTP });
     let authority = Authority::try_from(host.as_bytes()).map_err(|_| invalid())?;
     parts.authority = Some(authority);
     parts
         .path_and_query
         .get_or_insert(PathAndQuery::from_static("/"));
-    head.uri = Uri::from_parts(parts).map_err(|_| invalid())?;
-    head.version = Version::HTTP_2;
-    Ok(Request::from_parts(head, ()))
+    request.uri = Uri::from_parts(parts).map_err(|_| invalid())?;
+    request.version = Version::HTTP_2;
+    Ok(Request::from_parts(request, ()))
 }

@@ -234,7 +234,10 @@ impl LocalUpstream {
             fresh,
             upgrade,
         } = wish;
-        let announced = announced.filter(|_| self.shared.settings().announces.is_some());
+        let settings = self.shared.settings();
+        let announced = announced.filter(|_| settings.announces.is_some());
+        // HTTP/2 has no such thing.
+        let upgrade = upgrade && settings.protocol != Protocol::Http2;
         if !fresh
             && !upgrade
             && let Some(connection) = endpoint.take_now(announced).await
@@ -242,7 +245,7 @@ impl LocalUpstream {
             return Ok(connection);
         }
         // Boxed: most requests need no room for this.
-        if upgrade && self.shared.settings().protocol == Protocol::Auto {
+        if upgrade {
             Box::pin(self.dial_http1(endpoint, announced)).await
         } else {
             Box::pin(self.dial(endpoint, announced, fresh)).await
@@ -255,11 +258,12 @@ impl LocalUpstream {
         announced: Option<Announced>,
         fresh: bool,
     ) -> io::Result<Connection> {
+        if self.shared.settings().protocol == Protocol::Http1 {
+            return self.dial_http1(endpoint, announced).await;
+        }
         loop {
+            // A connection of HTTP/1.1 is for one request only.
             if endpoint.spoken.get() == Protocol::Http1 {
-                return self.dial_http1(endpoint, announced).await;
-            }
-            if fresh {
                 return self.dial_any(endpoint, announced).await;
             }
             // One request opens a connection, and those that come meanwhile see whether it has room for them too.
@@ -277,7 +281,11 @@ impl LocalUpstream {
                 return Ok(connection);
             }
             dialed?;
-            if let Some(connection) = endpoint.take_now(announced).await {
+            let taken = match fresh {
+                true => endpoint.http2.take_newest(announced).map(Connection::Http2),
+                false => endpoint.take_now(announced).await,
+            };
+            if let Some(connection) = taken {
                 return Ok(connection);
             }
         }
@@ -290,7 +298,9 @@ impl LocalUpstream {
     ) -> io::Result<Connection> {
         let (settings, traffic) = (self.shared.settings(), self.traffic(endpoint));
         let dialed = dial::http1(endpoint, settings, announced, traffic).await;
-        self.judge(endpoint, dialed).map(Connection::Http1)
+        // A server that does not speak HTTP/1.1 may be well all the same.
+        let tells = settings.protocol == Protocol::Http1;
+        self.judge(endpoint, dialed, tells).map(Connection::Http1)
     }
 
     async fn dial_any(
@@ -300,15 +310,20 @@ impl LocalUpstream {
     ) -> io::Result<Connection> {
         let (settings, traffic) = (self.shared.settings(), self.traffic(endpoint));
         let dialed = dial::any(endpoint, settings, announced, traffic).await;
-        self.judge(endpoint, dialed)
+        self.judge(endpoint, dialed, true)
     }
 
     fn traffic(&self, endpoint: &LocalEndpoint) -> Traffic {
         Traffic::new(Arc::clone(&endpoint.shared.bytes), self.worker)
     }
 
-    /// Counts how connecting to a server went.
-    fn judge<T>(&self, endpoint: &LocalEndpoint, dialed: io::Result<T>) -> io::Result<T> {
+    /// Counts how connecting to a server went, and whether a failed handshake `tells` something of the server.
+    fn judge<T>(
+        &self,
+        endpoint: &LocalEndpoint,
+        dialed: io::Result<T>,
+        tells: bool,
+    ) -> io::Result<T> {
         let stats = endpoint.shared.stats.shard(self.worker);
         let server = endpoint.shared.id();
         match &dialed {
@@ -320,7 +335,7 @@ impl LocalUpstream {
                 stats.connect_failures.increment();
                 if connect::is_local(error) {
                     tracing::debug!(server, %error, "cannot connect for want of resources here");
-                } else {
+                } else if tells || error.kind() != ErrorKind::InvalidData {
                     endpoint.shared.connect_failed();
                 }
                 if error.kind() == ErrorKind::InvalidData && endpoint.may_complain() {

@@ -63,6 +63,8 @@ impl Answer {
         via.extend_from_slice(headers::own_via(Version::HTTP_2).as_bytes());
         fields.add("via", &via);
         let bodiless = is_empty || is_bodiless(head.status, to_head);
+        // Trailers may follow even a body of no length.
+        let length = length.filter(|length| *length > 0 || bodiless);
         Ok(Self {
             status: head.status,
             fields,

@@ -136,17 +136,17 @@ enum End {
 ///
 /// Not an `async fn`: the future of one would keep room for its arguments.
 pub fn serve(opened: Opened, read: BytesMut) -> impl Future<Output = Option<Idle>> {
-    let place = opened.place;
+    let (place, is_new) = (opened.place, opened.is_new);
     let (client, stream) = Client::new(opened);
     let wire = Wire::with_input(stream, read);
     let connection = Connection {
-        may_be_http2: client.listener().http2,
+        may_be_http2: client.listener().http2 && is_new,
         wire: Rc::new(RefCell::new(wire)),
         client: Rc::new(client),
         place,
         since: clock::now(),
         waiting_for: Wait::Request,
-        is_new: true,
+        is_new,
     };
     connection.serve()
 }
@@ -406,7 +406,7 @@ pub async fn refuse_plain(opened: Opened) {
 
 /// Ends the sending side, and reads on for a while: the client may still be sending.
 pub async fn linger(stream: &mut Stream) {
-    if stream.shutdown().await.is_ok() {
+    if let Ok(Ok(())) = timeout(LINGER, stream.shutdown()).await {
         let mut rest = stream.take(LINGER_BYTES);
         _ = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
     }

@@ -113,6 +113,11 @@ impl ResponseBody {
         self.exchange = Some(exchange);
     }
 
+    /// Takes the exchange back: another body will end it.
+    pub fn detach(&mut self) -> Option<Box<Exchange>> {
+        self.exchange.take()
+    }
+
     fn failed(&mut self, error: &DownloadError) {
         if let (Some(exchange), Kind::Download(download)) = (&mut self.exchange, &self.kind) {
             exchange.error = error.code();

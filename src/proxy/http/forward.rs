@@ -151,7 +151,9 @@ impl Outgoing<'_> {
                     return self.answer(upstream, connection, attempt, answer).await;
                 }
                 Ok(_) => return Err(Failure::BadAnswer(Invalid::Syntax)),
-                Err(failure) if connection.reused() && self.replayable(&failure) => {
+                Err(failure)
+                    if connection.may_be_stale() && !wish.fresh && self.replayable(&failure) =>
+                {
                     wish.fresh = true;
                 }
                 Err(failure) => return Err(failure),

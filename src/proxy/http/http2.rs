@@ -57,6 +57,8 @@ pub async fn serve(stream: Stream, read: BytesMut, client: Rc<Client>, place: Pl
         return;
     };
     let mut session = Session {
+        written: (0, clock::now()),
+        stream: Rc::clone(&stream),
         pings: connection.ping_pong(),
         connection,
         client,
@@ -85,6 +87,9 @@ struct Session {
     pings: Option<PingPong>,
     liveness: Liveness,
     streams: Rc<Streams>,
+    stream: Rc<RefCell<Stream>>,
+    /// The bytes that were written, and since when they are so many.
+    written: (u64, Instant),
     /// Since when the client has been told that no more streams are taken.
     ending: Option<Instant>,
 }
@@ -97,6 +102,8 @@ enum Due {
     Ping,
     /// To close a connection whose client takes too long for a header block.
     SlowHead,
+    /// To close one whose client takes no more of the answers that it has asked for.
+    Stalled,
     /// To close one that nobody needs any more, or whose client has gone without a word.
     Close,
 }
@@ -127,6 +134,10 @@ impl Session {
                 }
                 Due::Ping => self.ping(cx),
                 Due::SlowHead => self.refuse_slow_head(),
+                Due::Stalled => {
+                    self.stats().stalled_answers.increment();
+                    return Poll::Ready(());
+                }
                 Due::Close => return Poll::Ready(()),
             }
         }
@@ -140,6 +151,19 @@ impl Session {
         }
         let timeouts = &self.client.listener().timeouts;
         let now = clock::now();
+        if self.streams.open.get() == 0 && self.connection.has_streams() {
+            // The last of an answer waits for the client to take it.
+            self.streams.idle_since.set(now);
+            let written = self.stream.borrow().sent();
+            if written != self.written.0 {
+                self.written = (written, now);
+            }
+            let since = self.written.1;
+            return match local.roster.wait(self.place, cx, since + timeouts.idle) {
+                true => Poll::Ready(Due::Stalled),
+                false => Poll::Pending,
+            };
+        }
         let idle_since = self.streams.idle_since.get();
         let (mut deadline, mut due) = match (self.streams.open.get(), self.ending) {
             (0, Some(since)) => (idle_since.max(since) + GOODBYE, Due::Close),

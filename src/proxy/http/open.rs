@@ -35,6 +35,8 @@ pub struct Opened {
     pub local: Rc<Local>,
     /// Its task's place in the roster.
     pub place: Place,
+    /// Whether nothing has been said on it yet.
+    pub is_new: bool,
     /// What else is known of it.
     pub facts: Option<Box<Facts>>,
 }
@@ -194,7 +196,7 @@ async fn handshake(
     deadline: Instant,
 ) -> Result<Transport, (OpenError, Option<Tcp>)> {
     let mut first = Vec::new();
-    match in_time(deadline, async { Ok(peek(&mut tcp, &mut first).await?) }).await {
+    match in_time(deadline, peek(&mut tcp, &mut first)).await {
         // Methods are of capital letters.
         Ok(()) if first[0].is_ascii_uppercase() => return Err((OpenError::NotTls, Some(tcp))),
         Ok(()) => {}

@@ -55,11 +55,15 @@ impl Rewrite<'_> {
         head.field(&HOST, host);
         let nominated = headers::nominated(fields);
         let named = exchange.client.identity.is_some();
+        let is_set = |name: &HeaderName| policy.set_headers.iter().any(|(set, _)| set == name);
         let is_replaced = |name: &HeaderName| {
             hop.replaces(name)
                 || nominated.contains(name)
                 || (named && headers::is_identity(name.as_str()))
-                || policy.set_headers.iter().any(|(set, _)| set == name)
+                || policy
+                    .set_headers
+                    .iter()
+                    .any(|(set, _)| headers::may_be_taken_for(name, set))
         };
         for (name, value) in fields {
             if passes(name) && !is_replaced(name) {
@@ -86,16 +90,21 @@ impl Rewrite<'_> {
             }
             None => {}
         }
-        hop.write(&mut head, fields, asked);
-        let via = fields.get_all(VIA).into_iter();
-        let own = headers::own_via(client.version);
-        head.list("via", via, &[own.as_bytes()]);
+        hop.write(&mut head, fields, asked, is_set);
+        if !is_set(&VIA) {
+            let via = fields.get_all(VIA).into_iter();
+            let own = headers::own_via(client.version);
+            head.list("via", via, &[own.as_bytes()]);
+        }
         if let Some(identity) = &exchange.client.identity {
-            for (name, value) in identity.fields() {
+            let fields = identity.fields().iter().filter(|(name, _)| !is_set(name));
+            for (name, value) in fields {
                 head.field(name, value);
             }
         }
-        head.field(&X_REQUEST_ID, &exchange.id);
+        if !is_set(&X_REQUEST_ID) {
+            head.field(&X_REQUEST_ID, &exchange.id);
+        }
         head.end();
     }
 

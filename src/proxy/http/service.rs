@@ -47,6 +47,17 @@ pub async fn serve(
     }
     let id = exchange.id.as_bytes();
     reply.fields.add(X_REQUEST_ID.as_str(), id);
+    let hsts = exchange
+        .route
+        .as_ref()
+        .and_then(|route| route.hsts.as_ref());
+    if let Some(hsts) = hsts
+        && client.hop.is_encrypted()
+    {
+        let name = STRICT_TRANSPORT_SECURITY.as_str();
+        reply.fields.remove(name);
+        reply.fields.add(name, hsts.as_bytes());
+    }
     match server {
         Some(server) => {
             exchange.release_upload(); // it holds the client's connection, which becomes the tunnel's
@@ -92,26 +103,20 @@ async fn handle(
                 Reply::new(StatusCode::OK, ResponseBody::empty()).with(&ALLOW, METHODS.as_bytes()),
             ),
         },
-        Action::Redirect { status, to } => {
-            Answered::Reply(redirect(*status, to, host_of(&head.headers), &head.uri)?)
-        }
+        Action::Redirect { status, to } => Answered::Reply(redirect(
+            client.hop.scheme(),
+            *status,
+            to,
+            host_of(&head.headers),
+            &head.uri,
+        )?),
         Action::Respond { status, body } => Answered::Reply(
             Reply::new(*status, ResponseBody::full(body.clone()))
                 .with(&CONTENT_TYPE, b"text/plain; charset=utf-8"),
         ),
     };
-    if let Answered::Reply(reply) = &mut answer {
-        if let Some(fields) = limit_headers {
-            reply.replace(&fields);
-        }
-        if let Some(hsts) = &route.hsts
-            && client.hop.is_encrypted()
-        {
-            reply.fields.remove(STRICT_TRANSPORT_SECURITY.as_str());
-            reply
-                .fields
-                .add(STRICT_TRANSPORT_SECURITY.as_str(), hsts.as_bytes());
-        }
+    if let (Some(fields), Answered::Reply(reply)) = (limit_headers, &mut answer) {
+        reply.replace(&fields);
     }
     Ok(answer)
 }
@@ -242,6 +247,7 @@ fn bound_body(exchange: &Exchange, route: &RouteEntry) -> Result<(), ProxyError>
 }
 
 fn redirect(
+    scheme: &str,
     status: StatusCode,
     to: &RedirectTarget,
     host: Option<&str>,
@@ -250,11 +256,11 @@ fn redirect(
     let location = match to {
         RedirectTarget::Location(location) => location.to_string(),
         RedirectTarget::Parts {
-            scheme,
+            scheme: new_scheme,
             host: new_host,
             port,
         } => {
-            let scheme = scheme.as_deref().unwrap_or("http");
+            let scheme = new_scheme.as_deref().unwrap_or(scheme);
             let host = new_host.as_deref().or(host);
             let host = host.ok_or(ProxyError::BadRequest("a redirect needs a Host field"))?;
             let default_port = if scheme == "https" { 443 } else { 80 };

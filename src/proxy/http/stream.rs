@@ -17,7 +17,9 @@ use http_body::Body as _;
 use super::answer::ending;
 use super::connection::Client;
 use super::download::ResponseBody;
+use super::error::{Form, ProxyError};
 use super::reply::Reply;
+use super::request_id::X_REQUEST_ID;
 use super::service;
 use super::websocket::{self, StreamIo};
 use crate::message::h1::write_answer::{Ending, Fields};
@@ -63,6 +65,10 @@ pub async fn answer(
     let Some((mut reply, tunnel)) = answered else {
         return;
     };
+    // Any 2xx would say that there is a WebSocket now (RFC 8441, section 5).
+    if websocket.is_some() && tunnel.is_none() && reply.status.is_success() {
+        reply = no_websocket(reply);
+    }
     if let (Some(tunnel), Some(receive)) = (tunnel, websocket) {
         websocket::accept(&mut reply.fields);
         reply.status = StatusCode::OK;
@@ -86,6 +92,21 @@ pub async fn answer(
             Err(_) => upload.stop().await,
         }
     }
+}
+
+/// What a client is told whose WebSocket the server has answered with a page.
+fn no_websocket(mut page: Reply) -> Reply {
+    let exchange = page.body.detach();
+    let id = exchange.as_ref().map(|exchange| exchange.id.clone());
+    let id = id.unwrap_or(HeaderValue::from_static(""));
+    let mut reply = ProxyError::BadAnswer.into_reply(Form::Text, &id);
+    reply.fields.add(X_REQUEST_ID.as_str(), id.as_bytes());
+    if let Some(mut exchange) = exchange {
+        exchange.status = reply.status.as_u16();
+        exchange.error = ProxyError::BadAnswer.code();
+        reply.body.attach(exchange, false);
+    }
+    reply
 }
 
 /// Resets a stream (RFC 9113, section 8.1.1).

@@ -23,6 +23,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use tokio::io::AsyncWrite;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
@@ -205,7 +206,12 @@ impl ClientTask {
                     let entry = &self.local.snapshot.listeners[self.listener as usize];
                     let woken = ready!(parked.poll(cx, entry, &self.local, self.place));
                     self.stats().parked.decrement();
-                    if let State::Parked(parked) = mem::replace(&mut self.state, State::Closed) {
+                    if let State::Parked(mut parked) = mem::replace(&mut self.state, State::Closed)
+                    {
+                        if matches!(woken, Woken::Gone) && parked.transport.is_encrypted() {
+                            // TLS says that this is the end, as far as there is room to.
+                            _ = Pin::new(&mut parked.transport).poll_shutdown(cx);
+                        }
                         self.serve(parked, woken);
                     }
                 }
@@ -223,7 +229,7 @@ impl ClientTask {
             transport,
             deadline,
             facts,
-            ..
+            past,
         } = parked;
         let opened = Opened {
             transport,
@@ -231,6 +237,7 @@ impl ClientTask {
             listener: self.listener as usize,
             local: Rc::clone(&self.local),
             place: self.place,
+            is_new: past < Past::Exchanges,
             facts,
         };
         self.state = match woken {
