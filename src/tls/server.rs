@@ -220,7 +220,11 @@ impl ServerSettings {
         // Sessions are in tickets or nowhere: a cache would be a lock between the workers.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         match tickets {
-            Some(tickets) => config.ticketer = Arc::clone(&tickets.ticketer),
+            // One a connection, as Go does: it may be used more than once.
+            Some(tickets) => {
+                config.ticketer = Arc::clone(&tickets.ticketer);
+                config.send_tls13_tickets = 1;
+            }
             None => config.send_tls13_tickets = 0,
         }
         Ok(config)

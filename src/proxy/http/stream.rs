@@ -179,6 +179,10 @@ fn head_of(
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.headers_mut() = fields.into_map();
+    if let Some(id) = response.headers_mut().get_mut(X_REQUEST_ID) {
+        // No other answer has it: it would only take room from fields that others have (RFC 7541, section 7.1.3).
+        id.set_sensitive(true);
+    }
     if let Some(length) = length {
         response.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
