@@ -24,7 +24,7 @@ fuzz_target!(|input: &[u8]| {
         ("[2001:db8::1]:1", false),
     ] {
         let peer: SocketAddr = peer.parse().expect("an address");
-        let hop = Hop::new(peer, &trusted);
+        let hop = Hop::new(peer, &trusted, false);
         let client = hop.client(fields, &trusted);
         assert!(
             believed || client == peer.ip(),
@@ -33,7 +33,7 @@ fuzz_target!(|input: &[u8]| {
 
         let mut text = Vec::new();
         let mut head = RequestHead::begin(&mut text, &request.head.method, ["/", ""]);
-        hop.write(&mut head, fields, fields.get(HOST));
+        hop.write(&mut head, fields, fields.get(HOST), |_| false);
         head.end();
         let mut written = BytesMut::from(&text[..]);
         let sent = read_request::read(&mut Scan::default(), &mut written);
@@ -51,7 +51,7 @@ fuzz_target!(|input: &[u8]| {
             "{last:?} is not about {peer}"
         );
         if !believed {
-            let again = Hop::new(SocketAddr::from(([10, 0, 0, 2], 1)), &trusted);
+            let again = Hop::new(SocketAddr::from(([10, 0, 0, 2], 1)), &trusted, false);
             let seen: IpAddr = again.client(&sent.headers, &trusted);
             assert_eq!(seen, peer.ip(), "the next proxy sees another client");
         }

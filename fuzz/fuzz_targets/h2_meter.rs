@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use loadbalancer::message::h2::{Flood, Limits, Meter};
+use loadbalancer::message::h2::{Fault, Limits, Meter};
 use loadbalancer::net::clock;
 
 /// Small, so that short inputs reach them.
@@ -29,7 +29,7 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(verdict(input.chunks(7)), whole);
 });
 
-fn verdict<'a>(mut pieces: impl Iterator<Item = &'a [u8]>) -> Result<(), Flood> {
+fn verdict<'a>(mut pieces: impl Iterator<Item = &'a [u8]>) -> Result<(), Fault> {
     let mut meter = Meter::new(LIMITS);
     let now = clock::now();
     pieces.try_for_each(|piece| meter.observe(piece, now))

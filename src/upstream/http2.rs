@@ -15,18 +15,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
-    UPGRADE,
-};
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Method, Request, Uri, Version};
+use http::HeaderMap;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 
 use super::announce::Announced;
 use super::connection::{AnswerError, SendError, Sending};
 use super::driver::Driver;
+use super::request::request;
 use crate::message::h1::body::Part;
 use crate::message::h1::{Answer, Body};
 use crate::message::headers;
@@ -457,46 +453,4 @@ fn poll_room(
     }
     stall.progress();
     Poll::Ready(Ok(true))
-}
-
-/// Most fields of a request: a client's, and those that are added.
-const MAX_FIELDS: usize = 512;
-
-/// The request whose head is written as HTTP/1.1 has it (RFC 9113, section 8.3.1).
-fn request(head: &[u8], https: bool, has_body: bool) -> io::Result<Request<()>> {
-    let invalid = || io::Error::from(io::ErrorKind::InvalidData);
-    let head = Bytes::copy_from_slice(head);
-    let mut found = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut parsed = httparse::Request::new(&mut found);
-    parsed.parse(&head).map_err(|_| invalid())?;
-    let (mut request, ()) = Request::new(()).into_parts();
-    let method = parsed.method.unwrap_or_default().as_bytes();
-    request.method = Method::from_bytes(method).map_err(|_| invalid())?;
-    let target = head.slice_ref(parsed.path.unwrap_or_default().as_bytes());
-    let mut parts = Uri::from_maybe_shared(target)
-        .map_err(|_| invalid())?
-        .into_parts();
-    let mut host = None;
-    request.headers.reserve(parsed.headers.len());
-    for field in parsed.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| invalid())?;
-        let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value));
-        let value = value.map_err(|_| invalid())?;
-        match name {
-            HOST => host = Some(value),
-            CONNECTION | TRANSFER_ENCODING | UPGRADE => {}
-            CONTENT_LENGTH if !has_body && request.method == Method::GET => {}
-            name => _ = request.headers.append(name, value),
-        }
-    }
-    let host = host.ok_or_else(invalid)?;
-    parts.scheme = Some(if https { Scheme::HTTPS } else { Scheme::HTTP });
-    let authority = Authority::try_from(host.as_bytes()).map_err(|_| invalid())?;
-    parts.authority = Some(authority);
-    parts
-        .path_and_query
-        .get_or_insert(PathAndQuery::from_static("/"));
-    request.uri = Uri::from_parts(parts).map_err(|_| invalid())?;
-    request.version = Version::HTTP_2;
-    Ok(Request::from_parts(request, ()))
 }
