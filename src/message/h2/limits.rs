@@ -33,7 +33,8 @@ pub struct Limits {
     pub settings: u32,
     /// PING beyond one for each stream opened, acknowledgements included: 50,000.
     pub pings: u32,
-    /// DATA without content that does not end its stream: 1000. It is of use to nobody.
+    /// DATA without content that does not end its stream: 1000. It is of use to nobody; the h2 crate bears with a hundred
+    /// on a connection, so that this is for those that come all at once.
     pub empty_data: u32,
     /// WINDOW_UPDATE: 5,000,000. How many are right depends on how much is sent to the client, and by what steps it takes
     /// it, neither of which can be seen here.
