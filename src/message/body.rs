@@ -2,7 +2,7 @@
 //!
 //! An [`Upload`] is the client's body together with what the proxy must know about it afterwards: how much has passed,
 //! whether it ended, and whether it failed by the client's fault. The server's connection gets a handle to it, so that a
-//! body of which nothing was taken can be sent to another server.
+//! body of which nothing was taken, or all of which was [kept](super::replay), can be sent to another server.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -21,6 +21,7 @@ use super::h1::body::Part;
 use super::h1::{Body, Framing, Wire};
 use super::headers;
 use super::pace::Pace;
+use super::replay::Kept;
 use crate::net::Stall;
 
 /// What a client that expects it is told when its body is wanted (RFC 9110, section 10.1.1).
@@ -48,8 +49,10 @@ pub struct Upload {
     announced: Option<u64>,
     max: Cell<u64>,
     received: Cell<u64>,
+    received_all: Cell<bool>,
     begun: Cell<bool>,
     finished: Cell<bool>,
+    kept: RefCell<Option<Box<Kept>>>,
     error: Cell<Option<UploadError>>,
 }
 
@@ -73,6 +76,8 @@ enum Origin {
         body: RecvStream,
         respond: Option<Rc<RefCell<SendResponse<Bytes>>>>,
     },
+    /// What was kept of another one.
+    Copy { has_free_trailers: bool },
 }
 
 /// What has become of a client's wish to be told to go on.
@@ -118,8 +123,10 @@ impl Upload {
             announced,
             max: Cell::new(u64::MAX),
             received: Cell::new(0),
+            received_all: Cell::new(origin.ended()),
             begun: Cell::new(false),
             finished: Cell::new(origin.ended()),
+            kept: RefCell::default(),
             error: Cell::new(None),
             source: RefCell::new(Source {
                 origin,
@@ -140,7 +147,56 @@ impl Upload {
 
     /// Whether its trailers need not be announced, as in HTTP/2.
     pub fn has_free_trailers(&self) -> bool {
-        matches!(self.source.borrow().origin, Origin::Http2 { .. })
+        match self.source.borrow().origin {
+            Origin::Http1 { .. } => false,
+            Origin::Http2 { .. } => true,
+            Origin::Copy { has_free_trailers } => has_free_trailers,
+        }
+    }
+
+    /// Has it kept as it passes, unless it is longer than `limit` bytes. To be called before any of it is asked for.
+    pub fn keep(&self, limit: u64) {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let kept = Kept::new(limit, self.announced);
+        self.kept.replace(Some(Box::new(kept)));
+    }
+
+    /// Keeps it no more.
+    pub fn forget(&self) {
+        if let Some(kept) = &mut *self.kept.borrow_mut() {
+            kept.forget();
+        }
+    }
+
+    /// Whether it can be handed on from its start: none of it was handed on, or all that was is kept.
+    pub fn can_rewind(&self) -> bool {
+        let is_whole = || self.kept.borrow().as_ref().is_some_and(|it| it.is_whole());
+        self.error.get().is_none() && (!self.begun.get() || is_whole())
+    }
+
+    /// Hands it on from its start, if that [can be](Self::can_rewind).
+    pub fn rewind(&self) {
+        if let Some(kept) = &mut *self.kept.borrow_mut() {
+            kept.rewind();
+            self.finished
+                .set(self.received_all.get() && !kept.has_next());
+        }
+    }
+
+    /// Another one of the same content, if all of that has come and is kept.
+    pub fn copy(&self) -> Option<Rc<Self>> {
+        let kept = self.kept.borrow();
+        let kept = kept.as_ref().filter(|kept| kept.is_whole())?;
+        if !self.received_all.get() || self.error.get().is_some() {
+            return None;
+        }
+        let has_free_trailers = self.has_free_trailers();
+        let origin = Origin::Copy { has_free_trailers };
+        let copy = Self::from(origin, self.announced, false, Duration::MAX);
+        let kept = kept.copy();
+        copy.finished.set(!kept.has_next());
+        copy.kept.replace(Some(Box::new(kept)));
+        Some(copy)
     }
 
     /// Has it fail beyond `max` bytes.
@@ -158,12 +214,12 @@ impl Upload {
         self.received.get()
     }
 
-    /// Whether any part of it was handed on, so that it cannot be sent again.
-    pub fn begun(&self) -> bool {
-        self.begun.get()
+    /// Whether the client has sent its end.
+    pub fn received_all(&self) -> bool {
+        self.received_all.get()
     }
 
-    /// Whether its end was reached.
+    /// Whether its end was handed on.
     pub fn finished(&self) -> bool {
         self.finished.get()
     }
@@ -214,6 +270,13 @@ impl Upload {
         &self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        if let Some(frame) = self.next_again() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        if self.received_all.get() {
+            self.finished.set(true);
+            return Poll::Ready(None);
+        }
         let source = &mut *self.source.borrow_mut();
         let part = match source.poll_part(cx) {
             Poll::Ready(Ok(part)) => part,
@@ -234,7 +297,15 @@ impl Upload {
         }
         self.begun.set(true);
         if source.origin.ended() || matches!(part, Part::Trailers(_) | Part::End) {
+            self.received_all.set(true);
             self.finished.set(true);
+        }
+        if let Some(kept) = &mut *self.kept.borrow_mut() {
+            match &part {
+                Part::Data(data) => kept.add(data),
+                Part::Trailers(trailers) => kept.add_trailers(trailers),
+                Part::End => {}
+            }
         }
         Poll::Ready(match part {
             Part::Data(data) => {
@@ -249,6 +320,17 @@ impl Upload {
             Part::Trailers(trailers) => Some(Ok(Frame::trailers(trailers))),
             Part::End => None,
         })
+    }
+
+    /// The next part of what is handed on again.
+    fn next_again(&self) -> Option<Frame<Bytes>> {
+        let mut kept = self.kept.borrow_mut();
+        let kept = kept.as_mut()?;
+        let frame = kept.next()?;
+        if self.received_all.get() && !kept.has_next() {
+            self.finished.set(true);
+        }
+        Some(frame)
     }
 
     fn fail(&self, error: UploadError) -> UploadError {
@@ -274,6 +356,7 @@ impl Source {
                 self.expectation = Expectation::None;
                 poll_stream(body, cx).map_err(|_| UploadError::Broken)
             }
+            Origin::Copy { .. } => Poll::Ready(Ok(Part::End)),
         }
     }
 }
@@ -283,6 +366,7 @@ impl Origin {
         match self {
             Self::Http1 { body, .. } => body.ended(),
             Self::Http2 { body, .. } => body.is_end_stream(),
+            Self::Copy { .. } => true,
         }
     }
 }

@@ -2,6 +2,7 @@
 //! rewriting, and the bytes of HTTP/1.1 and of what may come before it.
 
 pub mod body;
+pub mod cookie;
 pub mod forwarded;
 pub mod h1;
 pub mod h2;
@@ -9,6 +10,7 @@ pub mod headers;
 pub mod host;
 pub mod pace;
 pub mod proxy_protocol;
+pub mod replay;
 pub mod target;
 
 pub use body::{Upload, UploadError};

@@ -70,6 +70,10 @@ pub struct Record<'a> {
     pub server: &'a str,
     /// Tries after the first.
     pub retries: u32,
+    /// Why the last of them was made, or empty.
+    pub retried: &'a str,
+    /// Whether two servers were asked at a time.
+    pub hedged: bool,
     /// Whether the answer reached its end.
     pub complete: bool,
     /// A word for why the load balancer answered itself or the answer broke off, or empty.

@@ -102,6 +102,14 @@ impl Tcp {
         matches!(peeked, Some(Ok(1..)))
     }
 
+    /// Whether there is nothing to read and the peer keeps the connection open, even if the runtime has not heard of
+    /// anything else yet.
+    pub fn is_silent_now(&self) -> bool {
+        let mut byte = [mem::MaybeUninit::uninit()];
+        let peeked = self.socket().map(|socket| socket.peek(&mut byte));
+        matches!(peeked, Some(Err(error)) if error.kind() == ErrorKind::WouldBlock)
+    }
+
     /// Reads at most `buffer`, now or not at all.
     ///
     /// # Errors
@@ -254,6 +262,19 @@ mod tests {
         let mut answer = String::new();
         peer.read_to_string(&mut answer).unwrap();
         assert_eq!(answer, "answer");
+    }
+
+    #[tokio::test]
+    async fn a_close_is_seen_before_the_runtime_has_heard_of_it() {
+        let (mut tcp, mut peer) = pair();
+        tcp.watch();
+        assert!(tcp.is_silent_now());
+        peer.write_all(b"x").unwrap();
+        assert!(!tcp.is_silent_now());
+        tcp.read_exact(&mut [0]).await.unwrap();
+        assert!(tcp.is_silent_now());
+        drop(peer);
+        assert!(!tcp.is_silent_now());
     }
 
     #[tokio::test]

@@ -38,6 +38,8 @@ pub struct Local {
     pub head: RefCell<Vec<u8>>,
     /// Where access log lines go, if anywhere.
     pub access_log: Option<Arc<AccessLog>>,
+    /// Copies of requests that are under way.
+    pub mirrors: Cell<usize>,
     /// The clients' connections.
     pub roster: Roster,
     /// What is known of new ones.
@@ -77,6 +79,7 @@ impl Local {
             date: Date::default(),
             head: RefCell::default(),
             access_log,
+            mirrors: Cell::new(0),
             roster: Roster::default(),
             first_reads: FirstReads::default(),
             drain: Drain::default(),

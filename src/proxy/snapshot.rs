@@ -5,8 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 
+use super::policy::Forward;
 pub use crate::config::model::{HashKey, LimitKey, ListenerTimeouts, RedirectTarget};
 use crate::limit::LimiterShared;
 use crate::listener::PerAddress;
@@ -16,7 +17,7 @@ use crate::metrics::{Counter, Outcomes, Sharded};
 use crate::net::stream::ByteStats;
 use crate::route::RouteTable;
 use crate::tls::ServerTls;
-use crate::upstream::Upstream;
+use crate::upstream::{Sticky, Upstream};
 
 /// What requests need from the configuration.
 #[derive(Debug)]
@@ -161,30 +162,15 @@ pub enum Action {
     },
 }
 
-/// How a route forwards.
-#[derive(Debug, Clone)]
-pub struct Forward {
-    /// Index into `Snapshot::upstreams`.
-    pub upstream: usize,
-    /// Removed from the front of the path.
-    pub strip_prefix: Option<String>,
-    /// Whether the client's Host is sent.
-    pub preserve_host: bool,
-    /// To the answer's headers.
-    pub timeout: Duration,
-    /// Tries after the first.
-    pub retries: u32,
-    /// Fields that requests get, in place of the client's.
-    pub set_headers: Vec<(HeaderName, HeaderValue)>,
-}
-
-/// An upstream, and what its strategy hashes.
+/// An upstream, and what of requests decides on their server.
 #[derive(Debug)]
 pub struct UpstreamEntry {
     /// Shared by all threads.
     pub shared: Arc<Upstream>,
     /// What `consistent_hash` hashes; `None` for the other strategies.
     pub hash: Option<HashKey>,
+    /// Whether clients come back to the server that they had, and how it is known.
+    pub sticky: Option<Sticky>,
 }
 
 /// A limit of requests.

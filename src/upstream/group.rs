@@ -10,10 +10,11 @@ use tokio::sync::Notify;
 
 use super::announce::Announces;
 use super::endpoint::{Endpoint, Spec};
+use super::stats::UpstreamStats;
 use crate::balance::{Balancer, Kind, Member};
 use crate::config::types::ServerAddress;
 use crate::health;
-use crate::metrics::{Counter, Sharded};
+use crate::metrics::Sharded;
 use crate::tls::ClientTls;
 
 /// The version of HTTP that servers speak.
@@ -53,15 +54,6 @@ pub struct Settings {
     pub pool_idle: Duration,
 }
 
-/// Requests that no single server answers for.
-#[derive(Debug, Default)]
-pub struct UpstreamStats {
-    /// Tries after a request's first.
-    pub retries: Counter,
-    /// Requests for which no server was eligible.
-    pub nobody: Counter,
-}
-
 /// The eligible servers, in the order that their balancer knows.
 #[derive(Debug)]
 pub struct Members {
@@ -69,6 +61,27 @@ pub struct Members {
     pub endpoints: Vec<Arc<Endpoint>>,
     /// Chooses among them.
     pub balancer: Balancer,
+    /// Their identities and indices, in order.
+    by_identity: Vec<(u64, u32)>,
+}
+
+impl Members {
+    fn new(endpoints: Vec<Arc<Endpoint>>, balancer: Balancer) -> Self {
+        let identities = endpoints.iter().map(|endpoint| endpoint.identity());
+        let mut by_identity: Vec<_> = identities.zip(0..).collect();
+        by_identity.sort_unstable();
+        Self {
+            endpoints,
+            balancer,
+            by_identity,
+        }
+    }
+
+    /// The index of the server of this identity, if it is eligible.
+    pub fn find(&self, identity: u64) -> Option<usize> {
+        let found = self.by_identity.binary_search_by_key(&identity, |(it, _)| *it);
+        found.ok().map(|index| self.by_identity[index].1 as usize)
+    }
 }
 
 /// A named group of servers and its policy.
@@ -103,10 +116,10 @@ impl Upstream {
     /// An upstream with these servers, their addresses distinct.
     pub fn new(name: String, settings: Settings, servers: Vec<Spec>, workers: usize) -> Arc<Self> {
         let upstream = Self {
-            members: ArcSwap::from_pointee(Members {
-                endpoints: Vec::new(),
-                balancer: Balancer::build(settings.strategy, &[], None),
-            }),
+            members: ArcSwap::from_pointee(Members::new(
+                Vec::new(),
+                Balancer::build(settings.strategy, &[], None),
+            )),
             name,
             workers,
             settings,
@@ -251,10 +264,8 @@ impl Upstream {
             &members,
             Some(&self.members.load().balancer),
         );
-        self.members.store(Arc::new(Members {
-            endpoints,
-            balancer,
-        }));
+        self.members
+            .store(Arc::new(Members::new(endpoints, balancer)));
         self.generation.fetch_add(1, Ordering::Release);
     }
 

@@ -207,6 +207,12 @@ impl Connection {
         Rc::strong_count(&self.0) == 1 && self.0.borrow_mut().is_quiet(cx)
     }
 
+    /// Whether the server has neither closed it nor sent anything up to this very moment. The runtime may not have heard
+    /// of that yet, so the socket is asked, which is a system call.
+    pub(super) fn is_open(&self) -> bool {
+        self.0.borrow().wire.stream.tcp().is_silent_now()
+    }
+
     /// Prepares it for a wait of unknown length.
     pub(super) fn rest(&self) {
         let inner = &mut *self.0.borrow_mut();

@@ -13,13 +13,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
 
 use super::announce::Announced;
+use super::budget::Budget;
 use super::connection::Connection;
 use super::endpoint::Endpoint;
 use super::group::{Members, Protocol, Settings, Upstream};
 use super::pool::Pool;
+use super::quantile::Quantile;
 use super::{dial, http2};
 use crate::balance::{Candidate, Load, Pick, Strategy};
-use crate::net::{Traffic, connect};
+use crate::net::{Traffic, clock, connect};
 
 /// A server, with this worker's connections to it.
 #[derive(Debug)]
@@ -49,6 +51,8 @@ pub struct Wish {
     pub fresh: bool,
     /// One that can switch protocols; it is new too.
     pub upgrade: bool,
+    /// A used one only if it is open at this very moment: the request must not be made twice.
+    pub certain: bool,
 }
 
 /// How opening a connection went.
@@ -56,6 +60,9 @@ type Dialing = OnceCell<Result<(), ErrorKind>>;
 
 /// Time between two lines in the log about the same server's TLS.
 const COMPLAINTS: Duration = Duration::from_secs(10);
+
+/// Tries after a request's first that a worker may make each second, however few requests there are.
+const RETRIES_A_SECOND: u32 = 3;
 
 impl LocalEndpoint {
     fn new(shared: Arc<Endpoint>, settings: &Settings) -> Self {
@@ -91,15 +98,20 @@ impl LocalEndpoint {
     }
 
     /// What there is to send a request over.
-    fn take(&self, announced: Option<Announced>, cx: &mut Context<'_>) -> Option<Connection> {
-        match self.pool.take(announced, cx) {
+    fn take(
+        &self,
+        announced: Option<Announced>,
+        certain: bool,
+        cx: &mut Context<'_>,
+    ) -> Option<Connection> {
+        match self.pool.take(announced, certain, cx) {
             Some(connection) => Some(Connection::Http1(connection)),
             None => self.http2.take(announced).map(Connection::Http2),
         }
     }
 
-    async fn take_now(&self, announced: Option<Announced>) -> Option<Connection> {
-        poll_fn(|cx| Poll::Ready(self.take(announced, cx))).await
+    async fn take_now(&self, announced: Option<Announced>, certain: bool) -> Option<Connection> {
+        poll_fn(|cx| Poll::Ready(self.take(announced, certain, cx))).await
     }
 
     /// Takes back what a request was sent over, once its answer has been read.
@@ -155,6 +167,11 @@ impl Candidate for Rc<LocalEndpoint> {
 pub struct InFlight(Rc<LocalEndpoint>);
 
 impl InFlight {
+    fn begin(endpoint: &Rc<LocalEndpoint>) -> Self {
+        endpoint.shared.begin_request();
+        Self(Rc::clone(endpoint))
+    }
+
     /// The server.
     pub fn endpoint(&self) -> &Rc<LocalEndpoint> {
         &self.0
@@ -172,6 +189,12 @@ impl Drop for InFlight {
 pub struct LocalUpstream {
     /// What all workers share.
     pub shared: Arc<Upstream>,
+    /// What tries after a request's first may come to.
+    pub retries: RefCell<Budget>,
+    /// What second tries beside the first may come to.
+    pub hedges: RefCell<Budget>,
+    /// Times to the headers of answers, of requests that may get such a second try.
+    pub times: RefCell<Quantile>,
     worker: usize,
     generation: Cell<u64>,
     view: RefCell<View>,
@@ -188,8 +211,12 @@ impl LocalUpstream {
     pub fn new(shared: Arc<Upstream>, worker: usize) -> Self {
         let generation = shared.generation();
         let view = View::new(shared.members(), Vec::new(), &shared);
+        let now = clock::now();
         Self {
             shared,
+            retries: RefCell::new(Budget::new(RETRIES_A_SECOND, now)),
+            hedges: RefCell::new(Budget::new(0, now)),
+            times: RefCell::default(),
             worker,
             generation: Cell::new(generation),
             view: RefCell::new(view),
@@ -207,9 +234,15 @@ impl LocalUpstream {
         tried
             .iter()
             .for_each(|endpoint| endpoint.excluded.set(false));
-        let endpoint = Rc::clone(&view.endpoints[choice?]);
-        endpoint.shared.begin_request();
-        Some(InFlight(endpoint))
+        Some(InFlight::begin(&view.endpoints[choice?]))
+    }
+
+    /// Chooses the server of this [identity](Endpoint::identity), if it is eligible.
+    pub fn pick_identity(&self, identity: u64) -> Option<InFlight> {
+        self.refresh();
+        let view = self.view.borrow();
+        let index = view.members.find(identity)?;
+        Some(InFlight::begin(&view.endpoints[index]))
     }
 
     /// Takes over what the control thread has published since the last pick.
@@ -233,6 +266,7 @@ impl LocalUpstream {
             announced,
             fresh,
             upgrade,
+            certain,
         } = wish;
         let settings = self.shared.settings();
         let announced = announced.filter(|_| settings.announces.is_some());
@@ -240,7 +274,7 @@ impl LocalUpstream {
         let upgrade = upgrade && settings.protocol != Protocol::Http2;
         if !fresh
             && !upgrade
-            && let Some(connection) = endpoint.take_now(announced).await
+            && let Some(connection) = endpoint.take_now(announced, certain).await
         {
             return Ok(connection);
         }
@@ -283,7 +317,7 @@ impl LocalUpstream {
             dialed?;
             let taken = match fresh {
                 true => endpoint.http2.take_newest(announced).map(Connection::Http2),
-                false => endpoint.take_now(announced).await,
+                false => endpoint.take_now(announced, true).await,
             };
             if let Some(connection) = taken {
                 return Ok(connection);

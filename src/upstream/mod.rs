@@ -5,6 +5,7 @@
 //! upstream: its view of the members and its pool of connections, which no other thread touches.
 
 pub mod announce;
+pub mod budget;
 pub mod connection;
 mod dial;
 mod driver;
@@ -15,11 +16,16 @@ pub mod http2;
 pub mod latency;
 pub mod local;
 pub mod pool;
+pub mod quantile;
 mod request;
+mod stats;
+pub mod sticky;
 pub mod supervisor;
 
 pub use announce::{Announced, Announces};
 pub use connection::Connection;
 pub use endpoint::{Endpoint, Origin};
-pub use group::{Members, Protocol, RosterError, Settings, Upstream, UpstreamStats};
+pub use group::{Members, Protocol, RosterError, Settings, Upstream};
 pub use local::{InFlight, LocalEndpoint, LocalUpstream, Wish};
+pub use stats::{MirrorResult, RetryReason, UpstreamStats};
+pub use sticky::Sticky;

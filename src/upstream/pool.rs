@@ -38,8 +38,14 @@ impl Pool {
         }
     }
 
-    /// The connection that was used last and is still open, of those that may serve this client.
-    pub fn take(&self, announced: Option<Announced>, cx: &mut Context<'_>) -> Option<Connection> {
+    /// The connection that was used last and is still open, of those that may serve this client. With `certain` the
+    /// kernel is asked whether it is, besides the runtime.
+    pub fn take(
+        &self,
+        announced: Option<Announced>,
+        certain: bool,
+        cx: &mut Context<'_>,
+    ) -> Option<Connection> {
         loop {
             let Idle { connection, .. } = {
                 let mut idle = self.idle.borrow_mut();
@@ -49,7 +55,7 @@ impl Pool {
                     .rposition(|it| it.connection.is_for(announced))?;
                 idle.remove(position)
             };
-            if connection.is_reusable(cx) {
+            if connection.is_reusable(cx) && (!certain || connection.is_open()) {
                 return Some(connection);
             }
         }

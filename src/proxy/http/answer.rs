@@ -140,7 +140,7 @@ pub fn ending(version: Version, to_head: bool, reply: &Reply) -> (Ending, bool) 
 /// Whether all of a request's body was read or will be, so that another request can follow it. What has arrived already
 /// is thrown away if nobody wants it.
 fn will_be_taken(upload: &Upload, cx: &mut Context<'_>) -> bool {
-    while !upload.is_taken() && !upload.finished() {
+    while !upload.is_taken() && !upload.received_all() {
         match upload.poll_frame(cx) {
             Poll::Ready(Some(Ok(_))) => {}
             _ => return false,

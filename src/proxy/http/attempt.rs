@@ -5,20 +5,21 @@ use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{HeaderValue, Method};
 use thiserror::Error;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::error::ProxyError;
-use super::rewrite::Rewrite;
+use super::rewrite::{Rewrite, grpc_deadline};
 use crate::message::h1::Answer;
 use crate::message::h1::Invalid;
 use crate::message::{Upload, UploadError};
 use crate::net::clock;
 use crate::net::connect::is_local;
 use crate::upstream::connection::{AnswerError, SendError};
-use crate::upstream::{Connection, InFlight, LocalEndpoint};
+use crate::upstream::{Connection, InFlight, LocalEndpoint, RetryReason};
 
 /// A try: counts as load of its server, and in the server's metrics, until it is dropped.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Attempt {
     worker: usize,
     /// The answer's status; 0 without one.
     pub status: u16,
+    /// Whether nobody wanted its answer any more.
+    abandoned: bool,
 }
 
 impl Attempt {
@@ -38,6 +41,7 @@ impl Attempt {
             started: clock::now(),
             worker,
             status: 0,
+            abandoned: false,
         }
     }
 
@@ -55,13 +59,34 @@ impl Attempt {
     }
 }
 
+impl Attempt {
+    /// How long it has lasted.
+    pub fn elapsed(&self) -> Duration {
+        clock::now() - self.started
+    }
+
+    /// Another server was faster: that this one has not answered is no failure. How long it has taken so far is all
+    /// that is known of its latency.
+    pub fn abandon(mut self) {
+        self.abandoned = true;
+        let (now, elapsed) = (clock::now().into_std(), self.elapsed());
+        let latency = self.endpoint().shared.latency();
+        if elapsed.as_nanos() > u128::from(latency.nanos(now)) {
+            latency.observe(elapsed, now);
+        }
+    }
+}
+
 impl Drop for Attempt {
     fn drop(&mut self) {
+        if self.abandoned {
+            return;
+        }
         let stats = &self.endpoint().shared.stats;
         stats
             .shard(self.worker)
             .outcomes
-            .record(self.status, clock::now() - self.started);
+            .record(self.status, self.elapsed());
     }
 }
 
@@ -95,6 +120,17 @@ impl Failure {
         Self::Upload(fault.unwrap_or(UploadError::Broken).into())
     }
 
+    /// What it is among the reasons to try again; `None` if it is none, as the client's body is gone.
+    pub fn reason(&self) -> Option<RetryReason> {
+        match self {
+            Self::Connect(_) => Some(RetryReason::Connect),
+            Self::Unsent => Some(RetryReason::Unsent),
+            Self::Reset | Self::BadAnswer(_) => Some(RetryReason::Reset),
+            Self::Timeout => Some(RetryReason::Timeout),
+            Self::Upload(_) => None,
+        }
+    }
+
     /// Whether the server, and not this machine, has no connection for us.
     pub fn is_refusal(&self) -> bool {
         match self {
@@ -121,7 +157,7 @@ impl Failure {
     }
 }
 
-/// Sends a request and waits for the answer's headers.
+/// Sends a request and waits for the answer's headers, for at most `limit` once all of it is sent.
 ///
 /// # Errors
 /// Says how far it got.
@@ -129,20 +165,27 @@ pub async fn send(
     connection: &Connection,
     request: &Rewrite<'_>,
     server: &HeaderValue,
+    limit: Duration,
 ) -> Result<Answer, Failure> {
     let lost = || match connection.has_sent() {
         true => Failure::Reset,
         false => Failure::Unsent,
     };
-    let upload = request.exchange.upload.as_deref();
+    let upload = request.upload.map(Rc::as_ref);
+    // What a server has seen of a request that must not be made twice need not be kept, unless the server can still say
+    // that it has done nothing about it.
+    let forgets = !request.is_mirrored
+        && !request.head.method.is_idempotent()
+        && matches!(connection, Connection::Http1(_));
     let to_head = request.head.method == Method::HEAD;
     let begin = |cx: &mut Context<'_>| {
-        let head = &mut *request.exchange.client.local.head.borrow_mut();
+        let head = &mut *request.client.local.head.borrow_mut();
         head.clear();
         request.write(head, server);
-        connection.begin(cx, head, request.body(), request.policy.timeout)
+        connection.begin(cx, head, request.body(), limit)
     };
-    let mut deadline = request.deadline().map(|at| Box::pin(sleep_until(at)));
+    let deadline = grpc_deadline(request.head, request.started);
+    let mut deadline = deadline.map(|at| Box::pin(sleep_until(at)));
     let mut begun = false;
     poll_fn(|cx| {
         if !begun {
@@ -157,6 +200,12 @@ pub async fn send(
                 return Poll::Ready(Err(Failure::upload(upload)));
             }
             Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        if let Some(upload) = upload
+            && forgets
+            && connection.has_sent()
+        {
+            upload.forget();
         }
         match connection.poll_answer(cx, to_head) {
             Poll::Ready(Ok(answer)) => Poll::Ready(Ok(answer)),

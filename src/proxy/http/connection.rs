@@ -342,7 +342,9 @@ impl Connection {
         }
         match sent {
             Some(Sent::Whole { keep_alive }) => match upload {
-                Some(upload) if !upload.finished() || upload.error().is_some() => Some(End::Linger),
+                Some(upload) if !upload.received_all() || upload.error().is_some() => {
+                    Some(End::Linger)
+                },
                 _ if keep_alive => None,
                 _ if self.has_more() => Some(End::Linger),
                 _ => Some(End::Close),
@@ -354,7 +356,7 @@ impl Connection {
 
     /// Whether the client has gone away, which ends its exchange. While its body is on the way, that will tell.
     fn is_gone(&self, cx: &mut Context<'_>, upload: Option<&Upload>) -> bool {
-        if upload.is_some_and(|upload| !upload.finished() && upload.error().is_none()) {
+        if upload.is_some_and(|upload| !upload.received_all() && upload.error().is_none()) {
             return false;
         }
         let wire = &mut *self.wire.borrow_mut();

@@ -39,6 +39,10 @@ pub struct Exchange {
     pub tried: Option<(Rc<LocalUpstream>, Rc<LocalEndpoint>)>,
     /// Tries after the first.
     pub retries: u32,
+    /// Why the last of them was made; empty without one.
+    pub retried: &'static str,
+    /// Whether two servers were asked at a time.
+    pub hedged: bool,
     /// The answer's status; 0 before there is one.
     pub status: u16,
     /// Body bytes received, once there is no `upload` any more.
@@ -89,6 +93,8 @@ impl Exchange {
             upload,
             tried: None,
             retries: 0,
+            retried: "",
+            hedged: false,
             status: 0,
             received: 0,
             sent: 0,
@@ -144,6 +150,8 @@ impl Exchange {
             upstream,
             server: &server,
             retries: self.retries,
+            retried: self.retried,
+            hedged: self.hedged,
             complete: self.complete,
             error: self.error,
         });
@@ -182,6 +190,8 @@ pub fn record_refusal(
             upstream: "",
             server: "",
             retries: 0,
+            retried: "",
+            hedged: false,
             complete: true,
             error,
         });

@@ -1,30 +1,26 @@
 //! Finds a server that answers: picks, tries, and tries another one when that is safe.
 
 use std::rc::Rc;
-use std::time::Duration;
 
-use http::header::HeaderValue;
 use http::request::Parts;
-use http::{StatusCode, Version};
+use http::{HeaderValue, Version};
+use tokio::time::sleep;
 
-use super::attempt::{self, Attempt, Failure};
-use super::download::ResponseBody;
+use super::attempt::{Attempt, Failure};
+use super::choice;
+use super::connection::Client;
 use super::error::ProxyError;
 use super::exchange::Exchange;
-use super::reply::Reply;
-use super::rewrite::{Rewrite, hash_of};
+use super::outgoing::{Outgoing, deliver, discard, may_repeat, rewind};
+use super::rewrite::Rewrite;
 use super::service::Answered;
-use super::tunnel::ServerSide;
-use crate::balance::Pick;
-use crate::message::h1::Invalid;
-use crate::message::h1::{Answer, Framing};
+use super::tries::{Next, Tries};
+use super::{hedge, mirror, sticky};
 use crate::message::headers;
-use crate::proxy::snapshot::Forward;
-use crate::upstream::connection::SendError;
-use crate::upstream::{Connection, LocalEndpoint, LocalUpstream, UpstreamStats, Wish};
-
-/// `Retry-After` when nobody probes the servers.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+use crate::proxy::policy::{Forward, Hedge, Target};
+use crate::proxy::snapshot::UpstreamEntry;
+use crate::upstream::sticky::Session;
+use crate::upstream::{LocalEndpoint, RetryReason, Sticky};
 
 /// Sends a request to a server of the route's upstream and gives its answer.
 ///
@@ -37,204 +33,176 @@ pub async fn forward(
 ) -> Result<Answered, ProxyError> {
     let client = Rc::clone(&exchange.client);
     let local = &client.local;
-    let upstream = &local.upstreams[policy.upstream];
-    let hash = match &local.snapshot.upstreams[policy.upstream].hash {
-        Some(key) => hash_of(key, exchange.address, head),
-        None => 0,
+    let target = {
+        let rng = &mut local.rng.borrow_mut();
+        choice::target(policy, exchange.address, head, rng)
     };
+    let entry = &local.snapshot.upstreams[target.upstream];
+    let own_cookie = entry.sticky.as_ref().map(Sticky::cookie);
     let upgrade = match head.version {
         Version::HTTP_11 | Version::HTTP_2 => headers::upgrade(&head.headers),
         _ => None, // HTTP/1.0 has no such thing (RFC 9110, section 7.8)
     };
-    let stats = upstream.shared.stats.shard(local.worker);
-    let mut tries = Tries::default();
-    loop {
-        let flight = {
-            let mut pick = Pick {
-                rng: &mut local.rng.borrow_mut(),
-                now: exchange.started.into_std(),
-                hash,
-                retry: !tries.endpoints.is_empty(),
-            };
-            upstream.pick(&mut pick, &tries.endpoints)
-        };
-        let Some(flight) = flight else {
-            return Err(tries.conclude(upstream, stats));
-        };
-        if tries.endpoints.len() > policy.retries as usize
-            && let Some(error) = tries.last
-        {
-            return Err(error);
-        }
-        if !tries.endpoints.is_empty() {
-            exchange.retries += 1;
-            stats.retries.increment();
-        }
-        let attempt = Attempt::new(flight, local.worker);
-        let endpoint = Rc::clone(attempt.endpoint());
-        exchange.tried = Some((Rc::clone(upstream), Rc::clone(&endpoint)));
-        let request = Outgoing(Rewrite {
-            exchange,
-            policy,
-            head,
-            upgrade: upgrade.clone(),
-        });
-        let failure = match request.try_on(upstream, attempt).await {
-            Ok(answer) => return Ok(answer),
-            Err(failure) => failure,
-        };
-        let server = endpoint.shared.id();
-        tracing::debug!(server, request_id = ?exchange.id, %failure, "a server gave no answer");
-        if !request.replayable(&failure) {
-            return Err(failure.into_error());
-        }
-        tries.add(endpoint, failure);
+    if policy.retry.attempts > 0
+        && let Some(upload) = &exchange.upload
+    {
+        upload.keep(policy.retry.max_body);
     }
+    let mirror = match upgrade {
+        None => mirror::begin(policy, exchange, head, own_cookie),
+        Some(_) => None,
+    };
+    let request = Request {
+        client: &client,
+        policy,
+        target,
+        entry,
+        head,
+        own_cookie,
+        is_mirrored: mirror.is_some(),
+        upgrade,
+    };
+    let answered = request.find_answer(exchange).await;
+    if let Some(mirror) = mirror {
+        mirror::send(mirror, exchange, head, own_cookie);
+    }
+    if let Some(upload) = &exchange.upload {
+        upload.forget();
+    }
+    answered
 }
 
-/// The tries of a request that gave no answer, each on another server.
-#[derive(Default)]
-struct Tries {
-    endpoints: Vec<Rc<LocalEndpoint>>,
-    last: Option<ProxyError>,
-    /// Whether one of them failed by something else than a server that refuses connections.
-    reached: bool,
+/// A request to an upstream: what is the same for all its tries.
+struct Request<'a> {
+    client: &'a Client,
+    policy: &'a Forward,
+    target: &'a Target,
+    entry: &'a UpstreamEntry,
+    head: &'a Parts,
+    own_cookie: Option<&'a str>,
+    is_mirrored: bool,
+    upgrade: Option<HeaderValue>,
 }
 
-impl Tries {
-    fn add(&mut self, endpoint: Rc<LocalEndpoint>, failure: Failure) {
-        self.reached |= !failure.is_refusal();
-        self.endpoints.push(endpoint);
-        self.last = Some(failure.into_error());
-    }
-
-    /// What it comes to when no server is left to try.
-    fn conclude(self, upstream: &LocalUpstream, stats: &UpstreamStats) -> ProxyError {
-        let health = upstream.shared.settings().health.as_ref();
-        match self.last {
-            // Probed servers that all refuse are as good as none: their probes have only not noticed yet.
-            Some(error) if self.reached || health.is_none() => error,
-            _ => {
-                stats.nobody.increment();
-                ProxyError::NoServer {
-                    retry_after: health.map_or(RETRY_AFTER, |(_, settings)| settings.interval),
-                }
-            }
-        }
-    }
-}
-
-/// A request on its way to a server.
-struct Outgoing<'a>(Rewrite<'a>);
-
-impl Outgoing<'_> {
-    /// Tries one server. A pooled connection that turns out to be closed costs no try: a fresh one takes its place.
-    async fn try_on(
-        &self,
-        upstream: &LocalUpstream,
-        mut attempt: Attempt,
-    ) -> Result<Answered, Failure> {
-        let endpoint = Rc::clone(attempt.endpoint());
-        let mut wish = Wish {
-            announced: self.0.exchange.client.announced(),
-            fresh: false,
-            upgrade: self.0.upgrade.is_some(),
+impl Request<'_> {
+    async fn find_answer(&self, exchange: &mut Exchange) -> Result<Answered, ProxyError> {
+        let local = &self.client.local;
+        let upstream = &local.upstreams[self.target.upstream];
+        let retry = &self.policy.retry;
+        let route = (self.target, retry);
+        let mut tries = Tries::new(local, upstream, route, (exchange, self.head));
+        let session = self.session();
+        let had = session.and_then(|session| upstream.pick_identity(session.identity));
+        let mut flight = match had.or_else(|| tries.pick()) {
+            Some(flight) => flight,
+            None => return Err(tries.conclude(None)),
         };
         loop {
-            let connection = upstream
-                .connect(&endpoint, wish)
-                .await
-                .map_err(Failure::Connect)?;
-            match attempt::send(&connection, &self.0, endpoint.shared.host()).await {
-                Ok(answer) if self.accepts(&answer) => {
-                    attempt.answered(answer.status.as_u16());
-                    return self.answer(upstream, connection, attempt, answer).await;
+            let mut attempt = Attempt::new(flight, local.worker);
+            exchange.tried = Some((Rc::clone(upstream), Rc::clone(attempt.endpoint())));
+            let outgoing = Outgoing {
+                rewrite: self.rewrite(exchange),
+                upstream,
+                limit: tries.limit(),
+            };
+            let outcome = match self.hedge(exchange) {
+                // Boxed: most requests need no room for this.
+                Some(hedge) => {
+                    let both = (hedge, retry);
+                    Box::pin(hedge::try_on(&outgoing, &mut tries, both, &mut attempt)).await
                 }
-                Ok(_) => return Err(Failure::BadAnswer(Invalid::Syntax)),
-                Err(failure)
-                    if connection.may_be_stale() && !wish.fresh && self.replayable(&failure) =>
-                {
-                    wish.fresh = true;
+                None => outgoing.try_on(&mut attempt).await,
+            };
+            let endpoint = Rc::clone(attempt.endpoint());
+            let may = |reason: &RetryReason| may_repeat(&outgoing.rewrite, *reason);
+            let (next, wait) = match outcome {
+                Ok((connection, answer)) => {
+                    let is_bad = retry.statuses.contains(&answer.status);
+                    let reason = Some(RetryReason::Status).filter(|it| is_bad && may(it));
+                    tries.note_hedge(exchange, &endpoint);
+                    let next = match reason {
+                        None => Next::Stop,
+                        Some(_) => {
+                            tries.refused(Rc::clone(&endpoint));
+                            tries.next(reason, exchange)
+                        }
+                    };
+                    let Next::Try(next, wait) = next else {
+                        let upload = exchange.upload.as_deref();
+                        let delivered = deliver(upstream, upload, connection, attempt, answer);
+                        return self.settle(delivered.await, &endpoint, session);
+                    };
+                    drop(attempt);
+                    discard(endpoint, connection, answer);
+                    (next, wait)
                 }
-                Err(failure) => return Err(failure),
+                Err(failure) => {
+                    let server = endpoint.shared.id();
+                    tracing::debug!(server, request_id = ?exchange.id, %failure, "a server gave no answer");
+                    drop(attempt);
+                    let reason = failure.reason().filter(may);
+                    tries.failed(endpoint, &failure);
+                    match tries.next(reason, exchange) {
+                        Next::Try(next, wait) => (next, wait),
+                        Next::Stop => return Err(failure.into_error()),
+                        Next::Nobody => return Err(tries.conclude(Some(failure.into_error()))),
+                    }
+                }
+            };
+            if !wait.is_zero() {
+                Box::pin(sleep(wait)).await;
             }
+            rewind(exchange.upload.as_ref());
+            flight = next;
         }
     }
 
-    /// Whether the request may be sent again after this failure: never when part of its body is gone, always when the
-    /// server cannot have seen it, otherwise only if doing it twice is like doing it once (RFC 9110, section 9.2.2).
-    fn replayable(&self, failure: &Failure) -> bool {
-        let upload = &self.0.exchange.upload;
-        let body_begun = upload.as_ref().is_some_and(|upload| upload.begun());
-        match failure {
-            Failure::Connect(_) | Failure::Unsent => !body_begun,
-            Failure::Reset => !body_begun && self.0.head.method.is_idempotent(),
-            Failure::BadAnswer(_) | Failure::Timeout | Failure::Upload(_) => false,
+    /// The session that the request belongs to.
+    fn session(&self) -> Option<Session> {
+        let sticky = self.entry.sticky.as_ref()?;
+        sticky::session(sticky, &self.head.headers)
+    }
+
+    /// The request, as it goes to a server.
+    fn rewrite<'b>(&'b self, exchange: &'b Exchange) -> Rewrite<'b> {
+        Rewrite {
+            client: self.client,
+            id: &exchange.id,
+            started: exchange.started,
+            head: self.head,
+            upload: exchange.upload.as_ref(),
+            target: self.target,
+            own_cookie: self.own_cookie,
+            is_mirrored: self.is_mirrored,
+            upgrade: self.upgrade.clone(),
         }
     }
 
-    /// Whether this can be an answer: protocols are switched only to what was asked for.
-    fn accepts(&self, answer: &Answer) -> bool {
-        if answer.status != StatusCode::SWITCHING_PROTOCOLS {
-            return true;
-        }
-        let both = self.0.upgrade.as_ref().zip(answer.upgrade.as_ref());
-        both.is_some_and(|(asked, answered)| headers::answers_upgrade(asked, answered))
+    /// Whether its next try may get another one beside it: only the first may, of what may be done twice.
+    fn hedge(&self, exchange: &Exchange) -> Option<&Hedge> {
+        let hedge = self.policy.hedge.as_ref()?;
+        let may = exchange.retries == 0
+            && self.upgrade.is_none()
+            && self.head.method.is_idempotent();
+        may.then_some(hedge)
     }
 
-    async fn answer(
+    /// What is left to do with an answer that is passed on.
+    fn settle(
         &self,
-        upstream: &LocalUpstream,
-        connection: Connection,
-        attempt: Attempt,
-        answer: Answer,
-    ) -> Result<Answered, Failure> {
-        let idle = upstream.shared.settings().idle;
-        let body = connection.body(&answer);
-        let Answer {
-            status,
-            mut fields,
-            framing,
-            upgrade,
-            ..
-        } = answer;
-
-        if status == StatusCode::SWITCHING_PROTOCOLS {
-            fields.add("connection", b"upgrade");
-            let protocol = upgrade.as_ref().map(HeaderValue::as_bytes);
-            fields.add("upgrade", protocol.unwrap_or_default());
-            let taken = Box::pin(connection.into_stream()).await;
-            let (stream, early) = taken.map_err(|error| match error {
-                SendError::Upload => Failure::upload(self.0.exchange.upload.as_deref()),
-                SendError::Lost(_) => Failure::Reset,
-            })?;
-            let side = Box::new(ServerSide {
-                stream,
-                early,
-                attempt,
-                idle,
-            });
-            let mut reply = Reply::new(status, ResponseBody::empty());
-            reply.fields = fields;
-            return Ok(Answered::Switched(reply, side));
+        delivered: Result<Answered, Failure>,
+        endpoint: &LocalEndpoint,
+        session: Option<Session>,
+    ) -> Result<Answered, ProxyError> {
+        let mut answered = delivered.map_err(Failure::into_error)?;
+        if let Some(sticky) = &self.entry.sticky {
+            let fields = match &mut answered {
+                Answered::Reply(reply) | Answered::Switched(reply, _) => &mut reply.fields,
+            };
+            let identity = endpoint.shared.identity();
+            let is_encrypted = self.client.hop.is_encrypted();
+            sticky::tell(sticky, session, identity, is_encrypted, fields);
         }
-
-        if !connection.all_sent() {
-            connection.send_rest();
-        }
-        let body = if framing == Framing::Empty {
-            attempt.endpoint().release_now(connection).await;
-            ResponseBody::empty()
-        } else {
-            ResponseBody::download(body, connection, attempt, idle)
-        };
-        Ok(Answered::Reply(Reply {
-            status,
-            fields,
-            length: answer.length,
-            trailers: answer.trailers,
-            closes: false,
-            body,
-        }))
+        Ok(answered)
     }
 }

@@ -10,21 +10,27 @@
 
 pub mod answer;
 pub mod attempt;
+mod choice;
 pub mod connection;
 pub mod date;
 pub mod download;
 pub mod error;
 pub mod exchange;
 pub mod forward;
+mod hedge;
 pub mod http2;
 mod metered;
+mod mirror;
 pub mod open;
+mod outgoing;
 pub mod reply;
 pub mod request_id;
 pub mod rewrite;
 pub mod routing;
 pub mod service;
+mod sticky;
 pub mod stream;
 pub mod task;
+mod tries;
 pub mod tunnel;
 pub mod websocket;

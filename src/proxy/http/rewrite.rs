@@ -1,24 +1,20 @@
-//! Turning a client's request into the proxy's own, and what `consistent_hash` sees of it.
+//! Turning a client's request into the proxy's own.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::{
-    CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE, VIA,
-};
+use http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, UPGRADE, VIA};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Uri, Version};
 use tokio::time::Instant;
-use xxhash_rust::xxh3::xxh3_64;
 
-use super::exchange::Exchange;
+use super::connection::Client;
 use super::request_id::X_REQUEST_ID;
 use crate::message::h1::RequestHead;
 use crate::message::headers::{self, Trailers};
-use crate::proxy::snapshot::{Forward, HashKey};
-use crate::route::normal_path;
+use crate::message::{Upload, cookie};
+use crate::proxy::policy::Target;
 use crate::upstream::connection::Sending;
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -26,12 +22,22 @@ const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// A client's request, to be written as the proxy's own for one server or another.
 #[derive(Debug)]
 pub struct Rewrite<'a> {
-    /// The record of the request.
-    pub exchange: &'a Exchange,
-    /// What its route says.
-    pub policy: &'a Forward,
+    /// Who sent it.
+    pub client: &'a Client,
+    /// X-Request-Id.
+    pub id: &'a HeaderValue,
+    /// When its headers were complete.
+    pub started: Instant,
     /// Its head, as the client sent it.
     pub head: &'a Parts,
+    /// Its body, if it has one.
+    pub upload: Option<&'a Rc<Upload>>,
+    /// What its route says.
+    pub target: &'a Target,
+    /// The cookie that is for the load balancer alone.
+    pub own_cookie: Option<&'a str>,
+    /// Whether a copy of it is to be sent once its body is there.
+    pub is_mirrored: bool,
     /// The protocol that it asks to switch to.
     pub upgrade: Option<HeaderValue>,
 }
@@ -40,26 +46,29 @@ impl Rewrite<'_> {
     /// Writes the head for a server whose own name is `server` (RFC 9110, section 7.6; RFC 9112, section 3.2.1).
     pub fn write(&self, out: &mut Vec<u8>, server: &HeaderValue) {
         let Self {
-            exchange,
-            policy,
-            head: client,
+            client,
+            head: received,
+            target: policy,
+            own_cookie,
             upgrade,
+            ..
         } = self;
-        let fields = &client.headers;
-        let hop = &exchange.client.hop;
-        let target = target(&client.uri, policy.strip_prefix.as_deref());
-        let mut head = RequestHead::begin(out, &client.method, target);
+        let fields = &received.headers;
+        let hop = &client.hop;
+        let target = target(&received.uri, policy.strip_prefix.as_deref());
+        let mut head = RequestHead::begin(out, &received.method, target);
 
         let asked = fields.get(HOST);
         let host = asked.filter(|_| policy.preserve_host).unwrap_or(server);
         head.field(&HOST, host);
         let nominated = headers::nominated(fields);
-        let named = exchange.client.identity.is_some();
+        let named = client.identity.is_some();
         let is_set = |name: &HeaderName| policy.set_headers.iter().any(|(set, _)| set == name);
         let is_replaced = |name: &HeaderName| {
             hop.replaces(name)
                 || nominated.contains(name)
                 || (named && headers::is_identity(name.as_str()))
+                || (own_cookie.is_some() && *name == COOKIE)
                 || policy
                     .set_headers
                     .iter()
@@ -73,6 +82,15 @@ impl Rewrite<'_> {
         for (name, value) in &policy.set_headers {
             head.field(name, value);
         }
+        if let Some(own) = own_cookie
+            && !nominated.contains(&COOKIE)
+            && !is_set(&COOKIE)
+        {
+            let lines = fields.get_all(COOKIE).into_iter();
+            for rest in lines.filter_map(|line| cookie::without(line, own)) {
+                head.parts(COOKIE.as_str(), &[&rest]);
+            }
+        }
         if let Some(protocol) = upgrade {
             head.parts("connection", &[b"upgrade"]);
             head.field(&UPGRADE, protocol);
@@ -80,12 +98,12 @@ impl Rewrite<'_> {
             head.parts("connection", &[b"te"]);
             head.parts("te", &[b"trailers"]);
         }
-        match &exchange.upload {
+        match self.upload {
             Some(upload) => match upload.announced() {
                 Some(length) => head.length(length),
                 None => head.parts("transfer-encoding", &[b"chunked"]),
             },
-            None if fields.contains_key(CONTENT_LENGTH) || means_content(&client.method) => {
+            None if fields.contains_key(CONTENT_LENGTH) || means_content(&received.method) => {
                 head.length(0);
             }
             None => {}
@@ -93,33 +111,24 @@ impl Rewrite<'_> {
         hop.write(&mut head, fields, asked, is_set);
         if !is_set(&VIA) {
             let via = fields.get_all(VIA).into_iter();
-            let own = headers::own_via(client.version);
+            let own = headers::own_via(received.version);
             head.list("via", via, &[own.as_bytes()]);
         }
-        if let Some(identity) = &exchange.client.identity {
+        if let Some(identity) = &client.identity {
             let fields = identity.fields().iter().filter(|(name, _)| !is_set(name));
             for (name, value) in fields {
                 head.field(name, value);
             }
         }
         if !is_set(&X_REQUEST_ID) {
-            head.field(&X_REQUEST_ID, &exchange.id);
+            head.field(&X_REQUEST_ID, self.id);
         }
         head.end();
     }
 
-    /// When the client has no use for an answer any more, by its own word (`grpc-timeout`).
-    pub fn deadline(&self) -> Option<Instant> {
-        if self.head.version != Version::HTTP_2 {
-            return None; // gRPC has no other
-        }
-        let said = self.head.headers.get(GRPC_TIMEOUT)?;
-        Some(self.exchange.started + grpc_timeout(said.as_bytes())?)
-    }
-
     /// The request's body, to be sent behind the head.
     pub fn body(&self) -> Option<Sending> {
-        let upload = self.exchange.upload.as_ref()?;
+        let upload = self.upload?;
         let chunked = upload.announced().is_none();
         Some(Sending {
             upload: Rc::clone(upload),
@@ -152,6 +161,16 @@ fn passes(name: &HeaderName) -> bool {
         "content-length" | "expect" | "host" | "via" | "x-request-id"
     );
     !written && !headers::is_hop_by_hop(name) && !headers::is_forged(name)
+}
+
+/// When the client of a request that came at `started` has no use for an answer any more, by its own word
+/// (`grpc-timeout`).
+pub fn grpc_deadline(head: &Parts, started: Instant) -> Option<Instant> {
+    if head.version != Version::HTTP_2 {
+        return None; // gRPC has no other
+    }
+    let said = head.headers.get(GRPC_TIMEOUT)?;
+    Some(started + grpc_timeout(said.as_bytes())?)
 }
 
 /// A time as gRPC writes it: at most eight digits and a unit.
@@ -189,41 +208,6 @@ fn target<'a>(uri: &'a Uri, prefix: Option<&str>) -> [&'a str; 2] {
         _ if rest.starts_with('/') => ["", rest],
         _ => ["/", rest],
     }
-}
-
-/// The hash that `consistent_hash` chooses by; the same in every process. A request without the header or cookie is
-/// hashed by its client's address: all of them on one server would be the worst.
-///
-/// A path is hashed as routes see it.
-pub fn hash_of(key: &HashKey, client: IpAddr, head: &Parts) -> u64 {
-    let normal;
-    let value = match key {
-        HashKey::ClientIp => None,
-        HashKey::Header(name) => head.headers.get(name).map(HeaderValue::as_bytes),
-        HashKey::Cookie(name) => cookie(&head.headers, name).map(str::as_bytes),
-        HashKey::Path => {
-            normal = normal_path(head.uri.path()).ok();
-            normal.as_ref().map(|normal| normal.path.as_bytes())
-        }
-    };
-    match (value, client) {
-        (Some(value), _) => xxh3_64(value),
-        (None, IpAddr::V4(v4)) => xxh3_64(&v4.octets()),
-        (None, IpAddr::V6(v6)) => xxh3_64(&v6.octets()),
-    }
-}
-
-fn cookie<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
-    let lines = headers
-        .get_all(COOKIE)
-        .into_iter()
-        .filter_map(|line| line.to_str().ok());
-    let mut pairs = lines
-        .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='));
-    pairs
-        .find(|(name, _)| *name == wanted)
-        .map(|(_, value)| value)
 }
 
 #[cfg(test)]
@@ -270,13 +254,5 @@ mod tests {
         for text in ["", "S", "1", "1s", "-1S", "+1S", "1 S", "123456789S", "1SS"] {
             assert_eq!(millis(text), None, "{text}");
         }
-    }
-
-    #[test]
-    fn a_cookie_is_found_among_others() {
-        let headers =
-            HeaderMap::from_iter([(COOKIE, HeaderValue::from_static("a=1; session=x=y; b=2"))]);
-        assert_eq!(cookie(&headers, "session"), Some("x=y"));
-        assert_eq!(cookie(&headers, "sess"), None);
     }
 }

@@ -1,0 +1,182 @@
+//! What has passed of a request's body, kept for as long as it may have to be sent again.
+
+use std::mem;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::Frame;
+
+/// Largest part that is handed on at once, in bytes; up to this size parts are copied together on their way.
+const PIECE: usize = 16 * 1024;
+
+/// The beginning of a body, in one stretch: a body that comes byte by byte takes no more room than another.
+#[derive(Debug, Default)]
+pub struct Kept {
+    bytes: Vec<u8>,
+    trailers: Option<HeaderMap>,
+    limit: usize,
+    /// Whether all that has passed is here, and what passes is added.
+    keeping: bool,
+    /// How much is to be handed on again, counted from the end; the trailers come after it.
+    again: usize,
+    trailers_again: bool,
+}
+
+impl Kept {
+    /// Keeps up to `limit` bytes of a body that may have announced its length.
+    pub fn new(limit: usize, announced: Option<u64>) -> Self {
+        let keeping = announced.is_none_or(|length| length <= limit as u64);
+        Self {
+            limit,
+            keeping,
+            ..Self::default()
+        }
+    }
+
+    /// Whether all that has passed is here.
+    pub fn is_whole(&self) -> bool {
+        self.keeping
+    }
+
+    /// Takes in a part that passes.
+    pub fn add(&mut self, data: &[u8]) {
+        if !self.keeping {
+            return;
+        }
+        if self.bytes.len() + data.len() > self.limit {
+            self.forget();
+        } else {
+            self.bytes.extend_from_slice(data);
+        }
+    }
+
+    /// Takes in the trailers that pass.
+    pub fn add_trailers(&mut self, trailers: &HeaderMap) {
+        if self.keeping {
+            self.trailers = Some(trailers.clone());
+        }
+    }
+
+    /// Keeps nothing any more, but for what is being handed on again.
+    pub fn forget(&mut self) {
+        self.keeping = false;
+        self.release();
+    }
+
+    /// Has all of it handed on again.
+    pub fn rewind(&mut self) {
+        self.again = self.bytes.len();
+        self.trailers_again = self.trailers.is_some();
+    }
+
+    /// Whether there is more to be handed on again.
+    pub fn has_next(&self) -> bool {
+        self.again > 0 || self.trailers_again
+    }
+
+    /// The next part of what is to be handed on again.
+    pub fn next(&mut self) -> Option<Frame<Bytes>> {
+        if self.again > 0 {
+            let start = self.bytes.len() - self.again;
+            let end = start + self.again.min(PIECE);
+            let piece = Bytes::copy_from_slice(&self.bytes[start..end]);
+            self.again -= piece.len();
+            self.release();
+            return Some(Frame::data(piece));
+        }
+        if mem::take(&mut self.trailers_again) {
+            let trailers = self.trailers.clone();
+            self.release();
+            return trailers.map(Frame::trailers);
+        }
+        None
+    }
+
+    /// A copy of all that is here, to be handed on from its start.
+    pub fn copy(&self) -> Self {
+        let mut copy = Self {
+            bytes: self.bytes.clone(),
+            trailers: self.trailers.clone(),
+            ..Self::default()
+        };
+        copy.rewind();
+        copy
+    }
+
+    /// Lets go of what nobody needs.
+    fn release(&mut self) {
+        if !self.keeping && !self.has_next() {
+            self.bytes = Vec::new();
+            self.trailers = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rest(kept: &mut Kept) -> (Vec<u8>, usize) {
+        let (mut bytes, mut trailers) = (Vec::new(), 0);
+        while let Some(frame) = kept.next() {
+            match frame.into_data() {
+                Ok(data) => bytes.extend_from_slice(&data),
+                Err(frame) => trailers += frame.into_trailers().unwrap().len(),
+            }
+        }
+        (bytes, trailers)
+    }
+
+    fn trailers() -> HeaderMap {
+        HeaderMap::from_iter([(http::header::ETAG, http::HeaderValue::from_static("x"))])
+    }
+
+    #[test]
+    fn what_has_passed_is_handed_on_again_as_often_as_needed() {
+        let mut kept = Kept::new(100_000, None);
+        let long = vec![7; 2 * PIECE];
+        kept.add(b"begin");
+        kept.add(&long);
+        assert!(!kept.has_next());
+        for _ in 0..2 {
+            kept.rewind();
+            assert_eq!(rest(&mut kept), ([b"begin", &*long].concat(), 0));
+        }
+        kept.rewind();
+        kept.next();
+        kept.add(b"end");
+        kept.add_trailers(&trailers());
+        kept.rewind();
+        assert_eq!(rest(&mut kept), ([b"begin", &*long, b"end"].concat(), 1));
+        assert_eq!(rest(&mut kept.copy()).0.len(), 2 * PIECE + 8);
+    }
+
+    #[test]
+    fn what_is_too_large_is_not_kept() {
+        let mut kept = Kept::new(4, None);
+        kept.add(b"1234");
+        assert!(kept.is_whole());
+        kept.add(b"5");
+        assert!(!kept.is_whole());
+        assert_eq!(kept.bytes.capacity(), 0);
+        kept.add(b"6");
+        kept.rewind();
+        assert_eq!(rest(&mut kept), (Vec::new(), 0));
+        assert!(!Kept::new(4, Some(5)).is_whole());
+        assert!(Kept::new(4, Some(4)).is_whole());
+    }
+
+    #[test]
+    fn what_is_forgotten_on_its_way_is_handed_on_to_its_end() {
+        let mut kept = Kept::new(100_000, None);
+        kept.add(&[1; 2 * PIECE]);
+        kept.add_trailers(&trailers());
+        kept.rewind();
+        kept.next();
+        kept.forget();
+        assert!(!kept.is_whole());
+        assert_eq!(rest(&mut kept), (vec![1; PIECE], 1));
+        assert_eq!(kept.bytes.capacity(), 0);
+        assert!(kept.trailers.is_none());
+    }
+}

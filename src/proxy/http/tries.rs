@@ -1,0 +1,183 @@
+//! Which servers a request was tried on, and whether it may be tried on another one.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::request::Parts;
+use tokio::time::Instant;
+
+use super::attempt::Failure;
+use super::choice::hash_of;
+use super::error::ProxyError;
+use super::exchange::Exchange;
+use super::rewrite::grpc_deadline;
+use crate::balance::Pick;
+use crate::net::clock;
+use crate::proxy::local::Local;
+use crate::proxy::policy::{Retry, Target};
+use crate::upstream::{InFlight, LocalEndpoint, LocalUpstream, RetryReason, UpstreamStats};
+
+/// `Retry-After` when nobody probes the servers.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The tries of a request on the servers of one upstream.
+pub struct Tries<'a> {
+    local: &'a Local,
+    /// The upstream.
+    pub upstream: &'a Rc<LocalUpstream>,
+    retry: &'a Retry,
+    hash: u64,
+    started: Instant,
+    /// When the client gets an answer in any case.
+    deadline: Instant,
+    /// How long a try may wait for the answer's headers.
+    limit: Duration,
+    /// Those that gave no good answer.
+    endpoints: Vec<Rc<LocalEndpoint>>,
+    /// Further tries so far.
+    number: u32,
+    /// Whether a try failed by something else than a server that refuses connections.
+    reached: bool,
+    /// Whether the first try had another one beside it.
+    pub hedged: bool,
+}
+
+/// What follows a try that failed.
+pub enum Next {
+    /// Another one, on this server, after waiting for so long.
+    Try(InFlight, Duration),
+    /// Nothing: the request must not be made again, or has been often enough.
+    Stop,
+    /// Nothing: there is no other server.
+    Nobody,
+}
+
+impl<'a> Tries<'a> {
+    /// The tries of a request that has just come.
+    pub fn new(
+        local: &'a Local,
+        upstream: &'a Rc<LocalUpstream>,
+        (target, retry): (&Target, &'a Retry),
+        (exchange, head): (&Exchange, &Parts),
+    ) -> Self {
+        let hash = match &local.snapshot.upstreams[target.upstream].hash {
+            Some(key) => hash_of(key, exchange.address, head),
+            None => 0,
+        };
+        let started = exchange.started;
+        let deadline = started + target.timeout;
+        let said = grpc_deadline(head, started);
+        if retry.attempts > 0 {
+            let mut budget = upstream.retries.borrow_mut();
+            budget.deposit(retry.share, started);
+        }
+        Self {
+            local,
+            upstream,
+            retry,
+            hash,
+            started,
+            deadline: said.map_or(deadline, |said| said.min(deadline)),
+            limit: retry.limit(target.timeout),
+            endpoints: Vec::new(),
+            number: 0,
+            reached: false,
+            hedged: false,
+        }
+    }
+
+    /// What the worker counts of the upstream.
+    pub fn stats(&self) -> &UpstreamStats {
+        self.upstream.shared.stats.shard(self.local.worker)
+    }
+
+    /// A server that was not tried.
+    pub fn pick(&self) -> Option<InFlight> {
+        self.pick_besides(&self.endpoints)
+    }
+
+    /// A server that is none of `others`.
+    pub fn pick_besides(&self, others: &[Rc<LocalEndpoint>]) -> Option<InFlight> {
+        let mut pick = Pick {
+            rng: &mut self.local.rng.borrow_mut(),
+            now: self.started.into_std(),
+            hash: self.hash,
+            retry: !others.is_empty(),
+        };
+        self.upstream.pick(&mut pick, others)
+    }
+
+    /// How long the next try may wait for the answer's headers.
+    pub fn limit(&self) -> Duration {
+        match self.number {
+            0 => self.limit,
+            _ => self.limit.min(self.deadline - clock::now()),
+        }
+    }
+
+    /// Notes that a server gave no answer.
+    pub fn failed(&mut self, endpoint: Rc<LocalEndpoint>, failure: &Failure) {
+        self.reached |= !failure.is_refusal();
+        self.endpoints.push(endpoint);
+    }
+
+    /// Notes that a server gave an answer that is none.
+    pub fn refused(&mut self, endpoint: Rc<LocalEndpoint>) {
+        self.reached = true;
+        self.endpoints.push(endpoint);
+    }
+
+    /// Notes in the record of the request who of two has answered.
+    pub fn note_hedge(&self, exchange: &mut Exchange, endpoint: &Rc<LocalEndpoint>) {
+        if self.hedged {
+            exchange.hedged = true;
+            exchange.tried = Some((Rc::clone(self.upstream), Rc::clone(endpoint)));
+        }
+    }
+
+    /// What follows. `reason` is why the last try failed, if the request may be made again.
+    pub fn next(&mut self, reason: Option<RetryReason>, exchange: &mut Exchange) -> Next {
+        let Some(reason) = reason else {
+            return Next::Stop;
+        };
+        let Some(flight) = self.pick() else {
+            return Next::Nobody;
+        };
+        if self.number >= self.retry.attempts || !self.retry.wants(reason) {
+            return Next::Stop;
+        }
+        let wait = {
+            let rng = &mut self.local.rng.borrow_mut();
+            self.retry.backoff(self.number + 1, rng)
+        };
+        let now = clock::now();
+        if now + wait >= self.deadline {
+            return Next::Stop;
+        }
+        let stats = self.stats();
+        if !self.upstream.retries.borrow_mut().withdraw(now) {
+            stats.retries_denied.increment();
+            return Next::Stop;
+        }
+        stats.retries[reason as usize].increment();
+        self.number += 1;
+        exchange.retries += 1;
+        exchange.retried = reason.name();
+        Next::Try(flight, wait)
+    }
+
+    /// What it comes to when no server is left to try, and the last one failed with `error`.
+    pub fn conclude(&self, error: Option<ProxyError>) -> ProxyError {
+        let health = self.upstream.shared.settings().health.as_ref();
+        match error {
+            // Probed servers that all refuse are as good as none: their probes have only not noticed yet.
+            Some(error) if self.reached || health.is_none() => error,
+            _ => {
+                self.stats().nobody.increment();
+                ProxyError::NoServer {
+                    retry_after: health.map_or(RETRY_AFTER, |(_, settings)| settings.interval),
+                }
+            }
+        }
+    }
+}
