@@ -103,6 +103,8 @@ fn a_line_says_all_about_a_request_and_its_answer() {
             "upstream": "app",
             "server": backend.addr().to_string(),
             "retries": 0,
+            "retried": "",
+            "hedged": false,
             "complete": true,
             "error": "",
         })
@@ -171,7 +173,9 @@ fn a_try_on_another_server_is_counted() {
     let records = lines.iter().map(|line| serde_json::from_str::<Value>(line));
     let records: Vec<_> = records.map(|record| record.expect("JSON")).collect();
     assert!(
-        records.iter().any(|record| record["retries"] == 1),
+        records
+            .iter()
+            .any(|record| record["retries"] == 1 && record["retried"] == "connect"),
         "{records:#?}"
     );
     for record in &records {

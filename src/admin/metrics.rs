@@ -8,7 +8,7 @@ use crate::message::h2::Flood;
 use crate::metrics::text::Text;
 use crate::metrics::{CLASSES, Outcomes, Sharded};
 use crate::proxy::snapshot::{LimitEntry, ListenerEntry, Snapshot};
-use crate::upstream::{Endpoint, Upstream};
+use crate::upstream::{Endpoint, MirrorResult, RetryReason, Upstream};
 
 /// A family with one figure for each `T`.
 type Family<T> = (&'static str, &'static str, fn(&T) -> u64);
@@ -92,11 +92,16 @@ const LISTENER_GAUGES: [Family<ListenerEntry>; 2] = [
     ),
 ];
 
-const UPSTREAM_COUNTERS: [Family<Upstream>; 2] = [
+const UPSTREAM_COUNTERS: [Family<Upstream>; 3] = [
     (
-        "lb_upstream_retries_total",
-        "Tries after a request's first.",
-        |it| it.stats.sum(|s| s.retries.get()),
+        "lb_upstream_retries_denied_total",
+        "Tries after a request's first that the budget forbade.",
+        |it| it.stats.sum(|s| s.retries_denied.get()),
+    ),
+    (
+        "lb_upstream_lost_on_close_total",
+        "Requests that must not be made twice, lost because the server closed a used connection as they were sent.",
+        |it| it.stats.sum(|s| s.lost_on_close.get()),
     ),
     (
         "lb_upstream_no_server_total",
@@ -256,6 +261,36 @@ fn upstreams(text: &mut Text, snapshot: &Snapshot) {
     let upstreams: Vec<_> = upstreams
         .map(|it| ([("upstream", it.name())], it))
         .collect();
+    by_label(
+        text,
+        (
+            "lb_upstream_retries_total",
+            "Tries after a request's first, by the reason.",
+        ),
+        &upstreams,
+        ("reason", RetryReason::ALL.map(RetryReason::name)),
+        |it, index| it.stats.sum(|s| s.retries[index].get()),
+    );
+    by_label(
+        text,
+        (
+            "lb_upstream_hedges_total",
+            "Second tries beside a request's first, by the one that won.",
+        ),
+        &upstreams,
+        ("won", ["first", "second"]),
+        |it, index| it.stats.sum(|s| s.hedges[index].get()),
+    );
+    by_label(
+        text,
+        (
+            "lb_mirror_requests_total",
+            "Copies of requests to the upstream, by what became of them.",
+        ),
+        &upstreams,
+        ("result", MirrorResult::ALL.map(MirrorResult::name)),
+        |it, index| it.stats.sum(|s| s.mirrored[index].get()),
+    );
     families(text, Text::counter, &UPSTREAM_COUNTERS, &upstreams);
     families(text, Text::gauge, &UPSTREAM_GAUGES, &upstreams);
 }
@@ -329,6 +364,22 @@ fn families<T, const N: usize>(
         open(text, name, help);
         for (labels, thing) in things {
             text.sample(name, labels, figure(thing));
+        }
+    }
+}
+
+/// Writes a family of counters of upstreams that has a figure for each of `values` of another label.
+fn by_label<const N: usize>(
+    text: &mut Text,
+    (name, help): (&str, &str),
+    upstreams: &[([(&str, &str); 1], &Upstream)],
+    (label, values): (&str, [&str; N]),
+    figure: impl Fn(&Upstream, usize) -> u64,
+) {
+    text.counter(name, help);
+    for ([upstream], it) in upstreams {
+        for (index, value) in values.iter().enumerate() {
+            text.sample(name, &[*upstream, (label, value)], figure(it, index));
         }
     }
 }

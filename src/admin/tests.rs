@@ -198,6 +198,7 @@ fn upstream(name: &str, servers: &[(&str, u32)], overlay: &mut Overlay) -> Upstr
     UpstreamEntry {
         shared: Upstream::new(name.to_owned(), settings, servers, 2),
         hash: None,
+        sticky: None,
     }
 }
 

@@ -77,7 +77,9 @@ enum Origin {
         respond: Option<Rc<RefCell<SendResponse<Bytes>>>>,
     },
     /// What was kept of another one.
-    Copy { has_free_trailers: bool },
+    Copy {
+        has_free_trailers: bool,
+    },
 }
 
 /// What has become of a client's wish to be told to go on.

@@ -331,6 +331,8 @@ mod tests {
             upstream: "u",
             server: "127.0.0.1:3000",
             retries: 1,
+            retried: "reset",
+            hedged: false,
             complete: true,
             error: "",
         }

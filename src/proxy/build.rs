@@ -1,15 +1,17 @@
 //! From the configuration to the snapshot: the one place that knows both the configuration's types and those of the
 //! modules that do the work, and turns the one into the other.
 
+mod forward;
+
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::HeaderValue;
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue};
 
 use super::snapshot::{
-    Action, Forward, LimitEntry, ListenerEntry, RedisSettings, RouteEntry, Snapshot, UpstreamEntry,
+    Action, LimitEntry, ListenerEntry, RedisSettings, RouteEntry, Snapshot, UpstreamEntry,
 };
 use crate::balance::Kind;
 use crate::config::model::{self, Config, RouteLimit, StrategyKind};
@@ -143,7 +145,7 @@ fn normal(path: &str) -> String {
 
 fn action(config: &Config, action: &model::Action) -> Action {
     match action {
-        model::Action::Forward(it) => Action::Forward(forward(config, it)),
+        model::Action::Forward(it) => Action::Forward(forward::forward(config, it)),
         model::Action::Redirect { status, to } => Action::Redirect {
             status: *status,
             to: to.clone(),
@@ -153,28 +155,6 @@ fn action(config: &Config, action: &model::Action) -> Action {
             body: Bytes::from(body.clone()),
         },
     }
-}
-
-fn forward(config: &Config, forward: &model::Forward) -> Forward {
-    let (index, _) = forward.split[0];
-    let upstream = &config.upstreams[index];
-    Forward {
-        upstream: index,
-        strip_prefix: forward.strip_prefix.as_deref().map(normal),
-        preserve_host: forward.preserve_host,
-        timeout: forward.timeout.unwrap_or(upstream.timeouts.response),
-        retries: forward.retry.attempts,
-        set_headers: set_headers(upstream),
-    }
-}
-
-fn set_headers(upstream: &model::Upstream) -> Vec<(HeaderName, HeaderValue)> {
-    let fields = upstream.set_headers.iter().map(|(name, value)| {
-        let value = HeaderValue::from_str(value.expose());
-        let value = value.expect("the value was checked by the configuration");
-        (name.clone(), value)
-    });
-    fields.collect()
 }
 
 /// The value of Strict-Transport-Security (RFC 6797, section 6.1).
@@ -290,6 +270,7 @@ fn upstream(
     UpstreamEntry {
         shared: Upstream::new(upstream.name.clone(), settings, servers, workers),
         hash: (upstream.strategy == StrategyKind::ConsistentHash).then(|| upstream.hash.clone()),
+        sticky: forward::sticky(upstream),
     }
 }
 

@@ -23,6 +23,13 @@ pub struct Forward {
     pub mirror: Option<Arc<Mirror>>,
 }
 
+impl Forward {
+    /// Whether a part of the path is removed.
+    pub fn strips_prefix(&self) -> bool {
+        self.targets.iter().any(|to| to.strip_prefix.is_some())
+    }
+}
+
 /// An upstream, and what requests to it look like.
 #[derive(Debug, Clone)]
 pub struct Target {

@@ -135,6 +135,9 @@ mod tests {
         budget.deposit(TRY, start);
         budget.deposit(TRY, start + 5 * SECOND);
         assert!(budget.withdraw(start + 6 * SECOND));
-        assert!(budget.withdraw(start + 12 * SECOND), "the newer one is left");
+        assert!(
+            budget.withdraw(start + 12 * SECOND),
+            "the newer one is left"
+        );
     }
 }

@@ -79,7 +79,9 @@ impl Members {
 
     /// The index of the server of this identity, if it is eligible.
     pub fn find(&self, identity: u64) -> Option<usize> {
-        let found = self.by_identity.binary_search_by_key(&identity, |(it, _)| *it);
+        let found = self
+            .by_identity
+            .binary_search_by_key(&identity, |(it, _)| *it);
         found.ok().map(|index| self.by_identity[index].1 as usize)
     }
 }

@@ -41,7 +41,8 @@ impl Key {
     pub fn of_process() -> Self {
         *PROCESS_KEY.get_or_init(|| {
             let mut key = [0; 32];
-            rand::fill(&mut key).expect("the system has random bytes, or TLS would not work either");
+            rand::fill(&mut key)
+                .expect("the system has random bytes, or TLS would not work either");
             Self(key)
         })
     }

@@ -88,7 +88,7 @@ async fn every_figure_is_in_its_family() {
     listener.bytes.shard(1).received.add(7);
     listener.bytes.shard(1).sent.add(8);
     let upstream = &admin.state.snapshot.upstreams[0].shared;
-    upstream.stats.shard(0).retries.add(9);
+    upstream.stats.shard(0).retries[0].add(9);
     upstream.stats.shard(0).nobody.add(10);
     upstream
         .change(&address("[::1]:3001"), Some(0), None)
@@ -153,7 +153,10 @@ async fn every_figure_is_in_its_family() {
         (r#"lb_stalled_bodies_total{listener="web"}"#, 20.0),
         (r#"lb_bytes_received_total{listener="web"}"#, 7.0),
         (r#"lb_bytes_sent_total{listener="web"}"#, 8.0),
-        (r#"lb_upstream_retries_total{upstream="app"}"#, 9.0),
+        (
+            r#"lb_upstream_retries_total{upstream="app",reason="connect"}"#,
+            9.0,
+        ),
         (r#"lb_upstream_no_server_total{upstream="app"}"#, 10.0),
         (r#"lb_upstream_eligible_servers{upstream="app"}"#, 1.0),
         (

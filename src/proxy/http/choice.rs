@@ -7,8 +7,8 @@ use http::HeaderValue;
 use http::request::Parts;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use crate::message::cookie;
 use crate::config::model::SplitKey;
+use crate::message::cookie;
 use crate::proxy::policy::{Forward, Target};
 use crate::proxy::snapshot::HashKey;
 use crate::route::normal_path;

@@ -344,7 +344,7 @@ impl Connection {
             Some(Sent::Whole { keep_alive }) => match upload {
                 Some(upload) if !upload.received_all() || upload.error().is_some() => {
                     Some(End::Linger)
-                },
+                }
                 _ if keep_alive => None,
                 _ if self.has_more() => Some(End::Linger),
                 _ => Some(End::Close),

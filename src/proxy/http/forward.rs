@@ -181,9 +181,8 @@ impl Request<'_> {
     /// Whether its next try may get another one beside it: only the first may, of what may be done twice.
     fn hedge(&self, exchange: &Exchange) -> Option<&Hedge> {
         let hedge = self.policy.hedge.as_ref()?;
-        let may = exchange.retries == 0
-            && self.upgrade.is_none()
-            && self.head.method.is_idempotent();
+        let may =
+            exchange.retries == 0 && self.upgrade.is_none() && self.head.method.is_idempotent();
         may.then_some(hedge)
     }
 

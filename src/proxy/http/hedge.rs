@@ -78,7 +78,13 @@ pub async fn try_on(
             second.abandon();
             outcome
         }
-        (Winner::Second { outcome, first_ended }, Some(second)) => {
+        (
+            Winner::Second {
+                outcome,
+                first_ended,
+            },
+            Some(second),
+        ) => {
             stats.hedges[1].increment();
             let first = std::mem::replace(attempt, second);
             if !first_ended {

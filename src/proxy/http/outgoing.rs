@@ -4,8 +4,8 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::HeaderValue;
 use http::StatusCode;
+use http::header::HeaderValue;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
@@ -67,7 +67,8 @@ impl Outgoing<'_> {
                 .await
                 .map_err(Failure::Connect)?;
             let server = endpoint.shared.host();
-            let failure = match attempt::send(&connection, &self.rewrite, server, self.limit).await {
+            let failure = match attempt::send(&connection, &self.rewrite, server, self.limit).await
+            {
                 Ok(answer) if self.accepts(&answer) => {
                     attempt.answered(answer.status.as_u16());
                     return Ok((connection, answer));

@@ -15,7 +15,7 @@ use http::header::{HOST, HeaderMap};
 use http::request::Parts;
 
 use super::error::ProxyError;
-use crate::proxy::snapshot::{Action, Forward, ListenerEntry, RouteEntry};
+use crate::proxy::snapshot::{Action, ListenerEntry, RouteEntry};
 use crate::route::normal_path;
 
 /// Finds a request's route, and makes its target's path the one to be sent.
@@ -72,13 +72,10 @@ fn normal_address(host: &str) -> String {
 }
 
 fn strips_prefix(route: &RouteEntry) -> bool {
-    matches!(
-        &route.action,
-        Action::Forward(Forward {
-            strip_prefix: Some(_),
-            ..
-        })
-    )
+    match &route.action {
+        Action::Forward(forward) => forward.strips_prefix(),
+        Action::Redirect { .. } | Action::Respond { .. } => false,
+    }
 }
 
 /// A target with another path.
