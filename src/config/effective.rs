@@ -36,6 +36,7 @@ fn root(config: &Config) -> schema::Root {
     schema::Root {
         workers: Some(Workers::Count(config.workers)),
         drain_timeout: Some(config.drain_timeout.into()),
+        upgrade_socket: config.upgrade_socket.clone(),
         admin: Some(Table(admin(config.admin.as_ref()))),
         trusted_proxies: Some(list(&config.trusted_proxies, |network| Network(*network))),
         redis: config.redis.as_ref().map(|it| Table(redis(it))),

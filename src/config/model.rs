@@ -30,6 +30,8 @@ pub struct Config {
     pub workers: NonZeroUsize,
     /// How long in-flight requests may go on after SIGTERM (`drain_timeout`, default 30 s).
     pub drain_timeout: Duration,
+    /// X
+    pub upgrade_socket: Option<PathBuf>,
     /// `None` when `admin.listen = "off"`.
     pub admin: Option<Admin>,
     /// Peers whose X-Forwarded-*, Forwarded and PROXY headers are believed; empty by default.

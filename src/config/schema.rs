@@ -26,6 +26,7 @@ use super::types::{
 pub struct Root {
     pub workers: Option<Workers>,
     pub drain_timeout: Option<AnyDuration>,
+    pub upgrade_socket: Option<PathBuf>,
     pub admin: Option<Table<Admin>>,
     pub trusted_proxies: Option<List<Network>>,
     pub redis: Option<Table<Redis>>,

@@ -50,6 +50,7 @@ pub(super) fn validate(
     Config {
         workers: root.workers.unwrap_or(Workers::Auto).count(),
         drain_timeout: root.drain_timeout.map_or(DRAIN_TIMEOUT, AnyDuration::get),
+        upgrade_socket: root.upgrade_socket.clone(),
         admin: validation.admin(),
         trusted_proxies: present(&root.trusted_proxies)
             .map(|(_, network)| network.0)
