@@ -134,20 +134,32 @@ fn tunnels_and_answers_under_way_stay_with_the_process_that_has_them() {
     assert_eq!(length, 100_000);
     tunnel.send_raw(b"and still").expect("sent");
     assert_eq!(tunnel.read_exact(9).expect("an echo"), b"and still");
-    drop(tunnel);
+    drop((tunnel, download));
     assert!(proxy.wait_exit(DEADLINE).success());
     assert_eq!(client::get(proxy.addr(), "/").status, 200);
 }
 
 #[test]
-fn a_connection_that_waits_is_closed_between_requests() {
+fn a_connection_that_waits_has_one_more_request_answered() {
     let backend = Backend::start();
-    let proxy = Proxy::new().upstream("app", &[backend.addr()]).start();
-    let mut idle = proxy.connect();
-    assert_eq!(idle.get("/").expect("an answer").status, 200);
+    let mut proxy = Proxy::new().upstream("app", &[backend.addr()]).start();
+    let mut fresh = proxy.connect();
+    let mut idle = [proxy.connect(), proxy.connect()];
+    for client in &mut idle {
+        assert_eq!(client.get("/").expect("an answer").status, 200);
+    }
     let successor = proxy.successor();
     took_over(&successor);
-    assert_eq!(idle.read_to_end().expect("a clean end"), b"");
+    proxy
+        .process()
+        .wait_for_line("another process has taken over");
+    for client in idle.iter_mut().chain([&mut fresh]) {
+        let answer = client.get("/").expect("an answer");
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.headers.get("connection"), Some("close"));
+        assert_eq!(client.read_to_end().expect("a clean end"), b"");
+    }
+    assert!(proxy.wait_exit(DEADLINE).success());
     assert_eq!(client::get(proxy.addr(), "/").status, 200);
 }
 

@@ -113,6 +113,12 @@ impl Drain {
         self.handed_over.get()
     }
 
+    /// Whether connections that wait for a request are closed. For the sake of an upgrade they are not, since a request
+    /// may be on its way: they are once they have had one more, and nobody waits for this process to end.
+    pub fn closes_idle(&self) -> bool {
+        self.draining.get() && !self.handed_over.get()
+    }
+
     /// Resolves when it has.
     pub async fn begun(&self) {
         while !self.draining.get() {
