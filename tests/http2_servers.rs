@@ -174,6 +174,41 @@ fn a_refused_stream_is_tried_again_whatever_its_method() {
 }
 
 #[test]
+fn a_refused_stream_is_tried_again_with_the_body_that_it_got() {
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&tries);
+    let backend = Http2Backend::start(move |mut asked| {
+        let number = counted.fetch_add(1, Ordering::SeqCst);
+        async move {
+            if number == 0 {
+                // Only once all of it is there.
+                _ = read_body(asked.request.body_mut()).await;
+                asked.respond.send_reset(Reason::REFUSED_STREAM);
+            } else {
+                echo(asked).await;
+            }
+        }
+    });
+    let proxy = before(&backend);
+    let chunked = [("transfer-encoding", "chunked")];
+    let bodies = [
+        message("POST", "/", &[], b"precious"),
+        message(
+            "POST",
+            "/",
+            &chunked,
+            b"4\r\nprec\r\n4\r\nious\r\n0\r\n\r\n",
+        ),
+    ];
+    for body in bodies {
+        tries.store(0, Ordering::SeqCst);
+        let answer = client::request(proxy.addr(), body);
+        assert_eq!((answer.status, answer.text()), (200, "precious"));
+        assert_eq!(tries.load(Ordering::SeqCst), 2);
+    }
+}
+
+#[test]
 fn a_stream_that_breaks_off_is_no_whole_answer() {
     let backend = Http2Backend::start(|mut asked| async move {
         let mut sending = asked.begin(Response::new(()));

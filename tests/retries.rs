@@ -92,25 +92,6 @@ fn a_post_that_a_server_drops_is_not_made_again() {
     }
 }
 
-/// Takes a request with a body of 5 bytes and closes the connection.
-fn taking_bodies() -> RawBackend {
-    RawBackend::start(|connection| {
-        connection.read_head()?;
-        connection.stream.read_exact(&mut [0; 5])
-    })
-}
-
-#[test]
-fn a_body_that_was_sent_is_not_sent_again() {
-    let servers = [taking_bodies(), taking_bodies()];
-    let addrs = [servers[0].addr(), servers[1].addr()];
-    let proxy = Proxy::new().unprobed("app", &addrs).start();
-    // PUT could be made again, but its body is gone.
-    let answer = request(proxy.addr(), message("PUT", "/", &[], b"whole"));
-    assert_eq!(answer.status, 502);
-    assert_eq!(requests(&[&servers[0], &servers[1]]), 1);
-}
-
 #[test]
 fn a_server_that_is_alone_is_not_asked_again() {
     let server = dropping();

@@ -202,10 +202,16 @@ impl RunningProxy {
 
     /// The sum of a metric's samples.
     pub fn metric(&self, name: &str) -> u64 {
+        self.metric_with(name, "")
+    }
+
+    /// The sum of those that have this label, such as `reason="reset"`.
+    pub fn metric_with(&self, name: &str, label: &str) -> u64 {
         let text = self.metrics();
         let samples = text.lines().filter_map(|line| {
             let rest = line.strip_prefix(name)?;
-            rest.starts_with('{').then(|| rest.rsplit_once(' '))?
+            let is_its = rest.starts_with('{') && rest.contains(label);
+            is_its.then(|| rest.rsplit_once(' '))?
         });
         samples
             .map(|(_, value)| value.parse::<u64>().expect("a count"))
