@@ -328,7 +328,7 @@ impl Upload {
     fn next_again(&self) -> Option<Frame<Bytes>> {
         let mut kept = self.kept.borrow_mut();
         let kept = kept.as_mut()?;
-        let frame = kept.next()?;
+        let frame = kept.take_next()?;
         if self.received_all.get() && !kept.has_next() {
             self.finished.set(true);
         }

@@ -75,7 +75,7 @@ impl Kept {
     }
 
     /// The next part of what is to be handed on again.
-    pub fn next(&mut self) -> Option<Frame<Bytes>> {
+    pub fn take_next(&mut self) -> Option<Frame<Bytes>> {
         if self.again > 0 {
             let start = self.bytes.len() - self.again;
             let end = start + self.again.min(PIECE);
@@ -118,7 +118,7 @@ mod tests {
 
     fn rest(kept: &mut Kept) -> (Vec<u8>, usize) {
         let (mut bytes, mut trailers) = (Vec::new(), 0);
-        while let Some(frame) = kept.next() {
+        while let Some(frame) = kept.take_next() {
             match frame.into_data() {
                 Ok(data) => bytes.extend_from_slice(&data),
                 Err(frame) => trailers += frame.into_trailers().unwrap().len(),
@@ -143,7 +143,7 @@ mod tests {
             assert_eq!(rest(&mut kept), ([b"begin", &*long].concat(), 0));
         }
         kept.rewind();
-        kept.next();
+        kept.take_next();
         kept.add(b"end");
         kept.add_trailers(&trailers());
         kept.rewind();
@@ -172,7 +172,7 @@ mod tests {
         kept.add(&[1; 2 * PIECE]);
         kept.add_trailers(&trailers());
         kept.rewind();
-        kept.next();
+        kept.take_next();
         kept.forget();
         assert!(!kept.is_whole());
         assert_eq!(rest(&mut kept), (vec![1; PIECE], 1));

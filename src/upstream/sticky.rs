@@ -134,7 +134,7 @@ impl Sticky {
         let identity = u64::from_be_bytes(first(masked)) ^ self.mask(&tag);
         let is_ours = bool::from(self.tag(identity, expiry).ct_eq(&tag));
         let left = u64::from_be_bytes(expiry).saturating_sub(now);
-        (is_ours && left > 0).then(|| Session {
+        (is_ours && left > 0).then_some(Session {
             identity,
             is_old: left < self.ttl.as_secs() / 2,
         })

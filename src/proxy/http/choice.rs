@@ -1,6 +1,7 @@
 //! What of a request decides where it goes: the hash that `consistent_hash` chooses a server by, and the upstream of a
 //! split.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 
 use http::HeaderValue;
@@ -22,7 +23,7 @@ pub fn target<'a>(
     policy: &'a Forward,
     client: IpAddr,
     head: &Parts,
-    rng: &mut fastrand::Rng,
+    rng: &RefCell<fastrand::Rng>,
 ) -> &'a Target {
     let Some(split) = &policy.split else {
         return &policy.targets[0];
@@ -36,7 +37,7 @@ pub fn target<'a>(
             cookie::find(&head.headers, name).map(|value| hash(value.as_bytes()))
         }
     };
-    &policy.targets[split.at(point.unwrap_or_else(|| rng.u64(..)))]
+    &policy.targets[split.at(point.unwrap_or_else(|| rng.borrow_mut().u64(..)))]
 }
 
 /// The hash that `consistent_hash` chooses by; the same in every process. A request without the header or cookie is

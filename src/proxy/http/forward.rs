@@ -33,10 +33,7 @@ pub async fn forward(
 ) -> Result<Answered, ProxyError> {
     let client = Rc::clone(&exchange.client);
     let local = &client.local;
-    let target = {
-        let rng = &mut local.rng.borrow_mut();
-        choice::target(policy, exchange.address, head, rng)
-    };
+    let target = choice::target(policy, exchange.address, head, &local.rng);
     let entry = &local.snapshot.upstreams[target.upstream];
     let own_cookie = entry.sticky.as_ref().map(Sticky::cookie);
     let upgrade = match head.version {
