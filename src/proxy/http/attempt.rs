@@ -12,7 +12,7 @@ use thiserror::Error;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::error::ProxyError;
-use super::rewrite::{Rewrite, grpc_deadline};
+use super::rewrite::Rewrite;
 use crate::message::h1::Answer;
 use crate::message::h1::Invalid;
 use crate::message::{Upload, UploadError};
@@ -157,7 +157,16 @@ impl Failure {
     }
 }
 
-/// Sends a request and waits for the answer's headers, for at most `limit` once all of it is sent.
+/// How long an answer's headers are waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Once all of the request is sent.
+    pub limit: Duration,
+    /// In any case, as the client has no use for them any more.
+    pub until: Option<Instant>,
+}
+
+/// Sends a request and waits for the answer's headers.
 ///
 /// # Errors
 /// Says how far it got.
@@ -165,7 +174,7 @@ pub async fn send(
     connection: &Connection,
     request: &Rewrite<'_>,
     server: &HeaderValue,
-    limit: Duration,
+    patience: Patience,
 ) -> Result<Answer, Failure> {
     let lost = || match connection.has_sent() {
         true => Failure::Reset,
@@ -182,10 +191,9 @@ pub async fn send(
         let head = &mut *request.client.local.head.borrow_mut();
         head.clear();
         request.write(head, server);
-        connection.begin(cx, head, request.body(), limit)
+        connection.begin(cx, head, request.body(), patience.limit)
     };
-    let deadline = grpc_deadline(request.head, request.started);
-    let mut deadline = deadline.map(|at| Box::pin(sleep_until(at)));
+    let mut deadline = patience.until.map(|at| Box::pin(sleep_until(at)));
     let mut begun = false;
     poll_fn(|cx| {
         if !begun {

@@ -14,13 +14,13 @@ use super::exchange::Exchange;
 use super::outgoing::{Outgoing, deliver, discard, may_repeat, rewind};
 use super::rewrite::Rewrite;
 use super::service::Answered;
-use super::tries::{Next, Tries};
+use super::tries::Tries;
 use super::{hedge, mirror, sticky};
 use crate::message::headers;
 use crate::proxy::policy::{Forward, Hedge, Target};
 use crate::proxy::snapshot::UpstreamEntry;
 use crate::upstream::sticky::Session;
-use crate::upstream::{LocalEndpoint, RetryReason, Sticky};
+use crate::upstream::{RetryReason, Sticky};
 
 /// Sends a request to a server of the route's upstream and gives its answer.
 ///
@@ -94,13 +94,14 @@ impl Request<'_> {
             Some(flight) => flight,
             None => return Err(tries.conclude(None)),
         };
-        loop {
+        // What is awaited in an arm of a match keeps what is matched: so the answer is taken out of it first.
+        let (attempt, connection, answer) = loop {
             let mut attempt = Attempt::new(flight, local.worker);
             exchange.tried = Some((Rc::clone(upstream), Rc::clone(attempt.endpoint())));
             let outgoing = Outgoing {
                 rewrite: self.rewrite(exchange),
                 upstream,
-                limit: tries.limit(),
+                patience: tries.patience(),
             };
             let outcome = match self.hedge(exchange) {
                 // Boxed: most requests need no room for this.
@@ -111,39 +112,27 @@ impl Request<'_> {
                 None => outgoing.try_on(&mut attempt).await,
             };
             let endpoint = Rc::clone(attempt.endpoint());
-            let may = |reason: &RetryReason| may_repeat(&outgoing.rewrite, *reason);
+            let repeats = |reason| may_repeat(&outgoing.rewrite, reason);
             let (next, wait) = match outcome {
                 Ok((connection, answer)) => {
                     let is_bad = retry.statuses.contains(&answer.status);
-                    let reason = Some(RetryReason::Status).filter(|it| is_bad && may(it));
+                    let repeats = is_bad && repeats(RetryReason::Status);
                     tries.note_hedge(exchange, &endpoint);
-                    let next = match reason {
-                        None => Next::Stop,
-                        Some(_) => {
-                            tries.refused(Rc::clone(&endpoint));
-                            tries.next(reason, exchange)
-                        }
+                    let next = match repeats {
+                        true => tries.after_answer(&endpoint, exchange),
+                        false => None,
                     };
-                    let Next::Try(next, wait) = next else {
-                        let upload = exchange.upload.as_deref();
-                        let delivered = deliver(upstream, upload, connection, attempt, answer);
-                        return self.settle(delivered.await, &endpoint, session);
+                    let Some(next) = next else {
+                        break (attempt, connection, answer);
                     };
                     drop(attempt);
                     discard(endpoint, connection, answer);
-                    (next, wait)
+                    next
                 }
                 Err(failure) => {
-                    let server = endpoint.shared.id();
-                    tracing::debug!(server, request_id = ?exchange.id, %failure, "a server gave no answer");
                     drop(attempt);
-                    let reason = failure.reason().filter(may);
-                    tries.failed(endpoint, &failure);
-                    match tries.next(reason, exchange) {
-                        Next::Try(next, wait) => (next, wait),
-                        Next::Stop => return Err(failure.into_error()),
-                        Next::Nobody => return Err(tries.conclude(Some(failure.into_error()))),
-                    }
+                    let reason = failure.reason().filter(|reason| repeats(*reason));
+                    tries.after_failure(endpoint, failure, reason, exchange)?
                 }
             };
             if !wait.is_zero() {
@@ -151,7 +140,13 @@ impl Request<'_> {
             }
             rewind(exchange.upload.as_ref());
             flight = next;
-        }
+        };
+        let identity = attempt.endpoint().shared.identity();
+        let upload = exchange.upload.as_deref();
+        let answered = deliver(upstream, upload, connection, attempt, answer).await;
+        let mut answered = answered.map_err(Failure::into_error)?;
+        self.settle(&mut answered, identity, session);
+        Ok(answered)
     }
 
     /// The session that the request belongs to.
@@ -165,7 +160,6 @@ impl Request<'_> {
         Rewrite {
             client: self.client,
             id: &exchange.id,
-            started: exchange.started,
             head: self.head,
             upload: exchange.upload.as_ref(),
             target: self.target,
@@ -183,22 +177,14 @@ impl Request<'_> {
         may.then_some(hedge)
     }
 
-    /// What is left to do with an answer that is passed on.
-    fn settle(
-        &self,
-        delivered: Result<Answered, Failure>,
-        endpoint: &LocalEndpoint,
-        session: Option<Session>,
-    ) -> Result<Answered, ProxyError> {
-        let mut answered = delivered.map_err(Failure::into_error)?;
+    /// Tells the client which server it has, if it is to come back to it.
+    fn settle(&self, answered: &mut Answered, identity: u64, session: Option<Session>) {
         if let Some(sticky) = &self.entry.sticky {
-            let fields = match &mut answered {
+            let fields = match answered {
                 Answered::Reply(reply) | Answered::Switched(reply, _) => &mut reply.fields,
             };
-            let identity = endpoint.shared.identity();
             let is_encrypted = self.client.hop.is_encrypted();
             sticky::tell(sticky, session, identity, is_encrypted, fields);
         }
-        Ok(answered)
     }
 }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use http::HeaderValue;
 use http::request::Parts;
 use tokio::task::spawn_local;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-use super::attempt::Attempt;
+use super::attempt::{Attempt, Patience};
 use super::choice::hash_of;
 use super::connection::Client;
 use super::exchange::Exchange;
@@ -74,7 +74,6 @@ pub fn send(mirror: &Arc<Mirror>, exchange: &Exchange, head: &Parts, own_cookie:
         _slot: Slot::new(Rc::clone(local)),
         client: Rc::clone(&exchange.client),
         id: exchange.id.clone(),
-        started: exchange.started,
         address: exchange.address,
         head: head.clone(),
         upload,
@@ -90,7 +89,6 @@ struct Copy {
     _slot: Slot,
     client: Rc<Client>,
     id: HeaderValue,
-    started: Instant,
     address: IpAddr,
     head: Parts,
     upload: Option<Rc<Upload>>,
@@ -134,7 +132,6 @@ impl Copy {
             rewrite: Rewrite {
                 client: &self.client,
                 id: &self.id,
-                started: self.started,
                 head: &self.head,
                 upload: self.upload.as_ref(),
                 target,
@@ -143,7 +140,10 @@ impl Copy {
                 upgrade: None,
             },
             upstream: &self.upstream,
-            limit: target.timeout,
+            patience: Patience {
+                limit: target.timeout,
+                until: None,
+            },
         };
         let mut attempt = Attempt::new(flight, local.worker);
         match outgoing.try_on(&mut attempt).await {

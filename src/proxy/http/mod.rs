@@ -3,8 +3,9 @@
 //! Read in this order: [`task`] is a client's connection, from its accept to its close; [`open`] takes what comes before
 //! HTTP; [`connection`] serves HTTP/1.1 while there are requests, [`http2`] a connection of HTTP/2, and [`stream`] each of
 //! its streams. From there on all requests are alike: [`service`] takes one through [`routing`], limits and the route's
-//! action; [`forward`] finds a server that answers, by one [`attempt`] or several, to the request as [`rewrite`] makes it;
-//! [`download`] is the answer's body, in which everything that must live as long as the request rides, and [`answer`]
+//! action; [`forward`] finds a server that answers: [`choice`] tells which upstream, [`sticky`] who belongs to a server,
+//! [`tries`] who is next, [`outgoing`] is one try, [`attempt`] its doing and accounts, [`rewrite`] the request as servers get
+//! it, [`hedge`] two tries at a time, and [`mirror`] a copy that nobody waits for; [`download`] is the answer's body, in which everything that must live as long as the request rides, and [`answer`]
 //! sends it in HTTP/1.1; [`exchange`] is the record of one request and its answer; [`tunnel`] is what a connection becomes
 //! after a switch of protocols, and [`websocket`] what a stream does.
 

@@ -9,7 +9,7 @@ use http::header::HeaderValue;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
-use super::attempt::{self, Attempt, Failure};
+use super::attempt::{self, Attempt, Failure, Patience};
 use super::download::ResponseBody;
 use super::reply::Reply;
 use super::rewrite::Rewrite;
@@ -32,8 +32,8 @@ pub struct Outgoing<'a> {
     pub rewrite: Rewrite<'a>,
     /// Where it goes.
     pub upstream: &'a LocalUpstream,
-    /// How long the answer's headers may take, from when they are first waited for.
-    pub limit: Duration,
+    /// How long its answer is waited for.
+    pub patience: Patience,
 }
 
 impl Outgoing<'_> {
@@ -67,8 +67,8 @@ impl Outgoing<'_> {
                 .await
                 .map_err(Failure::Connect)?;
             let server = endpoint.shared.host();
-            let failure = match attempt::send(&connection, &self.rewrite, server, self.limit).await
-            {
+            let sent = attempt::send(&connection, &self.rewrite, server, self.patience).await;
+            let failure = match sent {
                 Ok(answer) if self.accepts(&answer) => {
                     attempt.answered(answer.status.as_u16());
                     return Ok((connection, answer));
@@ -126,52 +126,61 @@ pub async fn deliver(
     answer: Answer,
 ) -> Result<Answered, Failure> {
     let idle = upstream.shared.settings().idle;
-    let body = connection.body(&answer);
-    let Answer {
-        status,
-        mut fields,
-        framing,
-        upgrade,
-        ..
-    } = answer;
-
-    if status == StatusCode::SWITCHING_PROTOCOLS {
-        fields.add("connection", b"upgrade");
-        let protocol = upgrade.as_ref().map(HeaderValue::as_bytes);
-        fields.add("upgrade", protocol.unwrap_or_default());
-        let taken = Box::pin(connection.into_stream()).await;
-        let (stream, early) = taken.map_err(|error| match error {
-            SendError::Upload => Failure::upload(upload),
-            SendError::Lost(_) => Failure::Reset,
-        })?;
-        let side = Box::new(ServerSide {
-            stream,
-            early,
-            attempt,
-            idle,
-        });
-        let mut reply = Reply::new(status, ResponseBody::empty());
-        reply.fields = fields;
-        return Ok(Answered::Switched(reply, side));
+    if answer.status == StatusCode::SWITCHING_PROTOCOLS {
+        // Boxed: most answers need no room for this.
+        return Box::pin(switch(upload, connection, attempt, answer, idle)).await;
     }
-
+    let body = connection.body(&answer);
+    let is_empty = answer.framing == Framing::Empty;
+    let mut reply = reply_of(answer);
     if !connection.all_sent() {
         connection.send_rest();
     }
-    let body = if framing == Framing::Empty {
+    if is_empty {
         attempt.endpoint().release_now(connection).await;
-        ResponseBody::empty()
     } else {
-        ResponseBody::download(body, connection, attempt, idle)
-    };
-    Ok(Answered::Reply(Reply {
-        status,
-        fields,
+        reply.body = ResponseBody::download(body, connection, attempt, idle);
+    }
+    Ok(Answered::Reply(reply))
+}
+
+/// Takes a connection over for a tunnel.
+async fn switch(
+    upload: Option<&Upload>,
+    connection: Connection,
+    attempt: Attempt,
+    answer: Answer,
+    idle: Duration,
+) -> Result<Answered, Failure> {
+    let taken = connection.into_stream().await;
+    let (stream, early) = taken.map_err(|error| match error {
+        SendError::Upload => Failure::upload(upload),
+        SendError::Lost(_) => Failure::Reset,
+    })?;
+    let side = Box::new(ServerSide {
+        stream,
+        early,
+        attempt,
+        idle,
+    });
+    let protocol = answer.upgrade.clone();
+    let mut reply = reply_of(answer);
+    reply.fields.add("connection", b"upgrade");
+    let protocol = protocol.as_ref().map(HeaderValue::as_bytes);
+    reply.fields.add("upgrade", protocol.unwrap_or_default());
+    Ok(Answered::Switched(reply, side))
+}
+
+/// A server's answer, without its body.
+fn reply_of(answer: Answer) -> Reply {
+    Reply {
+        status: answer.status,
+        fields: answer.fields,
         length: answer.length,
         trailers: answer.trailers,
         closes: false,
-        body,
-    }))
+        body: ResponseBody::empty(),
+    }
 }
 
 /// Whether a request may be sent again after this: never when part of its body is gone, always when the server cannot

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::request::Parts;
 use tokio::time::Instant;
 
-use super::attempt::Failure;
+use super::attempt::{Failure, Patience};
 use super::choice::hash_of;
 use super::error::ProxyError;
 use super::exchange::Exchange;
@@ -32,6 +32,8 @@ pub struct Tries<'a> {
     deadline: Instant,
     /// How long a try may wait for the answer's headers.
     limit: Duration,
+    /// When the client has no use for an answer any more, by its own word.
+    until: Option<Instant>,
     /// Those that gave no good answer.
     endpoints: Vec<Rc<LocalEndpoint>>,
     /// Further tries so far.
@@ -43,14 +45,17 @@ pub struct Tries<'a> {
 }
 
 /// What follows a try that failed.
-pub enum Next {
-    /// Another one, on this server, after waiting for so long.
-    Try(InFlight, Duration),
+enum Next {
+    /// Another one.
+    Try(Following),
     /// Nothing: the request must not be made again, or has been often enough.
     Stop,
     /// Nothing: there is no other server.
     Nobody,
 }
+
+/// The server of a further try, and how long to wait before it.
+pub type Following = (InFlight, Duration);
 
 impl<'a> Tries<'a> {
     /// The tries of a request that has just come.
@@ -66,7 +71,7 @@ impl<'a> Tries<'a> {
         };
         let started = exchange.started;
         let deadline = started + target.timeout;
-        let said = grpc_deadline(head, started);
+        let until = grpc_deadline(head, started);
         if retry.attempts > 0 {
             let mut budget = upstream.retries.borrow_mut();
             budget.deposit(retry.share, started);
@@ -77,8 +82,9 @@ impl<'a> Tries<'a> {
             retry,
             hash,
             started,
-            deadline: said.map_or(deadline, |said| said.min(deadline)),
+            deadline: until.map_or(deadline, |until| until.min(deadline)),
             limit: retry.limit(target.timeout),
+            until,
             endpoints: Vec::new(),
             number: 0,
             reached: false,
@@ -108,17 +114,49 @@ impl<'a> Tries<'a> {
     }
 
     /// How long the next try may wait for the answer's headers.
-    pub fn limit(&self) -> Duration {
-        match self.number {
-            0 => self.limit,
-            _ => self.limit.min(self.deadline - clock::now()),
+    pub fn patience(&self) -> Patience {
+        Patience {
+            limit: match self.number {
+                0 => self.limit,
+                _ => self.limit.min(self.deadline - clock::now()),
+            },
+            until: self.until,
         }
     }
 
-    /// Notes that a server gave no answer.
-    pub fn failed(&mut self, endpoint: Rc<LocalEndpoint>, failure: &Failure) {
+    /// What follows an answer that says try again; `None` passes it on.
+    pub fn after_answer(
+        &mut self,
+        endpoint: &Rc<LocalEndpoint>,
+        exchange: &mut Exchange,
+    ) -> Option<Following> {
+        self.refused(Rc::clone(endpoint));
+        match self.next(Some(RetryReason::Status), exchange) {
+            Next::Try(following) => Some(following),
+            Next::Stop | Next::Nobody => None,
+        }
+    }
+
+    /// What follows a server that gave no answer. `reason` is why, if the request may be made again.
+    ///
+    /// # Errors
+    /// Nothing: this is what it comes to.
+    pub fn after_failure(
+        &mut self,
+        endpoint: Rc<LocalEndpoint>,
+        failure: Failure,
+        reason: Option<RetryReason>,
+        exchange: &mut Exchange,
+    ) -> Result<Following, ProxyError> {
+        let server = endpoint.shared.id();
+        tracing::debug!(server, request_id = ?exchange.id, %failure, "a server gave no answer");
         self.reached |= !failure.is_refusal();
         self.endpoints.push(endpoint);
+        match self.next(reason, exchange) {
+            Next::Try(following) => Ok(following),
+            Next::Stop => Err(failure.into_error()),
+            Next::Nobody => Err(self.conclude(Some(failure.into_error()))),
+        }
     }
 
     /// Notes that a server gave an answer that is none.
@@ -136,7 +174,7 @@ impl<'a> Tries<'a> {
     }
 
     /// What follows. `reason` is why the last try failed, if the request may be made again.
-    pub fn next(&mut self, reason: Option<RetryReason>, exchange: &mut Exchange) -> Next {
+    fn next(&mut self, reason: Option<RetryReason>, exchange: &mut Exchange) -> Next {
         let Some(reason) = reason else {
             return Next::Stop;
         };
@@ -163,7 +201,7 @@ impl<'a> Tries<'a> {
         self.number += 1;
         exchange.retries += 1;
         exchange.retried = reason.name();
-        Next::Try(flight, wait)
+        Next::Try((flight, wait))
     }
 
     /// What it comes to when no server is left to try, and the last one failed with `error`.
