@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use crate::support::backend::{Backend, RawBackend};
+use crate::support::backend::{Backend, FullPort, RawBackend};
 use crate::support::client::{message, request};
 use crate::support::proxy::{Proxy, RunningProxy};
 use crate::support::wait_until;
@@ -131,6 +131,22 @@ fn all_tries_together_take_no_longer_than_the_route_allows() {
     assert!(elapsed < Duration::from_secs(5), "{elapsed:?}");
     let asked = servers.iter().filter(|server| !server.heads().is_empty());
     assert_eq!(asked.count(), 3);
+}
+
+#[test]
+fn connecting_takes_no_longer_than_the_route_allows() {
+    let ports = [FullPort::new(), FullPort::new()];
+    let proxy = Proxy::new()
+        .unprobed_with(
+            "app",
+            &[ports[0].addr(), ports[1].addr()],
+            "timeouts = { connect = \"9s\" }",
+        )
+        .extra("[[routes]]\nupstream = \"app\"\ntimeout = \"300ms\"")
+        .start();
+    let start = Instant::now();
+    assert_eq!(proxy.get("/").status, 504);
+    assert!(start.elapsed() < Duration::from_secs(5));
 }
 
 #[test]

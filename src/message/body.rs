@@ -52,7 +52,7 @@ pub struct Upload {
     received_all: Cell<bool>,
     begun: Cell<bool>,
     finished: Cell<bool>,
-    kept: RefCell<Option<Box<Kept>>>,
+    kept: RefCell<Kept>,
     error: Cell<Option<UploadError>>,
 }
 
@@ -159,26 +159,24 @@ impl Upload {
     /// Has it kept as it passes, unless it is longer than `limit` bytes. To be called before any of it is asked for.
     pub fn keep(&self, limit: u64) {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let kept = Kept::new(limit, self.announced);
-        self.kept.replace(Some(Box::new(kept)));
+        self.kept.replace(Kept::new(limit, self.announced));
     }
 
     /// Keeps it no more.
     pub fn forget(&self) {
-        if let Some(kept) = &mut *self.kept.borrow_mut() {
-            kept.forget();
-        }
+        self.kept.borrow_mut().forget();
     }
 
     /// Whether it can be handed on from its start: none of it was handed on, or all that was is kept.
     pub fn can_rewind(&self) -> bool {
-        let is_whole = || self.kept.borrow().as_ref().is_some_and(|it| it.is_whole());
-        self.error.get().is_none() && (!self.begun.get() || is_whole())
+        let is_whole = || !self.begun.get() || self.kept.borrow().is_whole();
+        self.error.get().is_none() && is_whole()
     }
 
     /// Hands it on from its start, if that [can be](Self::can_rewind).
     pub fn rewind(&self) {
-        if let Some(kept) = &mut *self.kept.borrow_mut() {
+        let mut kept = self.kept.borrow_mut();
+        if kept.is_whole() {
             kept.rewind();
             self.finished
                 .set(self.received_all.get() && !kept.has_next());
@@ -188,8 +186,7 @@ impl Upload {
     /// Another one of the same content, if all of that has come and is kept.
     pub fn copy(&self) -> Option<Rc<Self>> {
         let kept = self.kept.borrow();
-        let kept = kept.as_ref().filter(|kept| kept.is_whole())?;
-        if !self.received_all.get() || self.error.get().is_some() {
+        if !kept.is_whole() || !self.received_all.get() || self.error.get().is_some() {
             return None;
         }
         let has_free_trailers = self.has_free_trailers();
@@ -197,7 +194,7 @@ impl Upload {
         let copy = Self::from(origin, self.announced, false, Duration::MAX);
         let kept = kept.copy();
         copy.finished.set(!kept.has_next());
-        copy.kept.replace(Some(Box::new(kept)));
+        copy.kept.replace(kept);
         Some(copy)
     }
 
@@ -302,12 +299,10 @@ impl Upload {
             self.received_all.set(true);
             self.finished.set(true);
         }
-        if let Some(kept) = &mut *self.kept.borrow_mut() {
-            match &part {
-                Part::Data(data) => kept.add(data),
-                Part::Trailers(trailers) => kept.add_trailers(trailers),
-                Part::End => {}
-            }
+        match &part {
+            Part::Data(data) => self.kept.borrow_mut().add(data),
+            Part::Trailers(trailers) => self.kept.borrow_mut().add_trailers(trailers),
+            Part::End => {}
         }
         Poll::Ready(match part {
             Part::Data(data) => {
@@ -327,7 +322,6 @@ impl Upload {
     /// The next part of what is handed on again.
     fn next_again(&self) -> Option<Frame<Bytes>> {
         let mut kept = self.kept.borrow_mut();
-        let kept = kept.as_mut()?;
         let frame = kept.take_next()?;
         if self.received_all.get() && !kept.has_next() {
             self.finished.set(true);

@@ -9,11 +9,15 @@ use http_body::Frame;
 /// Largest part that is handed on at once, in bytes; up to this size parts are copied together on their way.
 const PIECE: usize = 16 * 1024;
 
-/// The beginning of a body, in one stretch: a body that comes byte by byte takes no more room than another.
+/// The beginning of a body. A body of one part is kept as it is; the parts of others are put together, so that one that
+/// comes byte by byte takes no more room than another.
 #[derive(Debug, Default)]
 pub struct Kept {
-    bytes: Vec<u8>,
-    trailers: Option<HeaderMap>,
+    /// The only part so far.
+    part: Bytes,
+    /// All parts, once there are several.
+    parts: Vec<u8>,
+    trailers: Option<Box<HeaderMap>>,
     limit: usize,
     /// Whether all that has passed is here, and what passes is added.
     keeping: bool,
@@ -39,21 +43,33 @@ impl Kept {
     }
 
     /// Takes in a part that passes.
-    pub fn add(&mut self, data: &[u8]) {
+    pub fn add(&mut self, data: &Bytes) {
         if !self.keeping {
             return;
         }
-        if self.bytes.len() + data.len() > self.limit {
+        let before = self.content().len();
+        if before + data.len() > self.limit {
             self.forget();
+        } else if before == 0 {
+            self.part = data.clone();
         } else {
-            self.bytes.extend_from_slice(data);
+            let first = mem::take(&mut self.part);
+            self.parts.extend_from_slice(&first);
+            self.parts.extend_from_slice(data);
+        }
+    }
+
+    fn content(&self) -> &[u8] {
+        match self.parts.is_empty() {
+            true => &self.part,
+            false => &self.parts,
         }
     }
 
     /// Takes in the trailers that pass.
     pub fn add_trailers(&mut self, trailers: &HeaderMap) {
         if self.keeping {
-            self.trailers = Some(trailers.clone());
+            self.trailers = Some(Box::new(trailers.clone()));
         }
     }
 
@@ -65,7 +81,7 @@ impl Kept {
 
     /// Has all of it handed on again.
     pub fn rewind(&mut self) {
-        self.again = self.bytes.len();
+        self.again = self.content().len();
         self.trailers_again = self.trailers.is_some();
     }
 
@@ -77,9 +93,12 @@ impl Kept {
     /// The next part of what is to be handed on again.
     pub fn take_next(&mut self) -> Option<Frame<Bytes>> {
         if self.again > 0 {
-            let start = self.bytes.len() - self.again;
-            let end = start + self.again.min(PIECE);
-            let piece = Bytes::copy_from_slice(&self.bytes[start..end]);
+            let start = self.content().len() - self.again;
+            let range = start..start + self.again.min(PIECE);
+            let piece = match self.parts.is_empty() {
+                true => self.part.slice(range),
+                false => Bytes::copy_from_slice(&self.parts[range]),
+            };
             self.again -= piece.len();
             self.release();
             return Some(Frame::data(piece));
@@ -87,7 +106,7 @@ impl Kept {
         if mem::take(&mut self.trailers_again) {
             let trailers = self.trailers.clone();
             self.release();
-            return trailers.map(Frame::trailers);
+            return trailers.map(|trailers| Frame::trailers(*trailers));
         }
         None
     }
@@ -95,7 +114,8 @@ impl Kept {
     /// A copy of all that is here, to be handed on from its start.
     pub fn copy(&self) -> Self {
         let mut copy = Self {
-            bytes: self.bytes.clone(),
+            part: self.part.clone(),
+            parts: self.parts.clone(),
             trailers: self.trailers.clone(),
             ..Self::default()
         };
@@ -106,7 +126,8 @@ impl Kept {
     /// Lets go of what nobody needs.
     fn release(&mut self) {
         if !self.keeping && !self.has_next() {
-            self.bytes = Vec::new();
+            self.part = Bytes::new();
+            self.parts = Vec::new();
             self.trailers = None;
         }
     }
@@ -135,8 +156,10 @@ mod tests {
     fn what_has_passed_is_handed_on_again_as_often_as_needed() {
         let mut kept = Kept::new(100_000, None);
         let long = vec![7; 2 * PIECE];
-        kept.add(b"begin");
-        kept.add(&long);
+        kept.add(&Bytes::from_static(b"begin"));
+        kept.rewind();
+        assert_eq!(rest(&mut kept), (b"begin".to_vec(), 0));
+        kept.add(&long.clone().into());
         assert!(!kept.has_next());
         for _ in 0..2 {
             kept.rewind();
@@ -144,7 +167,7 @@ mod tests {
         }
         kept.rewind();
         kept.take_next();
-        kept.add(b"end");
+        kept.add(&Bytes::from_static(b"end"));
         kept.add_trailers(&trailers());
         kept.rewind();
         assert_eq!(rest(&mut kept), ([b"begin", &*long, b"end"].concat(), 1));
@@ -154,12 +177,13 @@ mod tests {
     #[test]
     fn what_is_too_large_is_not_kept() {
         let mut kept = Kept::new(4, None);
-        kept.add(b"1234");
+        kept.add(&Bytes::from_static(b"12"));
+        kept.add(&Bytes::from_static(b"34"));
         assert!(kept.is_whole());
-        kept.add(b"5");
+        kept.add(&Bytes::from_static(b"5"));
         assert!(!kept.is_whole());
-        assert_eq!(kept.bytes.capacity(), 0);
-        kept.add(b"6");
+        assert_eq!(kept.parts.capacity(), 0);
+        kept.add(&Bytes::from_static(b"6"));
         kept.rewind();
         assert_eq!(rest(&mut kept), (Vec::new(), 0));
         assert!(!Kept::new(4, Some(5)).is_whole());
@@ -169,14 +193,14 @@ mod tests {
     #[test]
     fn what_is_forgotten_on_its_way_is_handed_on_to_its_end() {
         let mut kept = Kept::new(100_000, None);
-        kept.add(&[1; 2 * PIECE]);
+        kept.add(&vec![1; 2 * PIECE].into());
         kept.add_trailers(&trailers());
         kept.rewind();
         kept.take_next();
         kept.forget();
         assert!(!kept.is_whole());
         assert_eq!(rest(&mut kept), (vec![1; PIECE], 1));
-        assert_eq!(kept.bytes.capacity(), 0);
+        assert_eq!(kept.parts.capacity(), 0);
         assert!(kept.trailers.is_none());
     }
 }

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
+use tokio::time::timeout_at;
 
 use super::announce::Announced;
 use super::budget::Budget;
@@ -53,6 +54,8 @@ pub struct Wish {
     pub upgrade: bool,
     /// A used one only if it is open at this very moment: the request must not be made twice.
     pub certain: bool,
+    /// How long after this moment it must be there, whatever time the upstream gives connections.
+    pub within: Option<(tokio::time::Instant, Duration)>,
 }
 
 /// How opening a connection went.
@@ -267,6 +270,7 @@ impl LocalUpstream {
             fresh,
             upgrade,
             certain,
+            within,
         } = wish;
         let settings = self.shared.settings();
         let announced = announced.filter(|_| settings.announces.is_some());
@@ -279,10 +283,18 @@ impl LocalUpstream {
             return Ok(connection);
         }
         // Boxed: most requests need no room for this.
-        if upgrade {
-            Box::pin(self.dial_http1(endpoint, announced)).await
-        } else {
-            Box::pin(self.dial(endpoint, announced, fresh)).await
+        let dialed = Box::pin(async {
+            match upgrade {
+                true => self.dial_http1(endpoint, announced).await,
+                false => self.dial(endpoint, announced, fresh).await,
+            }
+        });
+        match within {
+            None => dialed.await,
+            Some((since, limit)) => match Box::pin(timeout_at(since + limit, dialed)).await {
+                Ok(dialed) => dialed,
+                Err(_) => Err(ErrorKind::TimedOut.into()),
+            },
         }
     }
 

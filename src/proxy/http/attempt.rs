@@ -160,6 +160,10 @@ impl Failure {
 /// How long an answer's headers are waited for.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
+    /// When the request came.
+    pub since: Instant,
+    /// How long after that there must be a connection.
+    pub connect: Duration,
     /// Once all of the request is sent.
     pub limit: Duration,
     /// In any case, as the client has no use for them any more.
@@ -183,9 +187,11 @@ pub async fn send(
     let upload = request.upload.map(Rc::as_ref);
     // What a server has seen of a request that must not be made twice need not be kept, unless the server can still say
     // that it has done nothing about it.
-    let forgets = !request.is_mirrored
-        && !request.head.method.is_idempotent()
-        && matches!(connection, Connection::Http1(_));
+    let forgets = || {
+        !request.is_mirrored
+            && !request.head.method.is_idempotent()
+            && matches!(connection, Connection::Http1(_))
+    };
     let to_head = request.head.method == Method::HEAD;
     let begin = |cx: &mut Context<'_>| {
         let head = &mut *request.client.local.head.borrow_mut();
@@ -210,7 +216,7 @@ pub async fn send(
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
         if let Some(upload) = upload
-            && forgets
+            && forgets()
             && connection.has_sent()
         {
             upload.forget();

@@ -6,15 +6,15 @@ use http::request::Parts;
 use http::{HeaderValue, Version};
 use tokio::time::sleep;
 
-use super::attempt::{Attempt, Failure};
+use super::attempt::{Attempt, Failure, Patience};
 use super::choice;
 use super::connection::Client;
 use super::error::ProxyError;
 use super::exchange::Exchange;
-use super::outgoing::{Outgoing, deliver, discard, may_repeat, rewind};
-use super::rewrite::Rewrite;
+use super::outgoing::{Outcome, Outgoing, Reached, deliver, discard, may_repeat, rewind};
+use super::rewrite::{Rewrite, grpc_deadline};
 use super::service::Answered;
-use super::tries::Tries;
+use super::tries::{self, Tries};
 use super::{hedge, mirror, sticky};
 use crate::message::headers;
 use crate::proxy::policy::{Forward, Hedge, Target};
@@ -40,7 +40,7 @@ pub async fn forward(
         Version::HTTP_11 | Version::HTTP_2 => headers::upgrade(&head.headers),
         _ => None, // HTTP/1.0 has no such thing (RFC 9110, section 7.8)
     };
-    if policy.retry.attempts > 0
+    if (policy.retry.attempts > 0 || policy.hedge.is_some())
         && let Some(upload) = &exchange.upload
     {
         upload.keep(policy.retry.max_body);
@@ -86,30 +86,82 @@ impl Request<'_> {
         let local = &self.client.local;
         let upstream = &local.upstreams[self.target.upstream];
         let retry = &self.policy.retry;
-        let route = (self.target, retry);
-        let mut tries = Tries::new(local, upstream, route, (exchange, self.head));
+        let since = exchange.started;
+        let hash = match &self.entry.hash {
+            Some(key) => choice::hash_of(key, exchange.address, self.head),
+            None => 0,
+        };
+        let patience = Patience {
+            since,
+            connect: self.target.timeout,
+            limit: retry.limit(self.target.timeout),
+            until: grpc_deadline(self.head, since),
+        };
+        if retry.attempts > 0 {
+            let mut budget = upstream.retries.borrow_mut();
+            budget.deposit(retry.share, since);
+        }
         let session = self.session();
         let had = session.and_then(|session| upstream.pick_identity(session.identity));
-        let mut flight = match had.or_else(|| tries.pick()) {
-            Some(flight) => flight,
-            None => return Err(tries.conclude(None)),
+        let Some(flight) = had.or_else(|| tries::pick(local, upstream, since, hash, &[])) else {
+            let tries = Tries::new(local, upstream, retry, patience, hash);
+            return Err(tries.conclude(None));
         };
-        // What is awaited in an arm of a match keeps what is matched: so the answer is taken out of it first.
-        let (attempt, connection, answer) = loop {
-            let mut attempt = Attempt::new(flight, local.worker);
-            exchange.tried = Some((Rc::clone(upstream), Rc::clone(attempt.endpoint())));
+        let mut attempt = Attempt::new(flight, local.worker);
+        exchange.tried = Some((Rc::clone(upstream), Rc::clone(attempt.endpoint())));
+        let outcome = match &self.policy.hedge {
+            None => {
+                let outgoing = Outgoing {
+                    rewrite: self.rewrite(exchange),
+                    upstream,
+                    patience,
+                };
+                Some(outgoing.try_on(&mut attempt).await)
+            }
+            Some(_) => None,
+        };
+        let reached = match outcome {
+            Some(Ok((connection, answer))) if !retry.statuses.contains(&answer.status) => Reached {
+                attempt,
+                connection,
+                answer,
+            },
+            // Boxed: most requests need no room for this.
+            outcome => {
+                let tries = Tries::new(local, upstream, retry, patience, hash);
+                Box::pin(self.go_on(exchange, tries, attempt, outcome)).await?
+            }
+        };
+        let identity = reached.attempt.endpoint().shared.identity();
+        let upload = exchange.upload.as_deref();
+        let answered = deliver(upstream, upload, reached).await;
+        let mut answered = answered.map_err(Failure::into_error)?;
+        self.settle(&mut answered, identity, session);
+        Ok(answered)
+    }
+
+    /// Goes on from the first try, which has ended with a bad outcome, or not begun.
+    async fn go_on(
+        &self,
+        exchange: &mut Exchange,
+        mut tries: Tries<'_>,
+        mut attempt: Attempt,
+        mut outcome: Option<Outcome>,
+    ) -> Result<Reached, ProxyError> {
+        let retry = &self.policy.retry;
+        loop {
             let outgoing = Outgoing {
                 rewrite: self.rewrite(exchange),
-                upstream,
+                upstream: tries.upstream,
                 patience: tries.patience(),
             };
-            let outcome = match self.hedge(exchange) {
-                // Boxed: most requests need no room for this.
-                Some(hedge) => {
+            let outcome = match (outcome.take(), self.hedge(exchange)) {
+                (Some(outcome), _) => outcome,
+                (None, Some(hedge)) => {
                     let both = (hedge, retry);
-                    Box::pin(hedge::try_on(&outgoing, &mut tries, both, &mut attempt)).await
+                    hedge::try_on(&outgoing, &mut tries, both, &mut attempt).await
                 }
-                None => outgoing.try_on(&mut attempt).await,
+                (None, None) => outgoing.try_on(&mut attempt).await,
             };
             let endpoint = Rc::clone(attempt.endpoint());
             let repeats = |reason| may_repeat(&outgoing.rewrite, reason);
@@ -123,30 +175,29 @@ impl Request<'_> {
                         false => None,
                     };
                     let Some(next) = next else {
-                        break (attempt, connection, answer);
+                        return Ok(Reached {
+                            attempt,
+                            connection,
+                            answer,
+                        });
                     };
-                    drop(attempt);
                     discard(endpoint, connection, answer);
                     next
                 }
                 Err(failure) => {
-                    drop(attempt);
                     let reason = failure.reason().filter(|reason| repeats(*reason));
                     tries.after_failure(endpoint, failure, reason, exchange)?
                 }
             };
+            drop(attempt);
             if !wait.is_zero() {
-                Box::pin(sleep(wait)).await;
+                sleep(wait).await;
             }
             rewind(exchange.upload.as_ref());
-            flight = next;
-        };
-        let identity = attempt.endpoint().shared.identity();
-        let upload = exchange.upload.as_deref();
-        let answered = deliver(upstream, upload, connection, attempt, answer).await;
-        let mut answered = answered.map_err(Failure::into_error)?;
-        self.settle(&mut answered, identity, session);
-        Ok(answered)
+            attempt = Attempt::new(next, self.client.local.worker);
+            let endpoint = Rc::clone(attempt.endpoint());
+            exchange.tried = Some((Rc::clone(tries.upstream), endpoint));
+        }
     }
 
     /// The session that the request belongs to.
@@ -169,11 +220,14 @@ impl Request<'_> {
         }
     }
 
-    /// Whether its next try may get another one beside it: only the first may, of what may be done twice.
+    /// Whether its next try may get another one beside it: only the first may, of what may be done twice. A client with a
+    /// session must not get the answer of a server that does not know it, only because that was fast.
     fn hedge(&self, exchange: &Exchange) -> Option<&Hedge> {
         let hedge = self.policy.hedge.as_ref()?;
-        let may =
-            exchange.retries == 0 && self.upgrade.is_none() && self.head.method.is_idempotent();
+        let may = exchange.retries == 0
+            && self.upgrade.is_none()
+            && self.entry.sticky.is_none()
+            && self.head.method.is_idempotent();
         may.then_some(hedge)
     }
 

@@ -3,6 +3,7 @@
 //! The loser is taken back: its connection is closed, or its stream reset. That says nothing against its server.
 
 use std::future::{Future, poll_fn};
+use std::mem;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
@@ -10,28 +11,30 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::attempt::{Attempt, Failure};
-use super::outgoing::Outgoing;
+use super::attempt::Attempt;
+use super::outgoing::{Outcome, Outgoing};
 use super::tries::Tries;
 use crate::message::Upload;
-use crate::message::h1::Answer;
 use crate::net::clock;
 use crate::proxy::policy::{Hedge, Retry};
-use crate::upstream::{Connection, InFlight, LocalEndpoint};
-
-/// What a try comes to.
-type Outcome = Result<(Connection, Answer), Failure>;
+use crate::upstream::{InFlight, LocalEndpoint};
 
 /// Who had the last word.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Winner {
-    /// The first, of one.
-    Alone(Outcome),
-    /// The first, of two. The second had failed if there is a failure.
-    First(Outcome),
-    /// The second; the first had failed, or not ended.
-    Second { outcome: Outcome, first_ended: bool },
-    /// Nobody: this is the first one's failure, or bad answer.
-    Neither(Outcome),
+    First,
+    Second,
+    /// Both failed, or gave bad answers.
+    Neither,
+}
+
+/// How it ended.
+struct End {
+    winner: Winner,
+    /// The winner's, or the first one's.
+    outcome: Outcome,
+    /// Whether the other one had failed by then.
+    other_failed: bool,
 }
 
 /// Tries one server, and after a while another one beside it. `attempt` becomes that of the winner.
@@ -53,12 +56,12 @@ pub async fn try_on(
     let after = hedge.after.or_else(|| upstream.times.borrow().p95());
     let first_endpoint = [Rc::clone(attempt.endpoint())];
     let mut second = None;
-    let winner = {
+    let end = {
         let mut first = pin!(outgoing.try_on(attempt));
         match timeout(after.unwrap_or(Duration::MAX), first.as_mut()).await {
-            Ok(outcome) => Winner::Alone(outcome),
+            Ok(outcome) => End::alone(outcome),
             Err(_) => match begin(outgoing, tries, &first_endpoint) {
-                None => Winner::Alone(first.await),
+                None => End::alone(first.await),
                 Some((flight, copy)) => {
                     tries.hedged = true;
                     let twin = outgoing.with_upload(copy.as_ref());
@@ -69,40 +72,53 @@ pub async fn try_on(
             },
         }
     };
-    // A first try that was taken back would have taken longer: without it, the estimate would sink below itself.
-    upstream.times.borrow_mut().observe(attempt.elapsed());
+    if !end.first_failed() {
+        // A first try that was taken back would have taken longer: without it, the estimate would sink below itself.
+        upstream.times.borrow_mut().observe(attempt.elapsed());
+    }
+    let Some(second) = second else {
+        return end.outcome;
+    };
     let stats = tries.stats();
-    match (winner, second) {
-        (Winner::First(outcome), Some(second)) => {
+    let loser = match end.winner {
+        Winner::First => {
             stats.hedges[0].increment();
-            second.abandon();
-            outcome
+            second
         }
-        (
-            Winner::Second {
-                outcome,
-                first_ended,
-            },
-            Some(second),
-        ) => {
+        Winner::Second => {
             stats.hedges[1].increment();
-            let first = std::mem::replace(attempt, second);
-            if !first_ended {
-                first.abandon();
-            }
-            outcome
+            mem::replace(attempt, second)
         }
-        (Winner::Neither(outcome), Some(second)) => {
+        Winner::Neither => {
             tries.refused(Rc::clone(second.endpoint()));
-            outcome
+            second
         }
-        (
-            Winner::Alone(outcome)
-            | Winner::First(outcome)
-            | Winner::Second { outcome, .. }
-            | Winner::Neither(outcome),
-            _,
-        ) => outcome,
+    };
+    if !end.other_failed {
+        loser.abandon();
+    }
+    end.outcome
+}
+
+impl End {
+    /// The end of a first try without a second one.
+    fn alone(outcome: Outcome) -> Self {
+        Self {
+            winner: match outcome {
+                Ok(_) => Winner::First,
+                Err(_) => Winner::Neither,
+            },
+            outcome,
+            other_failed: false,
+        }
+    }
+
+    fn first_failed(&self) -> bool {
+        match self.winner {
+            Winner::First => false,
+            Winner::Second => self.other_failed,
+            Winner::Neither => true,
+        }
     }
 }
 
@@ -132,7 +148,7 @@ async fn race(
     mut first: Pin<&mut impl Future<Output = Outcome>>,
     mut second: Pin<&mut impl Future<Output = Outcome>>,
     is_good: impl Fn(&Outcome) -> bool,
-) -> Winner {
+) -> End {
     let mut first_failed = None;
     let mut second_failed = false;
     poll_fn(|cx| {
@@ -140,22 +156,30 @@ async fn race(
             && let Poll::Ready(outcome) = first.as_mut().poll(cx)
         {
             if is_good(&outcome) {
-                return Poll::Ready(Winner::First(outcome));
+                return Poll::Ready(End {
+                    winner: Winner::First,
+                    outcome,
+                    other_failed: second_failed,
+                });
             }
             first_failed = Some(outcome);
         }
         if !second_failed && let Poll::Ready(outcome) = second.as_mut().poll(cx) {
             if is_good(&outcome) {
-                let first_ended = first_failed.is_some();
-                return Poll::Ready(Winner::Second {
+                return Poll::Ready(End {
+                    winner: Winner::Second,
                     outcome,
-                    first_ended,
+                    other_failed: first_failed.is_some(),
                 });
             }
             second_failed = true;
         }
         match first_failed.take() {
-            Some(outcome) if second_failed => Poll::Ready(Winner::Neither(outcome)),
+            Some(outcome) if second_failed => Poll::Ready(End {
+                winner: Winner::Neither,
+                outcome,
+                other_failed: true,
+            }),
             outcome => {
                 first_failed = outcome;
                 Poll::Pending

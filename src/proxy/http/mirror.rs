@@ -17,7 +17,7 @@ use super::connection::Client;
 use super::exchange::Exchange;
 use super::outgoing::{Outgoing, drain};
 use super::rewrite::Rewrite;
-use crate::balance::Pick;
+use super::tries;
 use crate::message::Upload;
 use crate::net::clock;
 use crate::proxy::local::Local;
@@ -116,15 +116,8 @@ impl Copy {
             Some(key) => hash_of(key, self.address, &self.head),
             None => 0,
         };
-        let flight = {
-            let mut pick = Pick {
-                rng: &mut local.rng.borrow_mut(),
-                now: clock::now().into_std(),
-                hash,
-                retry: false,
-            };
-            self.upstream.pick(&mut pick, &[])
-        };
+        let now = clock::now();
+        let flight = tries::pick(local, &self.upstream, now, hash, &[]);
         let Some(flight) = flight else {
             return false;
         };
@@ -141,6 +134,8 @@ impl Copy {
             },
             upstream: &self.upstream,
             patience: Patience {
+                since: now,
+                connect: target.timeout,
                 limit: target.timeout,
                 until: None,
             },

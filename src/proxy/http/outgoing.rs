@@ -26,6 +26,19 @@ use crate::upstream::{Connection, LocalEndpoint, LocalUpstream, RetryReason, Wis
 const DRAINED: u64 = 64 * 1024;
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
+/// What a try comes to.
+pub type Outcome = Result<(Connection, Answer), Failure>;
+
+/// A server that has answered.
+pub struct Reached {
+    /// The try.
+    pub attempt: Attempt,
+    /// What the rest of the answer comes over.
+    pub connection: Connection,
+    /// The answer's head.
+    pub answer: Answer,
+}
+
 /// A request on its way to a server.
 pub struct Outgoing<'a> {
     /// The request.
@@ -51,7 +64,7 @@ impl Outgoing<'_> {
     ///
     /// # Errors
     /// There is no answer.
-    pub async fn try_on(&self, attempt: &mut Attempt) -> Result<(Connection, Answer), Failure> {
+    pub async fn try_on(&self, attempt: &mut Attempt) -> Outcome {
         let endpoint = Rc::clone(attempt.endpoint());
         let is_idempotent = self.rewrite.head.method.is_idempotent();
         let mut wish = Wish {
@@ -59,6 +72,7 @@ impl Outgoing<'_> {
             fresh: false,
             upgrade: self.rewrite.upgrade.is_some(),
             certain: !is_idempotent,
+            within: Some((self.patience.since, self.patience.connect)),
         };
         loop {
             let connection = self
@@ -121,10 +135,13 @@ impl Outgoing<'_> {
 pub async fn deliver(
     upstream: &LocalUpstream,
     upload: Option<&Upload>,
-    connection: Connection,
-    attempt: Attempt,
-    answer: Answer,
+    reached: Reached,
 ) -> Result<Answered, Failure> {
+    let Reached {
+        attempt,
+        connection,
+        answer,
+    } = reached;
     let idle = upstream.shared.settings().idle;
     if answer.status == StatusCode::SWITCHING_PROTOCOLS {
         // Boxed: most answers need no room for this.

@@ -3,18 +3,15 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::request::Parts;
 use tokio::time::Instant;
 
 use super::attempt::{Failure, Patience};
-use super::choice::hash_of;
 use super::error::ProxyError;
 use super::exchange::Exchange;
-use super::rewrite::grpc_deadline;
 use crate::balance::Pick;
 use crate::net::clock;
 use crate::proxy::local::Local;
-use crate::proxy::policy::{Retry, Target};
+use crate::proxy::policy::Retry;
 use crate::upstream::{InFlight, LocalEndpoint, LocalUpstream, RetryReason, UpstreamStats};
 
 /// `Retry-After` when nobody probes the servers.
@@ -27,13 +24,10 @@ pub struct Tries<'a> {
     pub upstream: &'a Rc<LocalUpstream>,
     retry: &'a Retry,
     hash: u64,
-    started: Instant,
     /// When the client gets an answer in any case.
     deadline: Instant,
-    /// How long a try may wait for the answer's headers.
-    limit: Duration,
-    /// When the client has no use for an answer any more, by its own word.
-    until: Option<Instant>,
+    /// How long a first try waits.
+    patience: Patience,
     /// Those that gave no good answer.
     endpoints: Vec<Rc<LocalEndpoint>>,
     /// Further tries so far.
@@ -58,33 +52,23 @@ enum Next {
 pub type Following = (InFlight, Duration);
 
 impl<'a> Tries<'a> {
-    /// The tries of a request that has just come.
+    /// The tries of a request, the first of which has all the time that `patience` says.
     pub fn new(
         local: &'a Local,
         upstream: &'a Rc<LocalUpstream>,
-        (target, retry): (&Target, &'a Retry),
-        (exchange, head): (&Exchange, &Parts),
+        retry: &'a Retry,
+        patience: Patience,
+        hash: u64,
     ) -> Self {
-        let hash = match &local.snapshot.upstreams[target.upstream].hash {
-            Some(key) => hash_of(key, exchange.address, head),
-            None => 0,
-        };
-        let started = exchange.started;
-        let deadline = started + target.timeout;
-        let until = grpc_deadline(head, started);
-        if retry.attempts > 0 {
-            let mut budget = upstream.retries.borrow_mut();
-            budget.deposit(retry.share, started);
-        }
+        let deadline = patience.since + patience.connect;
+        let until = patience.until;
         Self {
             local,
             upstream,
             retry,
             hash,
-            started,
             deadline: until.map_or(deadline, |until| until.min(deadline)),
-            limit: retry.limit(target.timeout),
-            until,
+            patience,
             endpoints: Vec::new(),
             number: 0,
             reached: false,
@@ -97,31 +81,19 @@ impl<'a> Tries<'a> {
         self.upstream.shared.stats.shard(self.local.worker)
     }
 
-    /// A server that was not tried.
-    pub fn pick(&self) -> Option<InFlight> {
-        self.pick_besides(&self.endpoints)
-    }
-
     /// A server that is none of `others`.
     pub fn pick_besides(&self, others: &[Rc<LocalEndpoint>]) -> Option<InFlight> {
-        let mut pick = Pick {
-            rng: &mut self.local.rng.borrow_mut(),
-            now: self.started.into_std(),
-            hash: self.hash,
-            retry: !others.is_empty(),
-        };
-        self.upstream.pick(&mut pick, others)
+        let since = self.patience.since;
+        pick(self.local, self.upstream, since, self.hash, others)
     }
 
     /// How long the next try may wait for the answer's headers.
     pub fn patience(&self) -> Patience {
-        Patience {
-            limit: match self.number {
-                0 => self.limit,
-                _ => self.limit.min(self.deadline - clock::now()),
-            },
-            until: self.until,
+        let mut patience = self.patience;
+        if self.number > 0 {
+            patience.limit = patience.limit.min(self.deadline - clock::now());
         }
+        patience
     }
 
     /// What follows an answer that says try again; `None` passes it on.
@@ -178,7 +150,7 @@ impl<'a> Tries<'a> {
         let Some(reason) = reason else {
             return Next::Stop;
         };
-        let Some(flight) = self.pick() else {
+        let Some(flight) = self.pick_besides(&self.endpoints) else {
             return Next::Nobody;
         };
         if self.number >= self.retry.attempts || !self.retry.wants(reason) {
@@ -218,4 +190,21 @@ impl<'a> Tries<'a> {
             }
         }
     }
+}
+
+/// A server of an upstream that is none of `others`, for a request that came at `since`.
+pub fn pick(
+    local: &Local,
+    upstream: &LocalUpstream,
+    since: Instant,
+    hash: u64,
+    others: &[Rc<LocalEndpoint>],
+) -> Option<InFlight> {
+    let mut pick = Pick {
+        rng: &mut local.rng.borrow_mut(),
+        now: since.into_std(),
+        hash,
+        retry: !others.is_empty(),
+    };
+    upstream.pick(&mut pick, others)
 }
