@@ -9,7 +9,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
 
 use super::snapshot::{
-    Action, Forward, LimitEntry, ListenerEntry, RedisSettings, RouteEntry, Snapshot, UpstreamEntry,
+    Action, Forward, LimitEntry, ListenerEntry, RedisSettings, RouteEntry, RoutePriority,
+    Snapshot, UpstreamEntry,
 };
 use crate::balance::Kind;
 use crate::config::model::{self, Config, RouteLimit, StrategyKind};
@@ -22,7 +23,7 @@ use crate::metrics::Sharded;
 use crate::route::{self, RouteSpec, RouteTable};
 use crate::tls::{ClientTls, ServerTls};
 use crate::upstream::endpoint::Spec;
-use crate::upstream::{Announces, Protocol, Settings, Upstream};
+use crate::upstream::{Announces, Priority, Protection, Protocol, Settings, Upstream};
 
 /// The certificates and keys of a configuration, as they are in force.
 #[derive(Debug, Clone, Default)]
@@ -152,6 +153,7 @@ fn action(config: &Config, action: &model::Action) -> Action {
                 .unwrap_or(config.upstreams[forward.upstream].timeouts.response),
             retries: forward.retries,
             set_headers: set_headers(&config.upstreams[forward.upstream]),
+            priority: RoutePriority::Fixed(Priority::Normal),
         }),
         model::Action::Redirect { status, to } => Action::Redirect {
             status: *status,
@@ -282,6 +284,12 @@ fn upstream(
         response: upstream.timeouts.response,
         idle: upstream.timeouts.idle,
         pool_idle: upstream.timeouts.pool_idle,
+        protection: Protection {
+            ejection: Some(Default::default()),
+            slow_start: std::time::Duration::from_secs(30),
+            adaptive: Some(Default::default()),
+            ..Protection::default()
+        },
     };
     UpstreamEntry {
         shared: Upstream::new(upstream.name.clone(), settings, servers, workers),

@@ -173,6 +173,15 @@ impl Pool {
         });
     }
 
+    /// Lets go of one that has no streams.
+    pub fn close_one(&self) {
+        let mut connections = self.connections.borrow_mut();
+        let unused = connections.iter().position(|it| it.streams.get() == 0);
+        if let Some(index) = unused {
+            connections.remove(index);
+        }
+    }
+
     /// Lets go of those that only this client could use.
     pub fn forget(&self, client: SocketAddr) {
         let is_its = |it: &Shared| it.announced.is_some_and(|told| told.is_of(client));

@@ -11,15 +11,19 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
+use tokio::task::{AbortHandle, spawn_local};
+use tokio::time::{timeout, timeout_at};
 
 use super::announce::Announced;
 use super::connection::Connection;
 use super::endpoint::Endpoint;
 use super::group::{Members, Protocol, Settings, Upstream};
 use super::pool::Pool;
+use super::queue::{Refusal, Waiter, Word};
+use super::sockets::OpenSocket;
 use super::{dial, http2};
 use crate::balance::{Candidate, Load, Pick, Strategy};
-use crate::net::{Traffic, connect};
+use crate::net::{Traffic, clock, connect};
 
 /// A server, with this worker's connections to it.
 #[derive(Debug)]
@@ -38,6 +42,8 @@ pub struct LocalEndpoint {
     complaint: Cell<Option<Instant>>,
     /// Set while a pick must pass it over.
     excluded: Cell<bool>,
+    /// Closes unused connections when other workers want one; there is one while connections are limited.
+    closer: RefCell<Option<AbortHandle>>,
 }
 
 /// What a request wants to be sent over.
@@ -67,7 +73,46 @@ impl LocalEndpoint {
             dialing: RefCell::default(),
             complaint: Cell::new(None),
             excluded: Cell::new(false),
+            closer: RefCell::default(),
         }
+    }
+
+    /// Counts one more connection, for which another may have to be closed, here or by another worker.
+    ///
+    /// # Errors
+    /// None was closed within `limit`.
+    async fn open_socket(self: &Rc<Self>, limit: Duration) -> io::Result<OpenSocket> {
+        if self.shared.sockets().is_limited() {
+            self.watch_for_wishes();
+        }
+        if let Some(socket) = OpenSocket::open(&self.shared) {
+            return Ok(socket);
+        }
+        if !self.pool.close_one() {
+            self.http2.close_one();
+        }
+        let opened = timeout(limit, OpenSocket::wait(&self.shared)).await;
+        opened.map_err(|_| io::Error::new(ErrorKind::QuotaExceeded, "max_connections"))
+    }
+
+    /// Begins to close unused connections when others want one.
+    fn watch_for_wishes(self: &Rc<Self>) {
+        let mut closer = self.closer.borrow_mut();
+        if closer.is_some() {
+            return;
+        }
+        let (shared, this) = (Arc::clone(&self.shared), Rc::downgrade(self));
+        let task = spawn_local(async move {
+            let close = || {
+                if let Some(this) = this.upgrade()
+                    && !this.pool.close_one()
+                {
+                    this.http2.close_one();
+                }
+            };
+            shared.sockets().serve(close).await;
+        });
+        *closer = Some(task.abort_handle());
     }
 
     /// The connection that is being opened for this client, or is to be.
@@ -104,7 +149,9 @@ impl LocalEndpoint {
 
     /// Takes back what a request was sent over, once its answer has been read.
     pub fn release(&self, connection: Connection, cx: &mut Context<'_>) {
-        if let Connection::Http1(connection) = connection {
+        if let Connection::Http1(connection) = connection
+            && !self.shared.sockets().are_wanted()
+        {
             self.pool.put(connection, cx);
         }
     }
@@ -132,6 +179,14 @@ impl LocalEndpoint {
     }
 }
 
+impl Drop for LocalEndpoint {
+    fn drop(&mut self) {
+        if let Some(closer) = self.closer.take() {
+            closer.abort();
+        }
+    }
+}
+
 impl Candidate for Rc<LocalEndpoint> {
     fn load(&self, measure: Load, now: Instant) -> u64 {
         let in_flight = u64::from(self.shared.in_flight());
@@ -146,7 +201,7 @@ impl Candidate for Rc<LocalEndpoint> {
     }
 
     fn available(&self) -> bool {
-        !self.excluded.get()
+        !self.excluded.get() && self.shared.load().has_room()
     }
 }
 
@@ -163,9 +218,23 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.shared.end_request();
+        self.0.shared.load().end();
     }
 }
+
+/// What a pick comes to.
+#[derive(Debug)]
+pub enum Picked {
+    /// A server, with the request counted as its load.
+    Flight(InFlight),
+    /// All have as many requests as they may, or others wait already.
+    Full,
+    /// No server is eligible, or none but those that were tried.
+    Nobody,
+}
+
+/// Lost races for the last slot of a server after which it counts as full.
+const RACES: usize = 8;
 
 /// A worker's own side of an upstream.
 #[derive(Debug)]
@@ -196,20 +265,103 @@ impl LocalUpstream {
         }
     }
 
-    /// Chooses a server that is not in `tried` and counts the request as its load.
-    pub fn pick(&self, pick: &mut Pick<'_>, tried: &[Rc<LocalEndpoint>]) -> Option<InFlight> {
+    /// Chooses a server that is not in `tried` and counts the request as its load. Requests that were tried before may
+    /// pass those that wait; no request that was tried is to wait.
+    pub fn pick(&self, pick: &mut Pick<'_>, tried: &[Rc<LocalEndpoint>]) -> Picked {
         self.refresh();
+        match tried.is_empty() && self.shared.queue().is_used() {
+            true => Picked::Full,
+            false => self.take(pick, tried),
+        }
+    }
+
+    fn take(&self, pick: &mut Pick<'_>, tried: &[Rc<LocalEndpoint>]) -> Picked {
         let view = self.view.borrow();
         tried
             .iter()
             .for_each(|endpoint| endpoint.excluded.set(true));
-        let choice = view.members.balancer.pick(&view.endpoints, pick);
+        let mut picked = None;
+        for _ in 0..RACES {
+            let Some(choice) = view.members.balancer.pick(&view.endpoints, pick) else {
+                break;
+            };
+            let endpoint = &view.endpoints[choice];
+            if endpoint.shared.load().begin() {
+                picked = Some(InFlight(Rc::clone(endpoint)));
+                break;
+            }
+        }
+        let picked = match picked {
+            Some(flight) => Picked::Flight(flight),
+            None if view.endpoints.iter().any(|it| !it.excluded.get()) => Picked::Full,
+            None => Picked::Nobody,
+        };
         tried
             .iter()
             .for_each(|endpoint| endpoint.excluded.set(false));
-        let endpoint = Rc::clone(&view.endpoints[choice?]);
-        endpoint.shared.begin_request();
-        Some(InFlight(endpoint))
+        picked
+    }
+
+    /// Waits for a server in the upstream's queue, after [`pick`](Self::pick) has found all to be full.
+    ///
+    /// # Errors
+    /// There is none in time, or no room to wait.
+    pub async fn wait(
+        &self,
+        rng: &RefCell<fastrand::Rng>,
+        hash: u64,
+        waiter: Waiter,
+    ) -> Result<InFlight, Refusal> {
+        let settings = self.shared.settings().protection.queue;
+        let since = clock::now();
+        let result = self
+            .wait_until(since + settings.timeout, rng, hash, waiter)
+            .await;
+        let stats = self.shared.stats.shard(self.worker);
+        stats.queued.observe(clock::now() - since);
+        match result {
+            Err(Refusal::Shed) => stats.shed[waiter.priority as usize].increment(),
+            Err(Refusal::Overdue) => stats.overdue[waiter.priority as usize].increment(),
+            Ok(_) | Err(Refusal::Nobody) => {}
+        }
+        result
+    }
+
+    async fn wait_until(
+        &self,
+        deadline: tokio::time::Instant,
+        rng: &RefCell<fastrand::Rng>,
+        hash: u64,
+        waiter: Waiter,
+    ) -> Result<InFlight, Refusal> {
+        let queue = self.shared.queue();
+        let size = self.shared.settings().protection.queue.size;
+        let mut ticket = queue.enter(waiter, size).ok_or(Refusal::Shed)?;
+        loop {
+            // There may have been room since the pick: for whoever is next, which need not be this one.
+            self.shared.call_waiting();
+            match timeout_at(deadline, ticket.called()).await {
+                Err(_) => return Err(Refusal::Overdue),
+                Ok(Word::Leave) => return Err(Refusal::Shed),
+                Ok(Word::Come) => {}
+            }
+            self.refresh();
+            let mut pick = Pick {
+                rng: &mut rng.borrow_mut(),
+                now: clock::now().into_std(),
+                hash,
+                retry: false,
+            };
+            match self.take(&mut pick, &[]) {
+                Picked::Flight(flight) => {
+                    ticket.served();
+                    self.shared.call_waiting();
+                    return Ok(flight);
+                }
+                Picked::Full => ticket.again(),
+                Picked::Nobody => return Err(Refusal::Nobody),
+            }
+        }
     }
 
     /// Takes over what the control thread has published since the last pick.
@@ -228,7 +380,11 @@ impl LocalUpstream {
     ///
     /// # Errors
     /// The server could not be reached in time. It is counted against the server's health, unless the reason is here.
-    pub async fn connect(&self, endpoint: &LocalEndpoint, wish: Wish) -> io::Result<Connection> {
+    pub async fn connect(
+        &self,
+        endpoint: &Rc<LocalEndpoint>,
+        wish: Wish,
+    ) -> io::Result<Connection> {
         let Wish {
             announced,
             fresh,
@@ -254,7 +410,7 @@ impl LocalUpstream {
 
     async fn dial(
         &self,
-        endpoint: &LocalEndpoint,
+        endpoint: &Rc<LocalEndpoint>,
         announced: Option<Announced>,
         fresh: bool,
     ) -> io::Result<Connection> {
@@ -293,10 +449,11 @@ impl LocalUpstream {
 
     async fn dial_http1(
         &self,
-        endpoint: &LocalEndpoint,
+        endpoint: &Rc<LocalEndpoint>,
         announced: Option<Announced>,
     ) -> io::Result<Connection> {
-        let (settings, traffic) = (self.shared.settings(), self.traffic(endpoint));
+        let settings = self.shared.settings();
+        let traffic = self.traffic(endpoint).await?;
         let dialed = dial::http1(endpoint, settings, announced, traffic).await;
         // A server that does not speak HTTP/1.1 may be well all the same.
         let tells = settings.protocol == Protocol::Http1;
@@ -305,16 +462,25 @@ impl LocalUpstream {
 
     async fn dial_any(
         &self,
-        endpoint: &LocalEndpoint,
+        endpoint: &Rc<LocalEndpoint>,
         announced: Option<Announced>,
     ) -> io::Result<Connection> {
-        let (settings, traffic) = (self.shared.settings(), self.traffic(endpoint));
+        let settings = self.shared.settings();
+        let traffic = self.traffic(endpoint).await?;
         let dialed = dial::any(endpoint, settings, announced, traffic).await;
         self.judge(endpoint, dialed, true)
     }
 
-    fn traffic(&self, endpoint: &LocalEndpoint) -> Traffic {
-        Traffic::new(Arc::clone(&endpoint.shared.bytes), self.worker)
+    /// Where a new connection is counted, with its bytes.
+    ///
+    /// # Errors
+    /// There are as many as there may be.
+    async fn traffic(&self, endpoint: &Rc<LocalEndpoint>) -> io::Result<Traffic> {
+        let socket = endpoint
+            .open_socket(self.shared.settings().connect)
+            .await?;
+        let bytes = Arc::clone(&endpoint.shared.bytes);
+        Ok(Traffic::new(bytes, self.worker).holding(socket))
     }
 
     /// Counts how connecting to a server went, and whether a failed handshake `tells` something of the server.
@@ -370,6 +536,9 @@ impl LocalUpstream {
             .for_each(|e| {
                 e.pool.prune(now);
                 e.http2.prune(now, max_idle);
+                if e.shared.sockets().are_wanted() {
+                    e.http2.close_one();
+                }
             });
     }
 }
