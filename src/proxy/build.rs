@@ -9,8 +9,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
 
 use super::snapshot::{
-    Action, Forward, LimitEntry, ListenerEntry, RedisSettings, RouteEntry, RoutePriority,
-    Snapshot, UpstreamEntry,
+    Action, Forward, LimitEntry, ListenerEntry, RedisSettings, RouteEntry, RoutePriority, Snapshot,
+    UpstreamEntry,
 };
 use crate::balance::Kind;
 use crate::config::model::{self, Config, RouteLimit, StrategyKind};

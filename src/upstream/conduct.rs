@@ -118,10 +118,7 @@ pub(super) fn tally<T>(shards: &Sharded<T>, met: impl Fn(&T) -> &Met) -> Tally {
 }
 
 /// The fastest answer since this was asked last. For a single caller.
-pub(super) fn take_fastest<T>(
-    shards: &Sharded<T>,
-    met: impl Fn(&T) -> &Met,
-) -> Option<Duration> {
+pub(super) fn take_fastest<T>(shards: &Sharded<T>, met: impl Fn(&T) -> &Met) -> Option<Duration> {
     let fastest = shards
         .iter()
         .map(|shard| met(shard).fastest.swap(NONE, Relaxed));
@@ -150,7 +147,10 @@ mod tests {
         conduct.forgive();
         assert!(!conduct.is_alarming());
         let tally = met.tally();
-        assert_eq!((tally.successes, tally.failures, tally.latency), (2, 6, 2000));
+        assert_eq!(
+            (tally.successes, tally.failures, tally.latency),
+            (2, 6, 2000)
+        );
     }
 
     #[test]

@@ -110,7 +110,10 @@ mod tests {
         assert_eq!(load.limit(), None);
         (0..5).for_each(|_| assert!(load.begin()));
         load.set_limit(Some(2));
-        assert_eq!((load.room(), load.has_room(), load.begin()), (0, false, false));
+        assert_eq!(
+            (load.room(), load.has_room(), load.begin()),
+            (0, false, false)
+        );
         (0..3).for_each(|_| load.end());
         assert!(!load.begin());
         load.end();

@@ -476,9 +476,7 @@ impl LocalUpstream {
     /// # Errors
     /// There are as many as there may be.
     async fn traffic(&self, endpoint: &Rc<LocalEndpoint>) -> io::Result<Traffic> {
-        let socket = endpoint
-            .open_socket(self.shared.settings().connect)
-            .await?;
+        let socket = endpoint.open_socket(self.shared.settings().connect).await?;
         let bytes = Arc::clone(&endpoint.shared.bytes);
         Ok(Traffic::new(bytes, self.worker).holding(socket))
     }

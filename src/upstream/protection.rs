@@ -3,8 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::{adaptive, ejection, queue};
 use super::group::Protocol;
+use super::{adaptive, ejection, queue};
 
 /// Requests that one connection of HTTP/2 takes at a time.
 const STREAMS: u32 = 100;

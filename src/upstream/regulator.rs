@@ -163,7 +163,9 @@ impl Regulator {
         now: Instant,
     ) -> bool {
         let failing = roster.iter().filter(|it| it.conduct().is_alarming());
-        let found: Vec<_> = failing.map(|it| (it, Reason::ConsecutiveFailures)).collect();
+        let found: Vec<_> = failing
+            .map(|it| (it, Reason::ConsecutiveFailures))
+            .collect();
         self.eject(upstream, roster, found, settings, now)
     }
 
@@ -176,7 +178,9 @@ impl Regulator {
     ) -> bool {
         self.watched.values_mut().for_each(Watched::end_interval);
         // Those that get no requests are nobody's measure.
-        let used = |endpoint: &&Arc<Endpoint>| endpoint.is_fit() && endpoint.standing().ejected().is_none();
+        let used = |endpoint: &&Arc<Endpoint>| {
+            endpoint.is_fit() && endpoint.standing().ejected().is_none()
+        };
         let compared: Vec<_> = roster.iter().filter(used).collect();
         let histories: Vec<&History> = compared
             .iter()
@@ -208,7 +212,9 @@ impl Regulator {
         let mut changed = false;
         for (endpoint, reason) in found {
             let standing = endpoint.standing();
-            if !endpoint.is_fit() || standing.ejected().is_some() || !settings.allows(servers, ejected)
+            if !endpoint.is_fit()
+                || standing.ejected().is_some()
+                || !settings.allows(servers, ejected)
             {
                 continue;
             }
@@ -247,7 +253,9 @@ impl Regulator {
                 endpoint.load().set_limit(limit);
                 grown |= limit.is_none() || limit > before;
             }
-            endpoint.sockets().set_limit(settings.protection.max_connections);
+            endpoint
+                .sockets()
+                .set_limit(settings.protection.max_connections);
             busy |= found.is_some_and(|found| endpoint.in_flight() >= found / 2);
         }
         if grown {
@@ -257,7 +265,12 @@ impl Regulator {
     }
 
     /// Whether the shares of servers that start have to be published anew.
-    fn starting_goes_on(&mut self, upstream: &Upstream, roster: &[Arc<Endpoint>], now: Instant) -> bool {
+    fn starting_goes_on(
+        &mut self,
+        upstream: &Upstream,
+        roster: &[Arc<Endpoint>],
+        now: Instant,
+    ) -> bool {
         if now - self.started < TICK {
             return false;
         }

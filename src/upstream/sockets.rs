@@ -71,9 +71,9 @@ impl Sockets {
     }
 
     fn end(&self) {
-        self.open.fetch_sub(1, SeqCst);
+        let left = self.open.fetch_sub(1, SeqCst) - 1;
         // In this order: who waits counts itself first, and tries then.
-        if self.waiting.load(SeqCst) > 0 {
+        if self.waiting.load(SeqCst) > 0 && left < self.limit.load(SeqCst) {
             self.closed.notify_one();
         }
     }
@@ -188,7 +188,9 @@ mod tests {
     async fn unused_ones_are_closed_one_after_the_other_for_all_who_wait() {
         let endpoint = endpoint(3);
         let unused = RefCell::new(Vec::new());
-        unused.borrow_mut().extend((0..3).map(|_| OpenSocket::open(&endpoint)));
+        unused
+            .borrow_mut()
+            .extend((0..3).map(|_| OpenSocket::open(&endpoint)));
         let serve = endpoint.sockets().serve(|| _ = unused.borrow_mut().pop());
         let wait = async {
             let waits = [OpenSocket::wait(&endpoint), OpenSocket::wait(&endpoint)];

@@ -24,14 +24,18 @@ const TOLERANCE: f64 = 1.5;
 /// A server that may work on this share of its limit is as good as full.
 const NEARLY_FULL: f64 = 0.8;
 
-/// Answers that tell how fast the fastest are.
+/// Answers that tell how fast the fastest are, at least; otherwise as many as there are requests in flight, which is what
+/// comes while all of those are answered.
 const ENOUGH: u64 = 10;
 
-/// How far down the limit goes before it is looked whether that has helped.
-const EXPERIMENT: f64 = 0.7;
+/// How far down the limit goes at a time, as long as it is not known that this helps.
+const FIRST_STEP: f64 = 0.7;
 
-/// It has helped if the server became faster than this share of what it was.
-const HELPED: f64 = 0.85;
+/// And when it is.
+const STEP: f64 = 0.5;
+
+/// How far down the limit has to be before it can be seen whether that has helped.
+const EXPERIMENT: f64 = 0.8;
 
 /// Latencies below this are noise, in seconds: nobody minds a queue that short.
 const NOISE: f64 = 0.001;
@@ -76,9 +80,15 @@ pub(super) struct Adaptive {
     limit: f64,
     /// How fast its fastest answers are when it has room, in seconds.
     usual: Option<f64>,
+    /// Whether they were not much slower at the last judgement.
+    well: bool,
     /// Limit and fastest answer when the present experiment began.
     experiment: Option<(f64, f64)>,
-    /// What came since the last change.
+    /// Whether the last one has shown that fewer requests make the server faster.
+    helps: bool,
+    /// Answers to come that were begun under another limit.
+    stale: u64,
+    /// Answers since the last judgement.
     answers: u64,
     fastest: f64,
 }
@@ -89,7 +99,10 @@ impl Adaptive {
         Self {
             limit: f64::from(settings.initial),
             usual: None,
+            well: true,
             experiment: None,
+            helps: false,
+            stale: 0,
             answers: 0,
             fastest: f64::INFINITY,
         }
@@ -102,30 +115,55 @@ impl Adaptive {
 
     /// Takes into account what was seen, and gives the limit from now on.
     pub(super) fn update(&mut self, sample: Sample, settings: &Settings) -> u32 {
-        self.answers += sample.answers;
-        if let Some(fastest) = sample.fastest {
-            self.fastest = self.fastest.min(fastest.as_secs_f64());
-        }
-        let in_flight = f64::from(sample.in_flight);
-        let full = sample.waiting || in_flight >= self.limit * NEARLY_FULL;
-        if !full {
-            // What was begun with fewer requests says nothing of this many, and none are too many now.
-            self.experiment = None;
-            self.grow(f64::from(settings.initial));
-        }
-        // Those that are too many after a change have to leave before it can have an effect.
-        if self.answers >= ENOUGH && in_flight <= self.limit {
-            let fastest = self.fastest.max(NOISE);
-            self.judge(fastest, full, settings);
-            self.answers = 0;
-            self.fastest = f64::INFINITY;
-        }
+        self.look(sample, settings);
         let (min, max) = (f64::from(settings.min), f64::from(settings.max));
         self.limit = self.limit.clamp(min, max);
         self.limit()
     }
 
-    fn judge(&mut self, fastest: f64, full: bool, settings: &Settings) {
+    fn look(&mut self, sample: Sample, settings: &Settings) {
+        let in_flight = u64::from(sample.in_flight);
+        if in_flight > u64::from(self.limit()) {
+            // Those that are too many after a change have to leave before it can have an effect.
+            self.stale = in_flight;
+        }
+        if self.stale > 0 {
+            self.stale = self.stale.saturating_sub(sample.answers);
+            return;
+        }
+        self.answers += sample.answers;
+        if let Some(fastest) = sample.fastest {
+            self.fastest = self.fastest.min(fastest.as_secs_f64());
+        }
+        let full = sample.waiting || in_flight as f64 >= self.limit * NEARLY_FULL;
+        if !full {
+            // What was begun with fewer requests says nothing of this many, and none are too many now.
+            self.experiment = None;
+            self.helps = false;
+            self.grow(settings.initial);
+        } else if self.well {
+            self.grow(settings.max);
+        }
+        if self.answers >= in_flight.max(ENOUGH) {
+            let fastest = self.fastest.max(NOISE);
+            self.answers = 0;
+            self.fastest = f64::INFINITY;
+            self.learn(fastest, full);
+            let was_well = self.well;
+            self.well = !full || !self.is_slow(fastest);
+            if self.well {
+                self.experiment = None;
+                self.helps = false;
+            } else if was_well {
+                // The limit was growing: how slow the server is at this one is not known yet.
+                self.stale = in_flight;
+            } else {
+                self.shrink(fastest, in_flight);
+            }
+        }
+    }
+
+    fn learn(&mut self, fastest: f64, full: bool) {
         let usual = *self.usual.get_or_insert(fastest);
         if fastest < usual {
             // Soon, but not for a single answer.
@@ -134,37 +172,40 @@ impl Adaptive {
             // It has room, and is slower all the same.
             self.usual = Some(usual + (fastest - usual) * 0.05);
         }
-        if !full {
-            return;
-        }
-        let slower = usual * TOLERANCE / fastest;
-        if slower >= 1.0 {
-            self.experiment = None;
-            self.grow(f64::from(settings.max));
-            return;
-        }
+    }
+
+    fn is_slow(&self, fastest: f64) -> bool {
+        self.usual.is_some_and(|usual| fastest > usual * TOLERANCE)
+    }
+
+    fn shrink(&mut self, fastest: f64, in_flight: u64) {
         if let Some((limit, was)) = self.experiment
             && self.limit <= limit * EXPERIMENT
         {
-            if fastest >= was * HELPED {
+            self.experiment = None;
+            // With a queue in it the server is faster in proportion; half of that is a sign.
+            self.helps = fastest < was * (1.0 + self.limit / limit) / 2.0;
+            if !self.helps {
                 self.usual = Some(fastest);
+                self.well = true;
                 self.limit = limit;
-                self.experiment = None;
                 return;
             }
-            self.experiment = None;
         }
+        let step = if self.helps { STEP } else { FIRST_STEP };
+        let usual = self.usual.unwrap_or(fastest);
         let before = self.limit;
-        let wanted = before * slower.max(0.5) + before.sqrt();
-        self.limit = (before + wanted) / 2.0;
+        self.limit = before * (usual * TOLERANCE / fastest).max(step) + before.sqrt();
         if self.limit < before {
             self.experiment.get_or_insert((before, fastest));
+            self.stale = in_flight;
         } else {
             self.experiment = None;
         }
     }
 
-    fn grow(&mut self, most: f64) {
+    fn grow(&mut self, most: u32) {
+        let most = f64::from(most);
         if self.limit < most {
             self.limit = (self.limit + self.limit.sqrt()).min(most);
         }

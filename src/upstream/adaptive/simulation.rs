@@ -84,7 +84,10 @@ impl Simulation {
             ..Outcome::default()
         };
         while self.now < end {
-            let next_end = self.working.peek().map_or(f64::INFINITY, |it| seconds_of(it.0.0));
+            let next_end = self
+                .working
+                .peek()
+                .map_or(f64::INFINITY, |it| seconds_of(it.0.0));
             self.now = next_end.min(self.next_arrival).min(self.next_tick);
             if self.now == next_end {
                 self.answer(&mut outcome);
@@ -98,7 +101,7 @@ impl Simulation {
                 self.next_tick += TICK;
                 self.look(&mut outcome);
             }
-            self.admit(&mut outcome);
+            self.admit();
         }
         outcome
     }
@@ -114,7 +117,11 @@ impl Simulation {
     }
 
     fn look(&mut self, outcome: &mut Outcome) {
-        while self.queue.front().is_some_and(|since| self.now - since > PATIENCE) {
+        while self
+            .queue
+            .front()
+            .is_some_and(|since| self.now - since > PATIENCE)
+        {
             self.queue.pop_front();
             outcome.refused += 1;
         }
@@ -125,14 +132,14 @@ impl Simulation {
             in_flight: self.in_server() as u32,
             waiting: !self.queue.is_empty(),
         };
-        outcome.lowest = outcome.lowest.min(self.limit.update(sample, &self.settings));
+        outcome.lowest = outcome
+            .lowest
+            .min(self.limit.update(sample, &self.settings));
     }
 
     /// Moves requests from the queue into the server, and there to where they are worked on.
-    fn admit(&mut self, _outcome: &mut Outcome) {
-        while self.in_server() < self.limit.limit() as usize
-            && let Some(_since) = self.queue.pop_front()
-        {
+    fn admit(&mut self) {
+        while self.in_server() < self.limit.limit() as usize && self.queue.pop_front().is_some() {
             self.backlog.push_back(self.now);
         }
         while self.working.len() < self.server.slots

@@ -76,7 +76,10 @@ fn no_more_than_a_share_but_always_one_of_two_or_more() {
             .take_while(|&ejected| settings.allows(servers, ejected))
             .count()
     };
-    assert_eq!([0, 1, 2, 3, 4, 10].map(|it| allowed(it, 0.5)), [0, 0, 1, 1, 2, 5]);
+    assert_eq!(
+        [0, 1, 2, 3, 4, 10].map(|it| allowed(it, 0.5)),
+        [0, 0, 1, 1, 2, 5]
+    );
     assert_eq!([1, 2, 10].map(|it| allowed(it, 0.1)), [0, 1, 1]);
     assert_eq!([1, 2, 10].map(|it| allowed(it, 1.0)), [0, 2, 10]);
     assert_eq!(allowed(10, 0.0), 1);
@@ -119,7 +122,10 @@ fn few_requests_say_nothing() {
     let servers = [history([tally(0, 19, 0)]), history([tally(1000, 0, 1)])];
     assert_eq!(found(&servers, &Settings::default()), []);
     let servers = [history([tally(10, 10, 0)]), history([])];
-    assert_eq!(found(&servers, &Settings::default()), [(0, Reason::ErrorRatio)]);
+    assert_eq!(
+        found(&servers, &Settings::default()),
+        [(0, Reason::ErrorRatio)]
+    );
 }
 
 #[test]
@@ -155,7 +161,11 @@ fn a_slow_server_is_an_outlier_if_that_is_asked_for() {
         }])
     });
     assert_eq!(found(&fast, &settings), [], "less than 5 ms are no matter");
-    assert_eq!(found(&servers[4..], &settings), [], "alone it is no outlier");
+    assert_eq!(
+        found(&servers[4..], &settings),
+        [],
+        "alone it is no outlier"
+    );
 }
 
 #[test]
