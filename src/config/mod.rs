@@ -8,8 +8,10 @@
 //! Unknown keys are errors, all errors are reported at once, and no text makes this panic. The rest of the program
 //! reads `model` and `types`; the schema, in which keys may be missing, stays in here.
 
+mod choices;
 mod decode;
 mod deserializer;
+pub mod diff;
 mod effective;
 mod environment;
 mod error;
@@ -20,6 +22,7 @@ mod locate;
 mod mistake;
 pub mod model;
 mod names;
+mod restart;
 mod schema;
 mod suggest;
 #[cfg(test)]
@@ -38,6 +41,7 @@ use serde_json::Value;
 pub use effective::effective;
 pub use error::{ConfigError, Errors, Place};
 pub use model::Config;
+pub use restart::restart_needed;
 
 use locate::Lines;
 

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
 
+use super::protection;
 use super::snapshot::{
-    Action, Forward, LimitEntry, ListenerEntry, RedisSettings, RouteEntry, RoutePriority, Snapshot,
-    UpstreamEntry,
+    Action, Forward, LimitEntry, ListenerEntry, RedisSettings, RouteEntry, Snapshot, UpstreamEntry,
 };
 use crate::balance::Kind;
 use crate::config::model::{self, Config, RouteLimit, StrategyKind};
@@ -23,7 +23,7 @@ use crate::metrics::Sharded;
 use crate::route::{self, RouteSpec, RouteTable};
 use crate::tls::{ClientTls, ServerTls};
 use crate::upstream::endpoint::Spec;
-use crate::upstream::{Announces, Priority, Protection, Protocol, Settings, Upstream};
+use crate::upstream::{Announces, Protocol, Settings, Upstream};
 
 /// The certificates and keys of a configuration, as they are in force.
 #[derive(Debug, Clone, Default)]
@@ -144,17 +144,7 @@ fn normal(path: &str) -> String {
 
 fn action(config: &Config, action: &model::Action) -> Action {
     match action {
-        model::Action::Forward(forward) => Action::Forward(Forward {
-            upstream: forward.upstream,
-            strip_prefix: forward.strip_prefix.as_deref().map(normal),
-            preserve_host: forward.preserve_host,
-            timeout: forward
-                .timeout
-                .unwrap_or(config.upstreams[forward.upstream].timeouts.response),
-            retries: forward.retries,
-            set_headers: set_headers(&config.upstreams[forward.upstream]),
-            priority: RoutePriority::Fixed(Priority::Normal),
-        }),
+        model::Action::Forward(it) => Action::Forward(forward(config, it)),
         model::Action::Redirect { status, to } => Action::Redirect {
             status: *status,
             to: to.clone(),
@@ -163,6 +153,20 @@ fn action(config: &Config, action: &model::Action) -> Action {
             status: *status,
             body: Bytes::from(body.clone()),
         },
+    }
+}
+
+fn forward(config: &Config, forward: &model::Forward) -> Forward {
+    let (index, _) = forward.split[0];
+    let upstream = &config.upstreams[index];
+    Forward {
+        upstream: index,
+        strip_prefix: forward.strip_prefix.as_deref().map(normal),
+        preserve_host: forward.preserve_host,
+        timeout: forward.timeout.unwrap_or(upstream.timeouts.response),
+        retries: forward.retry.attempts,
+        set_headers: set_headers(upstream),
+        priority: protection::priority(&forward.priority),
     }
 }
 
@@ -284,12 +288,7 @@ fn upstream(
         response: upstream.timeouts.response,
         idle: upstream.timeouts.idle,
         pool_idle: upstream.timeouts.pool_idle,
-        protection: Protection {
-            ejection: Some(Default::default()),
-            slow_start: std::time::Duration::from_secs(30),
-            adaptive: Some(Default::default()),
-            ..Protection::default()
-        },
+        protection: protection::protection(upstream),
     };
     UpstreamEntry {
         shared: Upstream::new(upstream.name.clone(), settings, servers, workers),

@@ -6,5 +6,6 @@
 pub mod build;
 pub mod http;
 pub mod local;
+mod protection;
 pub mod roster;
 pub mod snapshot;
