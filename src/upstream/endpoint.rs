@@ -179,6 +179,7 @@ impl Endpoint {
     pub(super) fn set_health(&self, state: health::State) {
         // Failures from before a change say nothing about the time after it.
         self.connect_failures.store(0, Relaxed);
+        self.conduct.forgive();
         self.health.store(state as u8, Relaxed);
     }
 

@@ -171,12 +171,9 @@ impl Upstream {
             .map(|(_, settings)| settings.fall.get());
         let (queue, failing) = (Arc::clone(&self.queue), Arc::clone(&self.failing));
         let endpoint = Endpoint::new(&self.name, spec, fall, self.workers, queue, failing);
-        let Settings {
-            protection,
-            protocol,
-            ..
-        } = &self.settings;
-        let most = protection.most_in_flight(*protocol);
+        let settings = self.settings();
+        let protection = &settings.protection;
+        let most = protection.most_in_flight(settings.protocol);
         let initial = protection.adaptive.map(|it| it.initial);
         let limit = [most, initial].into_iter().flatten().min();
         endpoint.load().set_limit(limit);
@@ -333,8 +330,9 @@ impl Upstream {
             .filter(|it| it.is_fit() && !is_ejected(it))
             .count();
         let any = roster.iter().any(|it| it.is_fit() && is_ejected(it));
-        let settings = self.settings.protection.ejection.as_ref();
-        let panics = any && settings.is_none_or(|it| it.panics(wanted, usable));
+        let settings = self.settings();
+        let ejection = settings.protection.ejection.as_ref();
+        let panics = any && ejection.is_none_or(|it| it.panics(wanted, usable));
         if self.panics.swap(panics, Ordering::Relaxed) != panics {
             let upstream = self.name();
             match panics {
@@ -356,9 +354,10 @@ impl Upstream {
     /// The shares of servers, slow starts included. A consistent hash has none: keys would move with each step.
     fn weights(&self, endpoints: &[Arc<Endpoint>]) -> Vec<u32> {
         let now = Instant::now();
-        let length = match self.settings.strategy {
+        let settings = self.settings();
+        let length = match settings.strategy {
             Kind::ConsistentHash => Duration::ZERO,
-            _ => self.settings.protection.slow_start,
+            _ => settings.protection.slow_start,
         };
         let shares = endpoints.iter().map(|it| {
             let share = it.standing().start_share(now, length);

@@ -466,7 +466,14 @@ impl LocalUpstream {
         announced: Option<Announced>,
     ) -> io::Result<Connection> {
         let settings = self.shared.settings();
-        let traffic = self.traffic(endpoint).await?;
+        // Where connections are limited, room on one that is there may come first.
+        let traffic = tokio::select! {
+            biased;
+            traffic = self.traffic(endpoint) => traffic?,
+            exchange = endpoint.http2.wait(announced), if endpoint.shared.sockets().is_limited() => {
+                return Ok(Connection::Http2(exchange));
+            }
+        };
         let dialed = dial::any(endpoint, settings, announced, traffic).await;
         self.judge(endpoint, dialed, true)
     }

@@ -73,6 +73,9 @@ impl Watched {
         let now = conduct::tally(&self.endpoint.stats, |it| &it.met);
         self.history.push(now - self.before);
         self.before = now;
+        if !self.endpoint.is_fit() {
+            self.history.forget(); // what was before is settled by then
+        }
     }
 
     /// The limit that is found out.
@@ -162,10 +165,13 @@ impl Regulator {
         settings: &ejection::Settings,
         now: Instant,
     ) -> bool {
-        let failing = roster.iter().filter(|it| it.conduct().is_alarming());
-        let found: Vec<_> = failing
-            .map(|it| (it, Reason::ConsecutiveFailures))
-            .collect();
+        let mut found = Vec::new();
+        for endpoint in roster.iter().filter(|it| it.conduct().is_alarming()) {
+            match endpoint.is_fit() {
+                true => found.push((endpoint, Reason::ConsecutiveFailures)),
+                false => endpoint.conduct().forgive(),
+            }
+        }
         self.eject(upstream, roster, found, settings, now)
     }
 

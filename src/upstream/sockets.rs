@@ -63,11 +63,10 @@ impl Sockets {
     }
 
     fn begin(&self) -> bool {
-        if self.open.fetch_add(1, SeqCst) < self.limit.load(SeqCst) {
-            return true;
-        }
-        self.end();
-        false
+        let limit = self.limit.load(SeqCst);
+        let one_more = |open: u32| (open < limit).then_some(open + 1);
+        let begun = self.open.fetch_update(SeqCst, SeqCst, one_more);
+        begun.is_ok()
     }
 
     fn end(&self) {

@@ -175,6 +175,24 @@ async fn a_good_probe_ends_no_ejection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_before_a_server_was_down_is_not_held_against_it() {
+    let mut fixture = Fixture::new(2, ejecting());
+    let health = |fixture: &Fixture, state| {
+        fixture.upstream.set_health(&fixture.server(0), state);
+        fixture.upstream.publish();
+    };
+    fixture.fails(0, 4);
+    health(&fixture, health::State::Down);
+    fixture.fails(0, 30);
+    fixture.look_after(SECOND).await;
+    health(&fixture, health::State::Up);
+    fixture.fails(0, 4);
+    fixture.answers(0, 20);
+    fixture.look_after(SECOND).await;
+    assert_eq!(fixture.used(), [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_comes_starts_slowly_unless_it_was_there_from_the_start() {
     let protection = Protection {
         slow_start: 30 * SECOND,
