@@ -336,8 +336,8 @@ async fn much_passes_both_ways_at_once_through_small_sockets() {
         echo == body
     });
     let socket = tcp.socket().unwrap();
-    socket.set_send_buffer_size(4096).unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
+    socket.set_send_buffer_size(16 * 1024).unwrap();
+    socket.set_recv_buffer_size(32 * 1024).unwrap();
     let ours = in_time(accept(tcp, configs.0)).await.unwrap();
     let (mut reader, mut writer) = tokio::io::split(*ours);
     let (passing, mut passed) = tokio::sync::mpsc::unbounded_channel::<Vec<u8>>();
