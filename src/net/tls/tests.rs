@@ -494,7 +494,7 @@ async fn handshakes_that_fail_say_why() {
         "the server is told"
     );
 
-    let (tcp, peer) = with_peer(stranger.client(), |peer| drop(peer));
+    let (tcp, peer) = with_peer(stranger.client(), drop);
     let error = in_time(accept(tcp, configs.0)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
     end(peer);
