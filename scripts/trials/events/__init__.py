@@ -1,0 +1,22 @@
+"""What happens to the programs while clients talk to them: a class for each kind of event, in groups that run side by side."""
+
+from collections.abc import Mapping
+
+from . import kills, redis, reloads, servers, upgrades
+from .event import Event
+
+GROUPS: Mapping[str, list[type[Event]]] = {
+    "KILLS": [kills.Kill, kills.Restart, kills.Pause],
+    "REDIS": [redis.Pause, redis.Kill],
+    "RELOADS": [
+        reloads.Rename,
+        reloads.Hangup,
+        reloads.Post,
+        reloads.Invalid,
+        servers.Drain,
+        servers.Weigh,
+        servers.Remove,
+    ],
+    "UPGRADES": [upgrades.ByFlag, upgrades.BySignal, upgrades.NewBinary, upgrades.BrokenBinary, upgrades.BrokenFile],
+}
+PAUSES: Mapping[str, float] = {"KILLS": 1.0, "REDIS": 2.0, "RELOADS": 0.5, "UPGRADES": 10.0}  # seconds between two
