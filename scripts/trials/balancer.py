@@ -37,6 +37,7 @@ class Balancer:
     upgrades: list[float] = field(default_factory=list)  # when a new process had taken over
     retired: dict[int, float] = field(default_factory=dict)  # processes that handed over, and when
     pid: int = 0  # of the process that serves
+    unanswered: int = 0  # requests to the admin API that got no answer while one process took over from another
 
     @property
     def directory(self) -> Path:
@@ -123,7 +124,11 @@ class Balancer:
             return False
         boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
         began = int(boot.split()[1]) + born / os.sysconf("SC_CLK_TCK")
-        return abs(await self.metric("process_start_time_seconds") - began) < CLOCK_SLACK
+        try:
+            return abs(await self.metric("process_start_time_seconds") - began) < CLOCK_SLACK
+        except Broken:
+            self.unanswered += 1
+            return False
 
     def logs(self) -> str:
         return "\n".join(program.log.read_text(errors="replace") for program in self.programs)

@@ -14,7 +14,7 @@ from benchmark.tools import provide
 from .accounting import Account, Journal, judge_requests, judge_tunnels
 from .binary import built
 from .clients import Clients
-from .events import GROUPS, PAUSES
+from .events import GROUPS
 from .events.event import play
 from .report import print_run
 from .stage import Stage, clean_environment, seeded, stage
@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> int:
 
 async def run(binary: Path, seconds: float, seed: int | None, groups: list[str]) -> int:
     seed, rng = seeded(seed)
-    async with stage(binary, with_redis=True, drain_timeout=f"{DRAIN:.0f}s") as ready:
+    async with stage(binary, with_redis=True, quick_ejection=True, drain_timeout=f"{DRAIN:.0f}s") as ready:
         clients, tunnels = Clients(ready.balancer.address, rng), Tunnels(ready.balancer.address)
         clients.start()
         tunnels.start()
@@ -69,6 +69,7 @@ async def run(binary: Path, seconds: float, seed: int | None, groups: list[str])
         account = Account()
         judge_requests(records, Journal.read(ready.journal), ready.backends, account)
         judge_tunnels(ended, ready.backends, ready.balancer.upgrades, DRAIN, account)
+        account.counts["admin requests without an answer, in upgrades"] = ready.balancer.unanswered
         for at in clients.unasked:
             account.violation(at, "bytes came that belong to no request")
         await judge_processes(ready)
@@ -84,7 +85,7 @@ async def play_all(ready: Stage, rng: random.Random, groups: list[str], seconds:
     plays = []
     for group in groups:
         until = end - LAST_UPGRADE if group == "UPGRADES" else end
-        plays.append(play(GROUPS[group], ready, random.Random(rng.random()), PAUSES[group], until))
+        plays.append(play(GROUPS[group], ready, random.Random(rng.random()), until))
     await asyncio.gather(*plays, asyncio.sleep(seconds))
 
 

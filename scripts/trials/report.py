@@ -26,7 +26,7 @@ def print_run(stage: Stage, account: Account, records: list[Record], seed: int) 
     times = sorted(record.seconds * 1000 for record in records)
     shares = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("worst", 1.0)]
     print("\n" + table(["latency", "ms"], [[name, f"{percentile(times, share):.0f}"] for name, share in shares]))
-    events = [[f"{note.begun - at:.1f}", f"{note.ended - note.begun:.1f}", note.what] for note in stage.notes]
+    events = [[f"{note.begun - at:.1f}", f"{note.ended - note.begun:.1f}", note.what] for note in sorted(stage.notes, key=lambda note: note.begun)]
     print("\n" + table(["at, s", "took, s", "event"], events))
     violations = sorted(account.violations, key=lambda violation: violation.at)
     print(f"\n{len(violations)} violations")

@@ -64,9 +64,13 @@ async def stage(
     servers: int = 3,
     with_redis: bool = False,
     flags: tuple[str, ...] = ("--linger", "500"),
+    quick_ejection: bool = False,
     **settings: object,
 ) -> AsyncIterator[Stage]:
-    """Settings are those of a `Configuration`. The directory stays if this fails or is told to `keep` it."""
+    """Settings are those of a `Configuration`. The directory stays if this fails or is told to `keep` it.
+
+    With `quick_ejection`, servers that were ejected, as they are when they are killed, are given another chance soon.
+    """
     directory = Path(tempfile.mkdtemp(prefix="loadbalancer-trial-"))
     with Processes(directory) as processes:
         journal = ("--journal", str(directory / "journal"))
@@ -84,17 +88,22 @@ async def stage(
         )
         for name, value in settings.items():
             setattr(configuration, name, value)
-        # Chaos has servers back at once; what ejects them would only take longer to trust them.
-        if not configuration.upstream and takes(binary, directory, ejection := 'ejection = { base = "1s" }'):
+        if quick_ejection and takes(binary, directory, ejection := 'ejection = { base = "1s" }'):
             configuration.upstream = ejection
         for backend in backends:
             await backend.start()
         made = Stage(directory, processes, backends, Balancer(binary, processes, configuration), redis)
-        await made.balancer.start()
-        yield made
-    if made.keep or made.violations:
-        print(f"kept: {directory}")
-    else:
+        try:
+            await made.balancer.start()
+            yield made
+        except BaseException:
+            made.keep = True
+            raise
+        finally:
+            if made.keep or made.violations:
+                print(f"kept: {directory}")
+    # Only now has everything ended that writes there.
+    if not made.keep and not made.violations:
         shutil.rmtree(directory)
 
 

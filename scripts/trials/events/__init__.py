@@ -19,4 +19,3 @@ GROUPS: Mapping[str, list[type[Event]]] = {
     ],
     "UPGRADES": [upgrades.ByFlag, upgrades.BySignal, upgrades.NewBinary, upgrades.BrokenBinary, upgrades.BrokenFile],
 }
-PAUSES: Mapping[str, float] = {"KILLS": 1.0, "REDIS": 2.0, "RELOADS": 0.5, "UPGRADES": 10.0}  # seconds between two

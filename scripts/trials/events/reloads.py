@@ -21,6 +21,7 @@ MISTAKES = (
 class Reload(Event):
     """Changes something of everything."""
 
+    pause = 0.5
     within = ASKED
 
     async def happen(self) -> str:

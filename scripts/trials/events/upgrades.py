@@ -12,6 +12,8 @@ SETTLED = 3.0  # seconds in which a successor that cannot serve has given up
 
 
 class Upgrade(Event):
+    pause = 10.0
+
     async def happen(self) -> str:
         async with self.stage.changing:
             begun = time.monotonic()
@@ -61,6 +63,8 @@ class ByFlag(Upgrade):
 
 class Refused(Upgrade):
     """The old process goes on."""
+
+    pause = 2.0
 
     async def happen(self) -> str:
         async with self.stage.changing:
