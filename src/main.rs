@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use loadbalancer::{config, server};
+use loadbalancer::config;
+use loadbalancer::server::{self, Start};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -20,7 +21,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
     RUST_LOG=debug           sets what is logged (to standard error)\n\n\
     Signals:\n  \
     SIGTERM, SIGINT          stop accepting, finish what is under way, exit; a second one exits at once\n  \
-    SIGUSR1                  reopen the access log"
+    SIGUSR1                  reopen the access log\n  \
+    SIGUSR2                  start this program anew with --upgrade"
 )]
 struct Arguments {
     /// The configuration: TOML, YAML or JSON by its extension
@@ -30,6 +32,11 @@ struct Arguments {
     /// Only check the configuration and its certificates: print every error with its place, exit 1 if there is one
     #[arg(long)]
     check: bool,
+
+    /// Take over from the load balancer that serves at this configuration's upgrade_socket: it finishes what it has and
+    /// ends. If this one cannot start, it serves on
+    #[arg(long, conflicts_with = "check")]
+    upgrade: bool,
 }
 
 fn main() -> ExitCode {
@@ -55,7 +62,11 @@ fn main() -> ExitCode {
     start_logging();
     raise_file_limit();
     let effective = config::effective(&config);
-    match server::run(&config, effective) {
+    let start = match arguments.upgrade {
+        true => Start::Upgrade,
+        false => Start::Fresh,
+    };
+    match server::run(&config, effective, start) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("loadbalancer: {error}");

@@ -27,10 +27,10 @@ mod tests;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-pub use listen::{Socket, bind, serve};
+pub use listen::{SharedSocket, Socket, bind, serve};
 pub use metrics::render;
 pub use overlay::Overlay;
-pub use state::{StateError, StateFile};
+pub use state::{HeldState, StateError, StateFile};
 
 use crate::config::types::Secret;
 use crate::metrics::access_log::AccessLog;

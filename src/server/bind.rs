@@ -6,6 +6,8 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::StartError;
+use super::inherit::Inherited;
+use super::upgrade::Registry;
 use crate::admin;
 use crate::config::model::{AdminListen, Config};
 use crate::net::socket;
@@ -16,13 +18,17 @@ pub struct Bound {
     /// Index into the configuration's listeners.
     pub listener: usize,
     /// Shares its port with the other workers' sockets.
-    pub socket: TcpListener,
+    pub socket: Arc<TcpListener>,
     /// The listener's `max_connections`, shared with all workers.
     pub permits: Arc<Semaphore>,
 }
 
-/// Binds all listeners: a list of sockets for each worker.
-pub fn listeners(config: &Config) -> Result<Vec<Vec<Bound>>, StartError> {
+/// Binds all listeners, but for those that are `inherited`: a list of sockets for each worker.
+pub fn listeners(
+    config: &Config,
+    inherited: &mut Inherited,
+    registry: &Registry,
+) -> Result<Vec<Vec<Bound>>, StartError> {
     let workers = config.workers.get();
     let mut bound: Vec<Vec<Bound>> = (0..workers).map(|_| Vec::new()).collect();
     for (index, listener) in config.listeners.iter().enumerate() {
@@ -35,11 +41,18 @@ pub fn listeners(config: &Config) -> Result<Vec<Vec<Bound>>, StartError> {
                 address,
                 error,
             };
-            let sockets = socket::listen(address, workers).map_err(failed)?;
-            let address = sockets[0].local_addr().map_err(failed)?;
-            tracing::info!(listener = %listener.name, %address, "listening");
-            for (of_worker, socket) in bound.iter_mut().zip(sockets) {
-                of_worker.push(Bound {
+            let sockets = match inherited.take(&listener.name, address) {
+                sockets if sockets.is_empty() => socket::listen(address, workers),
+                sockets => socket::inherit(sockets, workers),
+            };
+            let sockets = sockets.map_err(failed)?;
+            let actual = sockets[0].local_addr().map_err(failed)?;
+            tracing::info!(listener = %listener.name, address = %actual, "listening");
+            // Of another process there may be more than this one has workers.
+            for (number, socket) in sockets.into_iter().enumerate() {
+                let socket = Arc::new(socket);
+                registry.add(&listener.name, address, &socket);
+                bound[number % workers].push(Bound {
                     listener: index,
                     socket,
                     permits: Arc::clone(&permits),
@@ -50,16 +63,20 @@ pub fn listeners(config: &Config) -> Result<Vec<Vec<Bound>>, StartError> {
     Ok(bound)
 }
 
-/// Binds the admin API's address, if it has one.
-pub fn admin(config: &Config) -> Result<Option<admin::Socket>, StartError> {
+/// Binds the admin API's address, if it has one and it is not `inherited`.
+pub fn admin(
+    config: &Config,
+    inherited: &mut Inherited,
+) -> Result<Option<admin::Socket>, StartError> {
     let Some(settings) = &config.admin else {
         return Ok(None);
     };
-    let address = match &settings.listen {
-        AdminListen::Tcp(address) => address.to_string(),
-        AdminListen::Unix(path) => format!("unix:{}", path.display()),
+    let address = shown(&settings.listen);
+    let bound = match inherited.take_admin(&settings.listen, &address) {
+        Some(socket) => admin::Socket::inherit(&settings.listen, socket),
+        None => admin::bind(&settings.listen),
     };
-    let socket = match admin::bind(&settings.listen) {
+    let socket = match bound {
         Ok(socket) => socket,
         Err(error) => return Err(StartError::Admin { address, error }),
     };
@@ -69,4 +86,12 @@ pub fn admin(config: &Config) -> Result<Option<admin::Socket>, StartError> {
     };
     tracing::info!(listener = %"admin", %address, "listening");
     Ok(Some(socket))
+}
+
+/// As the configuration says it.
+pub fn shown(listen: &AdminListen) -> String {
+    match listen {
+        AdminListen::Tcp(address) => address.to_string(),
+        AdminListen::Unix(path) => format!("unix:{}", path.display()),
+    }
 }

@@ -1,15 +1,21 @@
 //! The control thread: everything that is not on a request's way.
 
+use std::future::pending;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
 use tokio::time::{interval, sleep, timeout};
 
-use super::worker::Crew;
+use super::systemd;
+use super::upgrade::{self, Gate, Registry, Succession};
+use super::worker::{Crew, Drain};
 use crate::admin::{self, AdminState};
 use crate::metrics::access_log::AccessLog;
 use crate::proxy::snapshot::Snapshot;
@@ -50,7 +56,21 @@ pub fn resolve_names(snapshot: &Snapshot) -> io::Result<()> {
     Ok(())
 }
 
-/// Runs until a signal ends it, and the workers with it. `certificates` looks after those meanwhile.
+/// How this process came to serve, and how another one is to take over from it.
+#[derive(Debug)]
+pub struct Upgrades {
+    /// The process to take over from.
+    pub succession: Option<Succession>,
+    /// Where the next one asks.
+    pub gate: Option<PathBuf>,
+    /// This program, as it was called at the start: by then there may be another file of this name.
+    pub program: io::Result<PathBuf>,
+    /// What there is to be handed over.
+    pub registry: Arc<Registry>,
+}
+
+/// Runs until a signal ends it or another process takes over, and the workers with it. `certificates` looks after those
+/// meanwhile.
 ///
 /// # Errors
 /// The runtime or the signal handlers cannot be set up.
@@ -60,9 +80,16 @@ pub fn run(
     crew: Crew,
     access_log: Option<Arc<AccessLog>>,
     certificates: impl Future<Output = ()> + Send + 'static,
+    upgrades: Upgrades,
 ) -> io::Result<End> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let end = runtime.block_on(async {
+        let Upgrades {
+            succession,
+            gate,
+            program,
+            registry,
+        } = upgrades;
         let mut signals = Signals::new()?;
         for upstream in &snapshot.upstreams {
             tokio::spawn(supervise(Arc::clone(&upstream.shared)));
@@ -74,11 +101,35 @@ pub fn run(
             signal(SignalKind::hangup())?,
         );
         tokio::spawn(obey(user1, hangup, access_log));
+        let user2 = signal(SignalKind::user_defined2())?;
+        tokio::spawn(upgrade(user2, program, gate.is_some()));
+        let (handed_over, closing) = oneshot::channel::<()>();
         let state = admin.map(|(socket, state)| {
-            tokio::spawn(serve_admin(socket, Arc::clone(&state)));
+            tokio::spawn(serve_admin(socket, Arc::clone(&state), closing));
             state
         });
-        Ok(until_ended(&mut signals, state, crew).await)
+        let succeeds = succession.is_some();
+        if let Some(succession) = succession {
+            _ = spawn_blocking(|| succession.finish()).await;
+            if let Some(admin) = &state {
+                admin.state.claim().await;
+            }
+        }
+        let gate = gate.and_then(|path| open_gate(&path, succeeds));
+        systemd::ready();
+        tokio::spawn(systemd::watchdog());
+        let successor = async {
+            match &gate {
+                Some(gate) => gate.hand_over(&registry, state.as_deref()).await,
+                None => pending().await,
+            }
+        };
+        let control = Control {
+            admin: state.clone(),
+            crew,
+            handed_over,
+        };
+        Ok(control.until_ended(&mut signals, successor).await)
     });
     // A name server that does not answer must not hold up the end; the state file may be written to its end.
     runtime.shutdown_timeout(match end {
@@ -88,35 +139,99 @@ pub fn run(
     end
 }
 
-/// Waits for the signal to end, drains, and waits for the workers. A second signal ends at once.
-async fn until_ended(signals: &mut Signals, admin: Option<Arc<AdminState>>, mut crew: Crew) -> End {
-    tokio::select! {
-        name = signals.end() => {
-            tracing::info!(signal = name, "draining: no new connections, finishing what is under way");
-        }
-        () = crew.ended() => {
-            tracing::error!("all workers have ended");
-            return End::Failed;
+/// The gate, if it can be opened: without it there are only no upgrades.
+fn open_gate(path: &Path, succeeds: bool) -> Option<Gate> {
+    match Gate::open(path, succeeds) {
+        Ok(gate) => Some(gate),
+        Err(error) => {
+            let path = path.display();
+            tracing::warn!(%path, %error, "no other process can take over from this one (upgrade_socket)");
+            None
         }
     }
-    if let Some(admin) = admin {
-        admin.draining.store(true, Relaxed);
-    }
-    crew.drain();
-    let second = async {
-        // A terminal or supervisor may signal the process and its group: that is one signal, twice.
-        sleep(SAME_SIGNAL).await;
-        signals.forget().await;
-        signals.end().await
-    };
-    tokio::select! {
-        name = second => {
-            tracing::warn!(signal = name, "ending at once");
-            End::AtOnce
+}
+
+/// What is told of the end.
+struct Control {
+    admin: Option<Arc<AdminState>>,
+    crew: Crew,
+    /// Has the admin API accept no more connections when it is dropped.
+    handed_over: oneshot::Sender<()>,
+}
+
+impl Control {
+    /// Waits for the signal to end or a successor, drains, and waits for the workers. A second signal ends at once.
+    async fn until_ended(
+        mut self,
+        signals: &mut Signals,
+        successor: impl Future<Output = u32>,
+    ) -> End {
+        tokio::select! {
+            name = signals.end() => {
+                tracing::info!(signal = name, "draining: no new connections, finishing what is under way");
+                systemd::stopping();
+                if let Some(admin) = &self.admin {
+                    admin.draining.store(true, Relaxed);
+                }
+                self.crew.drain(Drain::AcceptLast);
+                self.until_drained(signals).await
+            }
+            successor = successor => {
+                tracing::info!(successor, "another process has taken over: finishing what is under way");
+                drop(std::mem::replace(&mut self.handed_over, oneshot::channel().0));
+                self.crew.drain(Drain::HandedOver);
+                // Whoever ends the service signals both processes. This one is ending already.
+                tokio::select! {
+                    name = signals.end() => {
+                        tracing::info!(signal = name, "already finishing what is under way");
+                        self.until_drained(signals).await
+                    }
+                    () = self.crew.ended() => self.drained(),
+                }
+            }
+            () = self.crew.ended() => {
+                tracing::error!("all workers have ended");
+                End::Failed
+            }
         }
-        () = crew.ended() => {
-            tracing::info!("ended");
-            if crew.join() { End::Drained } else { End::Failed }
+    }
+
+    async fn until_drained(mut self, signals: &mut Signals) -> End {
+        let second = async {
+            // A terminal or supervisor may signal the process and its group: that is one signal, twice.
+            sleep(SAME_SIGNAL).await;
+            signals.forget().await;
+            signals.end().await
+        };
+        tokio::select! {
+            name = second => {
+                tracing::warn!(signal = name, "ending at once");
+                End::AtOnce
+            }
+            () = self.crew.ended() => self.drained(),
+        }
+    }
+
+    fn drained(self) -> End {
+        tracing::info!("ended");
+        if self.crew.join() {
+            End::Drained
+        } else {
+            End::Failed
+        }
+    }
+}
+
+/// SIGUSR2 starts this program anew, to take over.
+async fn upgrade(mut user2: Signal, program: io::Result<PathBuf>, has_gate: bool) {
+    while user2.recv().await.is_some() {
+        let started = match &program {
+            Ok(program) if has_gate => upgrade::spawn_successor(program),
+            Ok(_) => Err(io::Error::other("upgrade_socket is \"off\"")),
+            Err(error) => Err(io::Error::other(error.to_string())),
+        };
+        if let Err(error) = started {
+            tracing::error!(%error, "SIGUSR2: no new process can be started");
         }
     }
 }
@@ -137,8 +252,13 @@ async fn obey(mut user1: Signal, mut hangup: Signal, access_log: Option<Arc<Acce
     }
 }
 
-async fn serve_admin(socket: admin::Socket, state: Arc<AdminState>) {
-    if let Err(error) = admin::serve(socket, state).await {
+async fn serve_admin(
+    socket: admin::Socket,
+    state: Arc<AdminState>,
+    handed_over: oneshot::Receiver<()>,
+) {
+    let closing = async { _ = handed_over.await };
+    if let Err(error) = admin::serve(socket, state, closing).await {
         tracing::error!(%error, "the admin API has ended");
     }
 }

@@ -6,7 +6,10 @@
 mod bind;
 mod certificates;
 mod control;
+mod inherit;
 mod memory;
+mod systemd;
+mod upgrade;
 mod worker;
 
 use std::io;
@@ -26,7 +29,9 @@ use crate::proxy::build::TlsMaterial;
 use crate::proxy::snapshot::Snapshot;
 use crate::route;
 pub use certificates::CertificateErrors;
-use control::End;
+use control::{End, Upgrades};
+use inherit::Inherited;
+use upgrade::{Registry, Succession};
 
 /// Why the load balancer does not start.
 #[derive(Debug, Error)]
@@ -72,6 +77,20 @@ pub enum StartError {
     /// Certificates or keys cannot be used.
     #[error("TLS:\n{0}")]
     Certificates(#[from] CertificateErrors),
+    /// There is nobody to take over from, or he does not let go.
+    #[error("cannot take over from the load balancer at {path:?} (upgrade_socket): {error}")]
+    Upgrade {
+        /// Its socket.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// `--upgrade` without a place to ask.
+    #[error("cannot take over: upgrade_socket is \"off\" in this configuration")]
+    NoUpgrades,
+    /// The sockets of systemd cannot be used.
+    #[error("the sockets that systemd gives cannot be used: {0}")]
+    Activation(io::Error),
     /// A thread or runtime cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
@@ -97,14 +116,40 @@ pub fn check(config: &Config) -> Result<Vec<String>, CertificateErrors> {
     Ok(certificates::load(config)?.warnings())
 }
 
+/// Where the sockets that listen come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// They are bound, but for those that systemd gives.
+    Fresh,
+    /// Another load balancer has them, and hands them over.
+    Upgrade,
+}
+
 /// Runs the load balancer until it is told to end. `effective` is the configuration as the admin API shows it.
 ///
 /// # Errors
-/// It could not start; nothing is left running.
-pub fn run(config: &Config, effective: serde_json::Value) -> Result<ExitCode, StartError> {
+/// It could not start; nothing is left running, and a load balancer that was to hand over serves on.
+pub fn run(
+    config: &Config,
+    effective: serde_json::Value,
+    start: Start,
+) -> Result<ExitCode, StartError> {
+    let program = std::env::current_exe();
     let certificates = certificates::load(config)?;
-    let bound = bind::listeners(config)?;
-    let admin_socket = bind::admin(config)?;
+    let (succession, mut inherited) = inherit(config, start)?;
+    let registry = Registry::default();
+    let bound = bind::listeners(config, &mut inherited, &registry)?;
+    let admin_socket = bind::admin(config, &mut inherited)?;
+    for address in inherited.rest() {
+        tracing::warn!(%address, "a socket was handed over that no listener uses: closing it");
+    }
+    drop(inherited);
+    let registry = match (&config.admin, &admin_socket) {
+        (Some(admin), Some(socket)) => {
+            registry.with_admin(bind::shown(&admin.listen), socket.share()?)
+        }
+        _ => registry,
+    };
     let (access_log, log_writer) = open_access_log(config)?;
     let mut overlay = match &config.admin {
         Some(admin) => StateFile::load(&admin.state_file)?,
@@ -125,7 +170,10 @@ pub fn run(config: &Config, effective: serde_json::Value) -> Result<ExitCode, St
                 snapshot: Arc::clone(&snapshot),
                 config: effective,
                 token: admin.token.clone(),
-                state: StateFile::new(admin.state_file.clone(), overlay),
+                state: match succession {
+                    Some(_) => StateFile::waiting(admin.state_file.clone(), overlay),
+                    None => StateFile::new(admin.state_file.clone(), overlay),
+                },
                 access_log: access_log.clone(),
                 draining: AtomicBool::new(false),
             };
@@ -144,6 +192,12 @@ pub fn run(config: &Config, effective: serde_json::Value) -> Result<ExitCode, St
         crew,
         access_log.clone(),
         certificates.watch(),
+        Upgrades {
+            succession,
+            gate: config.upgrade_socket.clone(),
+            program,
+            registry: Arc::new(registry),
+        },
     )?;
     if let (End::Drained, Some(writer)) = (end, log_writer) {
         // The last handle to the log, now that the workers and the admin API are gone.
@@ -154,6 +208,21 @@ pub fn run(config: &Config, effective: serde_json::Value) -> Result<ExitCode, St
         End::Drained => ExitCode::SUCCESS,
         End::AtOnce | End::Failed => ExitCode::FAILURE,
     })
+}
+
+/// The sockets that listen already, and whom they are to be taken over from.
+fn inherit(config: &Config, start: Start) -> Result<(Option<Succession>, Inherited), StartError> {
+    if start == Start::Fresh {
+        let inherited = Inherited::from_systemd().map_err(StartError::Activation)?;
+        return Ok((None, inherited));
+    }
+    let path = config.upgrade_socket.as_ref();
+    let path = path.ok_or(StartError::NoUpgrades)?;
+    let (succession, inherited) = Succession::begin(path).map_err(|error| StartError::Upgrade {
+        path: path.clone(),
+        error,
+    })?;
+    Ok((Some(succession), inherited))
 }
 
 fn build_snapshot(

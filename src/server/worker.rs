@@ -33,15 +33,24 @@ const EVENT_INTERVAL: u32 = 256;
 #[derive(Debug)]
 pub struct Crew {
     threads: Vec<JoinHandle<()>>,
-    drain: watch::Sender<bool>,
+    drain: watch::Sender<Option<Drain>>,
     /// Closes when the last worker has ended.
     running: mpsc::Receiver<()>,
 }
 
+/// What becomes of connections that nobody has accepted yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drain {
+    /// They are the last to be served.
+    AcceptLast,
+    /// Another process has the sockets.
+    HandedOver,
+}
+
 impl Crew {
     /// Has the workers accept no more, finish what they are doing within the drain limit, and end.
-    pub fn drain(&self) {
-        self.drain.send_replace(true);
+    pub fn drain(&self, drain: Drain) {
+        self.drain.send_replace(Some(drain));
     }
 
     /// Resolves when all workers have ended.
@@ -69,7 +78,7 @@ pub fn start(
     access_log: Option<&Arc<AccessLog>>,
     drain_limit: Duration,
 ) -> io::Result<Crew> {
-    let (drain, drained) = watch::channel(false);
+    let (drain, drained) = watch::channel(None);
     let (alive, running) = mpsc::channel(1);
     let (ready, all_ready) = std::sync::mpsc::channel();
     let mut threads = Vec::new();
@@ -110,7 +119,7 @@ struct Worker {
     bound: Vec<Bound>,
     snapshot: Arc<Snapshot>,
     access_log: Option<Arc<AccessLog>>,
-    drain: watch::Receiver<bool>,
+    drain: watch::Receiver<Option<Drain>>,
     drain_limit: Duration,
     /// Dropped when the worker accepts connections; takes the error if it cannot.
     ready: std::sync::mpsc::Sender<io::Error>,
@@ -149,8 +158,9 @@ impl Worker {
         spawn_local(tidy_up(Rc::clone(&local)));
         drop(ready);
 
-        _ = drain.wait_for(|drain| *drain).await;
-        local.drain.begin();
+        let drain = drain.wait_for(Option::is_some).await;
+        let handed_over = drain.is_ok_and(|drain| *drain == Some(Drain::HandedOver));
+        local.drain.begin(handed_over);
         local.roster.wake_all();
         if timeout(drain_limit, local.drain.closed()).await.is_err() {
             let connections = local.drain.count();
@@ -204,8 +214,10 @@ async fn listen(bound: Bound, local: Rc<Local>) {
                 () = listener::accept(&socket, &permits, &acceptor) => {}
                 () = local.drain.begun() => {}
             }
-            let socket = socket.into_inner();
-            listener::accept_waiting(&socket, &permits, &acceptor);
+            // Else they would be shared with who has taken over, for as long as there are new ones.
+            if !local.drain.handed_over() {
+                listener::accept_waiting(socket.get_ref(), &permits, &acceptor);
+            }
         }
         Err(error) => acceptor.failed(&error),
     }
