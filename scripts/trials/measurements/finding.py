@@ -1,5 +1,6 @@
 """A figure and its bound."""
 
+import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,9 @@ def beside(what: str, figure: float, unit: str = "") -> Finding:
 
 
 def shown(figure: float, unit: str) -> str:
-    number = f"{figure:.0f}" if figure == int(figure) or abs(figure) >= 100 else f"{figure:.3g}"
+    if not math.isfinite(figure):
+        return "none"
+    number = f"{figure:.0f}" if float(figure).is_integer() or abs(figure) >= 100 else f"{figure:.3g}"
     return f"{number} {unit}".strip()
 
 
