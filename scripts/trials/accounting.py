@@ -1,16 +1,17 @@
 """Judges every request by what its client saw and what the servers wrote down; and every tunnel.
 
-Sent is answered, once, with what was asked for. Three things are excused, no others; a *kill* of a server is SIGKILL, and is
-*during* a request if its process was there when the request was sent and gone before the request ended:
+Sent is answered, once, with what was asked for. Three things are excused, no others; a *kill* of a server is SIGKILL,
+and is *during* a request if its process was there when the request was sent and gone before the request ended:
 
-* `executing`: a POST was answered 502, its execution had begun (the journal says so, once) on a server that was killed during
-  the request. Nobody may have it executed again.
-* `unread`: a POST was answered 502, no server had begun to execute it, and one was killed during the request. The bytes may
-  have been anywhere; nobody can know that they had not been read.
-* `cut`: an answer had begun to arrive, and its server was killed during the request. What was sent cannot be taken back.
+* `executing`: a POST was answered 502, its execution had begun (the journal says so, once) on a server that was
+  killed during the request. Nobody may have it executed again.
+* `unread`: a POST was answered 502, no server had begun to execute it, and one was killed during the request. The
+  bytes may have been anywhere; nobody can know that they had not been read.
+* `cut`: an answer had begun to arrive, and its server was killed during the request. What was sent cannot be taken
+  back.
 
-A POST is executed at most once, and one that was answered 200 was executed. A tunnel may end when its server is killed or
-ends, or when the process of the load balancer that has it has handed over and reached its drain limit.
+A POST is executed at most once, and one that was answered 200 was executed. A tunnel may end when its server is
+killed or ends, or when the process of the load balancer that has it has handed over and reached its drain limit.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The load balancer: its processes (several, while one takes over from another), its configuration and its admin API."""
+"""The load balancer: its processes (several, while one takes over from another), its configuration, its admin API."""
 
 import asyncio
 import os
@@ -145,7 +145,7 @@ class Balancer:
         return (await fetch(self.address, "/generation")).body.decode()
 
     async def in_force(self, seconds: float) -> bool:
-        """Waits until the configuration is the one that is answered from, three times in a row: workers change one by one."""
+        """Waits until the configuration is in force, three times in a row: workers change one by one."""
         deadline, row = time.monotonic() + seconds, 0
         while row < 3:
             row = row + 1 if await self.generation() == str(self.configuration.generation) else 0

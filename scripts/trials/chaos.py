@@ -21,15 +21,15 @@ from .stage import Stage, clean_environment, seeded, stage
 from .tunnels import Tunnels
 
 DESCRIPTION = """\
-Kills, restarts and stops servers and Redis, changes the configuration and the servers, and replaces the program, all while
-clients send requests and keep WebSocket connections through loadbalancer. Then accounts for every request: each must have
-been answered once, and executed once if it was a POST.
+Kills, restarts and stops servers and Redis, changes the configuration and the servers, and replaces the program, all
+while clients send requests and keep WebSocket connections through loadbalancer. Then accounts for every request: each
+must have been answered once, and executed once if it was a POST.
 """
 EPILOGUE = """\
-Prints what was seen, what was excused and why, and every violation. Everything listens on loopback, on ports that are free,
-and ends with the script; its directory is kept if there were violations. Without --binary the release build is made first.
-The seed decides what happens in which order; when exactly is up to the machine. Exit status: 0 without violations, 1 with
-some or if something failed, 2 for wrong usage.
+Prints what was seen, what was excused and why, and every violation. Everything listens on loopback, on ports that are
+free, and ends with the script; its directory is kept if there were violations. Without --binary the release build is
+made first. The seed decides what happens in which order; when exactly is up to the machine. Exit status: 0 without
+violations, 1 with some or if something failed, 2 for wrong usage.
 """
 DRAIN = 6.0  # seconds; the drain_timeout of a `Configuration`
 LAST_UPGRADE = DRAIN + 3  # seconds before the end, so that every old process is seen to end

@@ -1,7 +1,7 @@
 """The load balancer's configuration: what of it varies during a run, and its text."""
 
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 MINIMAL = """\
@@ -27,7 +27,7 @@ def takes(binary: Path, directory: Path, lines: str) -> bool:
 
 @dataclass
 class Configuration:
-    """What a run changes. A generation is what `/generation` answers, so that everybody can see which one is in force."""
+    """What a run changes. A generation is what `/generation` answers, so that all can see which one is in force."""
 
     servers: dict[str, int]  # addresses with weights
     port: int
@@ -62,8 +62,9 @@ class Configuration:
         return "\n".join(f'[[listeners]]\nname = "{name}"\nlisten = "127.0.0.1:{port}"' for name, port in ports.items())
 
     def routes(self) -> str:
+        generation = f'rate_limit = "off"\nrespond = {{ body = "{self.generation}" }}'
         routes = [
-            f'name = "generation"\npaths = ["/generation"]\nrate_limit = "off"\nrespond = {{ body = "{self.generation}" }}',
+            f'name = "generation"\npaths = ["/generation"]\n{generation}',
             f'name = "app"\nupstream = "app"\n{self.route}',
         ]
         routes += [

@@ -16,12 +16,12 @@ from .stage import clean_environment
 from .wire import Broken
 
 DESCRIPTION = """\
-Measures what loadbalancer promises for bad times: reloads and upgrades under load, rolling restarts of servers, slow, faulty
-and overloaded servers. Prints a table of figures and bounds.
+Measures what loadbalancer promises for bad times: reloads and upgrades under load, rolling restarts of servers, slow,
+faulty and overloaded servers. Prints a table of figures and bounds.
 """
 EPILOGUE = """\
-Everything listens on loopback, on ports that are free, and ends with the script. Without --binary the release build is made
-first. Exit status: 0 if all bounds hold, 1 if one does not or something failed, 2 for wrong usage.
+Everything listens on loopback, on ports that are free, and ends with the script. Without --binary the release build
+is made first. Exit status: 0 if all bounds hold, 1 if one does not or something failed, 2 for wrong usage.
 """
 
 

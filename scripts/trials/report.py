@@ -8,7 +8,9 @@ MOST_VIOLATIONS = 50
 
 
 def percentile(sorted_values: list[float], share: float) -> float:
-    return sorted_values[min(len(sorted_values) - 1, int(len(sorted_values) * share))] if sorted_values else float("nan")
+    if not sorted_values:
+        return float("nan")
+    return sorted_values[min(len(sorted_values) - 1, int(len(sorted_values) * share))]
 
 
 def table(head: list[str], rows: list[list[object]]) -> str:
@@ -26,7 +28,8 @@ def print_run(stage: Stage, account: Account, records: list[Record], seed: int) 
     times = sorted(record.seconds * 1000 for record in records)
     shares = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("worst", 1.0)]
     print("\n" + table(["latency", "ms"], [[name, f"{percentile(times, share):.0f}"] for name, share in shares]))
-    events = [[f"{note.begun - at:.1f}", f"{note.ended - note.begun:.1f}", note.what] for note in sorted(stage.notes, key=lambda note: note.begun)]
+    notes = sorted(stage.notes, key=lambda note: note.begun)
+    events = [[f"{note.begun - at:.1f}", f"{note.ended - note.begun:.1f}", note.what] for note in notes]
     print("\n" + table(["at, s", "took, s", "event"], events))
     violations = sorted(account.violations, key=lambda violation: violation.at)
     print(f"\n{len(violations)} violations")

@@ -59,7 +59,7 @@ class Connection:
         self.socket.close()
 
     def state(self) -> str:
-        """What waits to be read between two requests: `silent` is good, `closed` is no harm, `bytes` nobody asked for."""
+        """What there is to read between two requests: `silent` is good, `closed` no harm, `bytes` nobody asked for."""
         if self.buffer:
             return "bytes"
         try:

@@ -1,4 +1,4 @@
-"""What happens to the programs while clients talk to them: a class for each kind of event, in groups that run side by side."""
+"""What happens to the programs meanwhile: a class for each kind of event, in groups that run side by side."""
 
 from collections.abc import Mapping
 

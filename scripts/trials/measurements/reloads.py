@@ -40,7 +40,7 @@ async def measure(binary: Path) -> list[Finding]:
         ended = await tunnels.finish()
     findings = [
         at_most(f"reloads that failed, of {RELOADS}", refused, 0),
-        beside("a reload until it is in force, on average", 1000 * took / RELOADS if not refused else float("nan"), "ms"),
+        beside("a reload until it is in force, on average", float("nan") if refused else 1000 * took / RELOADS, "ms"),
         at_least("upgrades", upgraded, UPGRADES),
         beside("requests meanwhile", report.requests),
         at_most(f"errors of clients {report.errors or ''}".strip(), sum(report.errors.values()), 0),
