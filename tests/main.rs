@@ -8,6 +8,7 @@ mod cli;
 mod conformance;
 mod early_answers;
 mod ejection;
+mod faults;
 mod floods;
 mod forwarding;
 mod grpc;
