@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::backend::RawBackend;
 use crate::support::client::{Response, message, request};
+use crate::support::http2::Http2Backend;
 use crate::support::proxy::{Proxy, RunningProxy};
 use crate::support::{DEADLINE, in_parallel, wait_until};
 
@@ -303,4 +304,31 @@ fn a_retry_does_not_wait_for_a_full_server() {
         gated.permit(1);
         assert_eq!(held.join().expect("an answer").status, 200);
     });
+}
+
+#[test]
+fn over_http_2_requests_wait_for_a_stream_where_connections_are_limited() {
+    let mut settings = h2::server::Builder::new();
+    settings.max_concurrent_streams(4);
+    let backend = Http2Backend::start_with(settings, |mut asked| async move {
+        tokio::time::sleep(Duration::from_millis(5)).await; // its work
+        asked.answer("ok");
+    });
+    let proxy = Proxy::new()
+        .setting("workers = 1")
+        .unprobed_with(
+            "app",
+            &[backend.addr()],
+            "protocol = \"http2\"\nmax_connections = 1",
+        )
+        .start();
+    // The first one learns what the server lets.
+    assert_eq!(proxy.get("/").text(), "ok");
+    in_parallel(16, |_| {
+        let mut client = proxy.connect();
+        for _ in 0..10 {
+            assert_eq!(client.get("/").expect("an answer").text(), "ok");
+        }
+    });
+    assert_eq!(backend.connections(), 1);
 }
