@@ -29,7 +29,8 @@ fn before(servers: &[&RawBackend], route: &str) -> RunningProxy {
     let addrs: Vec<_> = servers.iter().map(|server| server.addr()).collect();
     Proxy::new()
         .setting("workers = 1")
-        .unprobed("app", &addrs)
+        // Servers that always fail are to be tried all the same.
+        .unprobed_with("app", &addrs, "ejection = \"off\"")
         .extra(&format!("[[routes]]\nupstream = \"app\"\n{route}"))
         .start()
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use http::uri::PathAndQuery;
 
+use super::protection;
 use super::snapshot::{
     Action, LimitEntry, ListenerEntry, RedisSettings, RouteEntry, Snapshot, UpstreamEntry,
 };
@@ -266,6 +267,7 @@ fn upstream(
         response: upstream.timeouts.response,
         idle: upstream.timeouts.idle,
         pool_idle: upstream.timeouts.pool_idle,
+        protection: protection::protection(upstream),
     };
     UpstreamEntry {
         shared: Upstream::new(upstream.name.clone(), settings, servers, workers),

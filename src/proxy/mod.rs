@@ -7,5 +7,6 @@ pub mod build;
 pub mod http;
 pub mod local;
 pub mod policy;
+mod protection;
 pub mod roster;
 pub mod snapshot;

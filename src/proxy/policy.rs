@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use super::snapshot::RoutePriority;
 use crate::config::model::SplitKey;
 use crate::upstream::RetryReason;
 
@@ -15,6 +16,8 @@ pub struct Forward {
     pub targets: Vec<Target>,
     /// How one of several is chosen.
     pub split: Option<Split>,
+    /// How much a request matters when servers are full.
+    pub priority: RoutePriority,
     /// What is tried again.
     pub retry: Retry,
     /// What is tried twice at a time.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::policy::Forward;
 pub use crate::config::model::{HashKey, LimitKey, ListenerTimeouts, RedirectTarget};
@@ -17,7 +17,7 @@ use crate::metrics::{Counter, Outcomes, Sharded};
 use crate::net::stream::ByteStats;
 use crate::route::RouteTable;
 use crate::tls::ServerTls;
-use crate::upstream::{Sticky, Upstream};
+use crate::upstream::{Priority, Sticky, Upstream};
 
 /// What requests need from the configuration.
 #[derive(Debug)]
@@ -160,6 +160,30 @@ pub enum Action {
         /// Sent as text/plain.
         body: bytes::Bytes,
     },
+}
+
+/// How much a route's requests matter when servers are full.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RoutePriority {
+    /// All the same.
+    Fixed(Priority),
+    /// As this field says; normal if it says something else.
+    Header(HeaderName),
+}
+
+impl RoutePriority {
+    /// The priority of a request with these fields.
+    pub fn of(&self, headers: &HeaderMap) -> Priority {
+        match self {
+            Self::Fixed(priority) => *priority,
+            Self::Header(name) => {
+                let value = headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+                let mut all = Priority::ALL.into_iter();
+                let named = |it: &Priority| value.eq_ignore_ascii_case(it.name().as_bytes());
+                all.find(named).unwrap_or_default()
+            }
+        }
+    }
 }
 
 /// An upstream, and what of requests decides on their server.

@@ -31,6 +31,7 @@ use crate::route;
 pub use certificates::CertificateErrors;
 use control::{End, Upgrades};
 use inherit::Inherited;
+pub use memory::Allocator;
 use upgrade::{Registry, Succession};
 
 /// Why the load balancer does not start.

@@ -4,20 +4,31 @@
 //! is healthy, and publishes the eligible ones as one immutable [`Members`]. [`local`] is a worker's own side of an
 //! upstream: its view of the members and its pool of connections, which no other thread touches.
 
+pub mod adaptive;
 pub mod announce;
 pub mod budget;
+mod conduct;
 pub mod connection;
 mod dial;
 mod driver;
+pub mod ejection;
 pub mod endpoint;
 mod group;
 pub mod http1;
 pub mod http2;
 pub mod latency;
+mod load;
 pub mod local;
+mod picking;
 pub mod pool;
+mod protection;
 pub mod quantile;
+pub mod queue;
+mod regulator;
 mod request;
+mod slow_start;
+mod sockets;
+mod standing;
 mod stats;
 pub mod sticky;
 pub mod supervisor;
@@ -26,6 +37,9 @@ pub use announce::{Announced, Announces};
 pub use connection::Connection;
 pub use endpoint::{Endpoint, Origin};
 pub use group::{Members, Protocol, RosterError, Settings, Upstream};
-pub use local::{InFlight, LocalEndpoint, LocalUpstream, Wish};
+pub use local::{LocalEndpoint, LocalUpstream, Wish};
+pub use picking::{InFlight, Picked};
+pub use protection::Protection;
+pub use queue::{Priority, Refusal, Waiter};
 pub use stats::{MirrorResult, RetryReason, UpstreamStats};
 pub use sticky::Sticky;

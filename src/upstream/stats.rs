@@ -1,6 +1,7 @@
 //! What an upstream's workers count: requests that no single server answers for.
 
-use crate::metrics::Counter;
+use super::queue::Priority;
+use crate::metrics::{Counter, Durations};
 
 /// Requests that no single server answers for.
 #[derive(Debug, Default)]
@@ -17,6 +18,12 @@ pub struct UpstreamStats {
     pub nobody: Counter,
     /// Requests that were to be sent here a second time, by [`MirrorResult`].
     pub mirrored: [Counter; MirrorResult::ALL.len()],
+    /// How long those have waited in the queue that have left it.
+    pub queued: Durations,
+    /// Requests for which there was no room, or no more, in the queue; by priority.
+    pub shed: [Counter; Priority::ALL.len()],
+    /// Requests that waited in the queue for as long as they may; by priority.
+    pub overdue: [Counter; Priority::ALL.len()],
 }
 
 /// Why a request was tried again.

@@ -8,6 +8,7 @@ use super::normal;
 use crate::config::model::{self, Config, HedgeAfter};
 use crate::config::types::Percent;
 use crate::proxy::policy::{Forward, Hedge, Mirror, Retry, Split, Target};
+use crate::proxy::protection;
 use crate::upstream::{Sticky, budget, sticky};
 
 pub(super) fn forward(config: &Config, forward: &model::Forward) -> Forward {
@@ -16,6 +17,7 @@ pub(super) fn forward(config: &Config, forward: &model::Forward) -> Forward {
     Forward {
         targets: forward.split.iter().map(|(index, _)| to(*index)).collect(),
         split: (forward.split.len() > 1).then(|| Split::new(weights, forward.split_by.clone())),
+        priority: protection::priority(&forward.priority),
         retry: retry(&forward.retry),
         hedge: forward.hedge.map(|hedge| Hedge {
             after: match hedge.after {

@@ -20,7 +20,7 @@ use crate::message::headers;
 use crate::proxy::policy::{Forward, Hedge, Target};
 use crate::proxy::snapshot::UpstreamEntry;
 use crate::upstream::sticky::Session;
-use crate::upstream::{RetryReason, Sticky};
+use crate::upstream::{InFlight, Picked, Refusal, RetryReason, Sticky, Waiter};
 
 /// Sends a request to a server of the route's upstream and gives its answer.
 ///
@@ -103,9 +103,24 @@ impl Request<'_> {
         }
         let session = self.session();
         let had = session.and_then(|session| upstream.pick_identity(session.identity));
-        let Some(flight) = had.or_else(|| tries::pick(local, upstream, since, hash, &[])) else {
-            let tries = Tries::new(local, upstream, retry, patience, hash);
-            return Err(tries.conclude(None));
+        let picked = match had {
+            Some(flight) => Picked::Flight(flight),
+            None => tries::pick(local, upstream, since, hash, &[]),
+        };
+        let flight = match picked {
+            Picked::Flight(flight) => Ok(flight),
+            // Boxed: most requests need no room for this.
+            Picked::Full => Box::pin(self.wait(exchange, hash)).await,
+            Picked::Nobody => Err(Refusal::Nobody),
+        };
+        let flight = match flight {
+            Ok(flight) => flight,
+            Err(Refusal::Shed) => return Err(ProxyError::Overloaded),
+            Err(Refusal::Overdue) => return Err(ProxyError::QueueTimeout),
+            Err(Refusal::Nobody) => {
+                let tries = Tries::new(local, upstream, retry, patience, hash);
+                return Err(tries.conclude(None));
+            }
         };
         let mut attempt = Attempt::new(flight, local.worker);
         exchange.tried = Some((Rc::clone(upstream), Rc::clone(attempt.endpoint())));
@@ -138,6 +153,17 @@ impl Request<'_> {
         let mut answered = answered.map_err(Failure::into_error)?;
         self.settle(&mut answered, identity, session);
         Ok(answered)
+    }
+
+    /// Waits for a server, as all have as many requests as they may.
+    async fn wait(&self, exchange: &Exchange, hash: u64) -> Result<InFlight, Refusal> {
+        let local = &self.client.local;
+        let upstream = &local.upstreams[self.target.upstream];
+        let waiter = Waiter {
+            client: exchange.address,
+            priority: self.policy.priority.of(&self.head.headers),
+        };
+        upstream.wait(&local.rng, hash, waiter).await
     }
 
     /// Goes on from the first try, which has ended with a bad outcome, or not begun.

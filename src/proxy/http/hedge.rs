@@ -17,7 +17,7 @@ use super::tries::Tries;
 use crate::message::Upload;
 use crate::net::clock;
 use crate::proxy::policy::{Hedge, Retry};
-use crate::upstream::{InFlight, LocalEndpoint};
+use crate::upstream::{InFlight, LocalEndpoint, Picked};
 
 /// Who had the last word.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -132,7 +132,9 @@ fn begin(
         Some(upload) => Some(upload.copy()?),
         None => None,
     };
-    let flight = tries.pick_besides(first)?;
+    let Picked::Flight(flight) = tries.pick_besides(first) else {
+        return None;
+    };
     let may = tries.upstream.hedges.borrow_mut().withdraw(clock::now());
     may.then_some((flight, copy))
 }

@@ -22,7 +22,7 @@ use crate::message::Upload;
 use crate::net::clock;
 use crate::proxy::local::Local;
 use crate::proxy::policy::{Forward, Mirror};
-use crate::upstream::{LocalUpstream, MirrorResult};
+use crate::upstream::{LocalUpstream, MirrorResult, Picked};
 
 /// Copies of a worker that may be under way.
 const MAX_COPIES: usize = 256;
@@ -117,8 +117,8 @@ impl Copy {
             None => 0,
         };
         let now = clock::now();
-        let flight = tries::pick(local, &self.upstream, now, hash, &[]);
-        let Some(flight) = flight else {
+        let picked = tries::pick(local, &self.upstream, now, hash, &[]);
+        let Picked::Flight(flight) = picked else {
             return false;
         };
         let outgoing = Outgoing {

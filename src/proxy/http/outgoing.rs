@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::StatusCode;
-use http::header::HeaderValue;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
@@ -75,11 +74,10 @@ impl Outgoing<'_> {
             within: Some((self.patience.since, self.patience.connect)),
         };
         loop {
-            let connection = self
-                .upstream
-                .connect(&endpoint, wish)
-                .await
-                .map_err(Failure::Connect)?;
+            let connection = match self.upstream.connect(&endpoint, wish).await {
+                Ok(connection) => connection,
+                Err(error) => return Err(attempt.failed(Failure::Connect(error))),
+            };
             let server = endpoint.shared.host();
             let sent = attempt::send(&connection, &self.rewrite, server, self.patience).await;
             let failure = match sent {
@@ -87,7 +85,7 @@ impl Outgoing<'_> {
                     attempt.answered(answer.status.as_u16());
                     return Ok((connection, answer));
                 }
-                Ok(_) => return Err(Failure::BadAnswer(Invalid::Syntax)),
+                Ok(_) => return Err(attempt.failed(Failure::BadAnswer(Invalid::Syntax))),
                 Err(failure) => failure,
             };
             let is_stale = matches!(failure, Failure::Unsent | Failure::Reset)
@@ -100,7 +98,7 @@ impl Outgoing<'_> {
                 if is_stale && !is_idempotent && matches!(failure, Failure::Reset) {
                     self.lost_on_close(&endpoint);
                 }
-                return Err(failure);
+                return Err(attempt.failed(failure));
             }
             rewind(self.rewrite.upload);
             wish.fresh = true;
@@ -183,7 +181,7 @@ async fn switch(
     let protocol = answer.upgrade.clone();
     let mut reply = reply_of(answer);
     reply.fields.add("connection", b"upgrade");
-    let protocol = protocol.as_ref().map(HeaderValue::as_bytes);
+    let protocol = protocol.as_ref().map(|it| it.as_bytes());
     reply.fields.add("upgrade", protocol.unwrap_or_default());
     Ok(Answered::Switched(reply, side))
 }

@@ -12,7 +12,7 @@ use crate::balance::Pick;
 use crate::net::clock;
 use crate::proxy::local::Local;
 use crate::proxy::policy::Retry;
-use crate::upstream::{InFlight, LocalEndpoint, LocalUpstream, RetryReason, UpstreamStats};
+use crate::upstream::{InFlight, LocalEndpoint, LocalUpstream, Picked, RetryReason, UpstreamStats};
 
 /// `Retry-After` when nobody probes the servers.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ pub struct Tries<'a> {
 enum Next {
     /// Another one.
     Try(Following),
-    /// Nothing: the request must not be made again, or has been often enough.
+    /// Nothing: the request must not be made again, or has been often enough, or all other servers are full.
     Stop,
     /// Nothing: there is no other server.
     Nobody,
@@ -82,7 +82,7 @@ impl<'a> Tries<'a> {
     }
 
     /// A server that is none of `others`.
-    pub fn pick_besides(&self, others: &[Rc<LocalEndpoint>]) -> Option<InFlight> {
+    pub fn pick_besides(&self, others: &[Rc<LocalEndpoint>]) -> Picked {
         let since = self.patience.since;
         pick(self.local, self.upstream, since, self.hash, others)
     }
@@ -150,8 +150,10 @@ impl<'a> Tries<'a> {
         let Some(reason) = reason else {
             return Next::Stop;
         };
-        let Some(flight) = self.pick_besides(&self.endpoints) else {
-            return Next::Nobody;
+        let flight = match self.pick_besides(&self.endpoints) {
+            Picked::Flight(flight) => flight,
+            Picked::Full => return Next::Stop, // who was tried is not to wait as well
+            Picked::Nobody => return Next::Nobody,
         };
         if self.number >= self.retry.attempts || !self.retry.wants(reason) {
             return Next::Stop;
@@ -199,7 +201,7 @@ pub fn pick(
     since: Instant,
     hash: u64,
     others: &[Rc<LocalEndpoint>],
-) -> Option<InFlight> {
+) -> Picked {
     let mut pick = Pick {
         rng: &mut local.rng.borrow_mut(),
         now: since.into_std(),
