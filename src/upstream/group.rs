@@ -53,6 +53,24 @@ pub struct Settings {
     pub pool_idle: Duration,
 }
 
+impl Settings {
+    /// How many connection failures in a row speak for a server that is down, if its health is checked at all.
+    pub(super) fn fall(&self) -> Option<u32> {
+        let health = self.health.as_ref();
+        health.map(|(_, settings)| settings.fall.get())
+    }
+
+    /// Whether connections that were opened under `former` are as good as new ones.
+    pub fn connects_like(&self, former: &Self) -> bool {
+        let same_tls = match (&self.tls, &former.tls) {
+            (Some(tls), Some(former)) => Arc::ptr_eq(tls, former),
+            (None, None) => true,
+            _ => false,
+        };
+        same_tls && self.protocol == former.protocol && self.announces == former.announces
+    }
+}
+
 /// Requests that no single server answers for.
 #[derive(Debug, Default)]
 pub struct UpstreamStats {
@@ -62,9 +80,11 @@ pub struct UpstreamStats {
     pub nobody: Counter,
 }
 
-/// The eligible servers, in the order that their balancer knows.
+/// The eligible servers, in the order that their balancer knows, and the policy that holds for them: published as one.
 #[derive(Debug)]
 pub struct Members {
+    /// The upstream's policy.
+    pub settings: Arc<Settings>,
     /// Healthy, not draining, weight above 0.
     pub endpoints: Vec<Arc<Endpoint>>,
     /// Chooses among them.
@@ -76,9 +96,8 @@ pub struct Members {
 pub struct Upstream {
     name: String,
     workers: usize,
-    settings: Settings,
-    /// All servers. Only the control thread locks it.
-    roster: Mutex<Vec<Arc<Endpoint>>>,
+    /// Only the control thread locks it.
+    roster: Mutex<Roster>,
     members: ArcSwap<Members>,
     /// Counts the publications of `members`, so that a worker sees with one load whether its view is current.
     generation: AtomicU64,
@@ -86,6 +105,14 @@ pub struct Upstream {
     eligibility_changed: Notify,
     /// By worker.
     pub stats: Sharded<UpstreamStats>,
+}
+
+/// What the members are made of.
+#[derive(Debug)]
+pub(super) struct Roster {
+    pub(super) settings: Arc<Settings>,
+    /// All servers.
+    pub(super) endpoints: Vec<Arc<Endpoint>>,
 }
 
 /// Why the servers of an upstream could not be changed.
@@ -102,15 +129,19 @@ pub enum RosterError {
 impl Upstream {
     /// An upstream with these servers, their addresses distinct.
     pub fn new(name: String, settings: Settings, servers: Vec<Spec>, workers: usize) -> Arc<Self> {
+        let settings = Arc::new(settings);
         let upstream = Self {
             members: ArcSwap::from_pointee(Members {
+                settings: Arc::clone(&settings),
                 endpoints: Vec::new(),
                 balancer: Balancer::build(settings.strategy, &[], None),
             }),
             name,
             workers,
-            settings,
-            roster: Mutex::default(),
+            roster: Mutex::new(Roster {
+                settings: Arc::clone(&settings),
+                endpoints: Vec::new(),
+            }),
             generation: AtomicU64::new(0),
             roster_changed: Notify::new(),
             eligibility_changed: Notify::new(),
@@ -118,20 +149,15 @@ impl Upstream {
         };
         let endpoints = servers
             .into_iter()
-            .map(|spec| Arc::new(upstream.endpoint(spec)))
+            .map(|spec| Arc::new(upstream.endpoint(spec, &settings)))
             .collect();
-        *upstream.roster() = endpoints;
+        upstream.roster().endpoints = endpoints;
         upstream.publish();
         Arc::new(upstream)
     }
 
-    fn endpoint(&self, spec: Spec) -> Endpoint {
-        let fall = self
-            .settings
-            .health
-            .as_ref()
-            .map(|(_, settings)| settings.fall.get());
-        Endpoint::new(&self.name, spec, fall, self.workers)
+    pub(super) fn endpoint(&self, spec: Spec, settings: &Settings) -> Endpoint {
+        Endpoint::new(&self.name, spec, settings.fall(), self.workers)
     }
 
     /// Its name in the configuration.
@@ -139,27 +165,26 @@ impl Upstream {
         &self.name
     }
 
-    /// Its policy.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
+    /// Its policy as it is now. On a request's way it is the worker's own view of the upstream that has it.
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.members.load().settings)
     }
 
-    fn roster(&self) -> MutexGuard<'_, Vec<Arc<Endpoint>>> {
-        // Every change to the roster is a single push or remove: a panic cannot leave it half changed.
+    pub(super) fn roster(&self) -> MutexGuard<'_, Roster> {
+        // Every change to the roster is a single step: a panic cannot leave it half changed.
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All servers, eligible or not.
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
-        self.roster().clone()
+        self.roster().endpoints.clone()
     }
 
     /// The server at this address.
     pub fn find(&self, address: &ServerAddress) -> Option<Arc<Endpoint>> {
-        self.roster()
-            .iter()
-            .find(|endpoint| endpoint.address() == address)
-            .cloned()
+        let roster = self.roster();
+        let found = roster.endpoints.iter().find(|it| it.address() == address);
+        found.cloned()
     }
 
     /// Adds a server. Workers know it when this returns; it gets requests after its first good probe.
@@ -167,19 +192,17 @@ impl Upstream {
     /// # Errors
     /// The address is there already.
     pub fn add(&self, spec: Spec) -> Result<Arc<Endpoint>, RosterError> {
-        let endpoint = Arc::new(self.endpoint(spec));
-        {
+        let endpoint = {
             let mut roster = self.roster();
-            if roster
-                .iter()
-                .any(|other| other.address() == endpoint.address())
-            {
+            let is_same = |it: &Arc<Endpoint>| *it.address() == spec.address;
+            if roster.endpoints.iter().any(is_same) {
                 return Err(RosterError::Duplicate);
             }
-            roster.push(Arc::clone(&endpoint));
-        }
-        self.publish();
-        self.roster_changed.notify_one();
+            let endpoint = Arc::new(self.endpoint(spec, &roster.settings));
+            roster.endpoints.push(Arc::clone(&endpoint));
+            endpoint
+        };
+        self.publish_roster();
         Ok(endpoint)
     }
 
@@ -190,14 +213,13 @@ impl Upstream {
     pub fn remove(&self, address: &ServerAddress) -> Result<Arc<Endpoint>, RosterError> {
         let endpoint = {
             let mut roster = self.roster();
-            let position = roster
-                .iter()
-                .position(|endpoint| endpoint.address() == address);
-            roster.remove(position.ok_or(RosterError::Unknown)?)
+            let mut endpoints = roster.endpoints.iter();
+            let position = endpoints.position(|endpoint| endpoint.address() == address);
+            let position = position.ok_or(RosterError::Unknown)?;
+            roster.endpoints.remove(position)
         };
         endpoint.set_draining(true);
-        self.publish();
-        self.roster_changed.notify_one();
+        self.publish_roster();
         Ok(endpoint)
     }
 
@@ -231,10 +253,17 @@ impl Upstream {
         }
     }
 
+    /// Makes the workers, and whoever supervises the servers, see who is there now.
+    pub(super) fn publish_roster(&self) {
+        self.publish();
+        self.roster_changed.notify_one();
+    }
+
     /// Makes the workers see who is eligible now.
     pub(super) fn publish(&self) {
         let roster = self.roster();
         let endpoints: Vec<_> = roster
+            .endpoints
             .iter()
             .filter(|endpoint| endpoint.eligible())
             .cloned()
@@ -247,11 +276,12 @@ impl Upstream {
             })
             .collect();
         let balancer = Balancer::build(
-            self.settings.strategy,
+            roster.settings.strategy,
             &members,
             Some(&self.members.load().balancer),
         );
         self.members.store(Arc::new(Members {
+            settings: Arc::clone(&roster.settings),
             endpoints,
             balancer,
         }));

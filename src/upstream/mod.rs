@@ -15,6 +15,7 @@ pub mod http2;
 pub mod latency;
 pub mod local;
 pub mod pool;
+mod reconfigure;
 mod request;
 pub mod supervisor;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::lookup_host;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::announce::Announces;
@@ -50,8 +50,15 @@ async fn publish_changes(upstream: &Upstream) {
 async fn watch_roster(upstream: &Arc<Upstream>) {
     let mut tasks = JoinSet::new();
     let mut running = HashMap::new();
+    let mut checks = upstream.settings().health.clone();
     loop {
         let mut gone = std::mem::take(&mut running);
+        let now = upstream.settings();
+        if now.health != checks {
+            // New checks go on from what the former ones have found out.
+            checks.clone_from(&now.health);
+            gone.drain().for_each(|(_, task)| stop(&task));
+        }
         for endpoint in upstream.endpoints() {
             let key = Arc::as_ptr(&endpoint) as usize;
             let task = gone
@@ -59,10 +66,14 @@ async fn watch_roster(upstream: &Arc<Upstream>) {
                 .unwrap_or_else(|| tasks.spawn(watch(Arc::clone(upstream), endpoint)));
             running.insert(key, task);
         }
-        gone.into_values().for_each(|task| task.abort());
+        gone.values().for_each(stop);
         while tasks.try_join_next().is_some() {}
         upstream.roster_changed().await;
     }
+}
+
+fn stop(task: &AbortHandle) {
+    task.abort();
 }
 
 async fn watch(upstream: Arc<Upstream>, endpoint: Arc<Endpoint>) {
@@ -145,6 +156,10 @@ impl health::Subject for Watched {
             },
             header: settings.announces.map_or(&[], Announces::for_own),
         }
+    }
+
+    fn state(&self) -> health::State {
+        self.endpoint.health()
     }
 
     async fn live_failures(&self) {

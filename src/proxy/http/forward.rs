@@ -37,8 +37,9 @@ pub async fn forward(
 ) -> Result<Answered, ProxyError> {
     let client = Rc::clone(&exchange.client);
     let local = &client.local;
-    let upstream = &local.upstreams[policy.upstream];
-    let hash = match &local.snapshot.upstreams[policy.upstream].hash {
+    let view = Rc::clone(&exchange.view);
+    let upstream = &view.upstreams[policy.upstream];
+    let hash = match &view.snapshot.upstreams[policy.upstream].hash {
         Some(key) => hash_of(key, exchange.address, head),
         None => 0,
     };
@@ -110,7 +111,8 @@ impl Tries {
 
     /// What it comes to when no server is left to try.
     fn conclude(self, upstream: &LocalUpstream, stats: &UpstreamStats) -> ProxyError {
-        let health = upstream.shared.settings().health.as_ref();
+        let settings = upstream.settings();
+        let health = settings.health.as_ref();
         match self.last {
             // Probed servers that all refuse are as good as none: their probes have only not noticed yet.
             Some(error) if self.reached || health.is_none() => error,
@@ -136,7 +138,7 @@ impl Outgoing<'_> {
     ) -> Result<Answered, Failure> {
         let endpoint = Rc::clone(attempt.endpoint());
         let mut wish = Wish {
-            announced: self.0.exchange.client.announced(),
+            announced: self.0.exchange.announced(),
             fresh: false,
             upgrade: self.0.upgrade.is_some(),
         };
@@ -189,7 +191,7 @@ impl Outgoing<'_> {
         attempt: Attempt,
         answer: Answer,
     ) -> Result<Answered, Failure> {
-        let idle = upstream.shared.settings().idle;
+        let idle = upstream.settings().idle;
         let body = connection.body(&answer);
         let Answer {
             status,

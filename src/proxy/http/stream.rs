@@ -162,7 +162,8 @@ async fn send(
     };
     let sent = poll_fn(|cx| sending.poll(cx)).await;
     if sending.stalled {
-        let stats = client.listener().stats.shard(client.local.worker);
+        let listener = client.listener();
+        let stats = listener.stats.shard(client.local.worker);
         stats.stalled_answers.increment();
     }
     sent
