@@ -28,6 +28,11 @@ fn write_again(config: &Config) {
             *shown = Value::from(secret);
         }
     }
+    for upstream in shown["upstreams"].as_array_mut().into_iter().flatten() {
+        if let Some(shown) = upstream.pointer_mut("/sticky/secret") {
+            *shown = Value::from("0123456789abcdef");
+        }
+    }
     let text = shown.to_string();
     let again = parse(&text, Format::Json, "effective", std::iter::empty())
         .unwrap_or_else(|errors| panic!("{errors}\n{text}"));

@@ -147,6 +147,12 @@ impl Problems {
         self.0.contains_key(at)
     }
 
+    /// Whether there is a problem at `at` or within it.
+    pub(super) fn concern(&self, at: &KeyPath) -> bool {
+        let next = self.0.range(at.clone()..).next();
+        next.is_some_and(|(path, _)| path.segments().starts_with(at.segments()))
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,4 +1,5 @@
-//! The shapes in which the file may write a value: a table, a table or a string that stands for one, one or many.
+//! The shapes in which the file may write a value: a table, a table or a string that stands for one, a table or
+//! `"off"`, one or many.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -21,6 +22,15 @@ pub struct Table<T>(pub T);
 /// A table, or a string that is read as `T` too.
 #[derive(Debug)]
 pub struct Shorthand<T>(pub T);
+
+/// A table, or `"off"`.
+#[derive(Debug)]
+pub enum OrOff<T> {
+    /// `"off"`
+    Off,
+    /// The table.
+    On(T),
+}
 
 /// A list, or a string that stands for a list of one.
 #[derive(Debug)]
@@ -107,6 +117,33 @@ impl<'de, T: Text + Deserialize<'de>> Deserialize<'de> for Shorthand<T> {
     }
 }
 
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OrOff<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OrOffVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for OrOffVisitor<T> {
+            type Value = OrOff<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"off\" or a table")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<OrOff<T>, E> {
+                match text {
+                    "off" => Ok(OrOff::Off),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<OrOff<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(OrOff::On)
+            }
+        }
+
+        deserializer.deserialize_any(OrOffVisitor(PhantomData))
+    }
+}
+
 impl<'de, T: Text + Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct OneOrManyVisitor<T>(PhantomData<T>);
@@ -177,6 +214,15 @@ impl<T: Serialize> Serialize for Table<T> {
 impl<T: Serialize> Serialize for Shorthand<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(serializer)
+    }
+}
+
+impl<T: Serialize> Serialize for OrOff<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Off => serializer.serialize_str("off"),
+            Self::On(table) => table.serialize(serializer),
+        }
     }
 }
 

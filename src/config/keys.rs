@@ -12,8 +12,9 @@ use super::suggest;
 type KeysOf = fn() -> &'static [&'static str];
 
 /// Every table, by the pattern of its path, and its keys.
-pub(super) const TABLES: [(&str, KeysOf); 20] = [
+pub(super) const TABLES: [(&str, KeysOf); 27] = [
     ("", keys_of::<schema::Root>),
+    ("reload_guard", keys_of::<schema::ReloadGuard>),
     ("admin", keys_of::<schema::Admin>),
     ("redis", keys_of::<schema::Redis>),
     ("rate_limit", keys_of::<schema::RateLimit>),
@@ -29,17 +30,26 @@ pub(super) const TABLES: [(&str, KeysOf); 20] = [
     ("routes[].redirect", keys_of::<schema::Redirect>),
     ("routes[].respond", keys_of::<schema::Respond>),
     ("routes[].rate_limit", keys_of::<schema::RateLimit>),
+    ("routes[].mirror", keys_of::<schema::Mirror>),
     ("routes[].retry", keys_of::<schema::Retry>),
+    ("routes[].hedge", keys_of::<schema::Hedge>),
     ("routes[].hsts", keys_of::<schema::Hsts>),
     ("upstreams[]", keys_of::<schema::Upstream>),
     ("upstreams[].servers[]", keys_of::<schema::Server>),
     ("upstreams[].health_check", keys_of::<schema::HealthCheck>),
     ("upstreams[].timeouts", keys_of::<schema::UpstreamTimeouts>),
     ("upstreams[].tls", keys_of::<schema::UpstreamTls>),
+    ("upstreams[].queue", keys_of::<schema::Queue>),
+    (
+        "upstreams[].adaptive_concurrency",
+        keys_of::<schema::AdaptiveConcurrency>,
+    ),
+    ("upstreams[].sticky", keys_of::<schema::Sticky>),
+    ("upstreams[].ejection", keys_of::<schema::Ejection>),
 ];
 
 /// Keys that later versions have, with the one value, as JSON, that says what this version does anyway.
-const LATER_KEYS: [(&str, Option<&str>); 19] = [
+const LATER_KEYS: [(&str, Option<&str>); 9] = [
     ("cluster", None),
     ("redis.urls", None),
     ("redis.sentinel", None),
@@ -49,16 +59,6 @@ const LATER_KEYS: [(&str, Option<&str>); 19] = [
     ("listeners[].bandwidth", None),
     ("listeners[].upstream", None),
     ("listeners[].sni", None),
-    ("routes[].split", None),
-    ("routes[].retry.on", None),
-    ("routes[].retry.per_try_timeout", None),
-    ("routes[].retry.budget", None),
-    ("upstreams[].max_connections", None),
-    ("upstreams[].max_in_flight", None),
-    ("upstreams[].queue", None),
-    ("upstreams[].slow_start", None),
-    ("upstreams[].sticky", None),
-    ("upstreams[].ejection", None),
 ];
 
 /// Values that later versions have for keys of this one, and what to use meanwhile.
@@ -76,7 +76,7 @@ const LATER_VALUES: [(&str, &[&str], &str); 2] = [
 ];
 
 /// What every list may look like, for the message about a value that is no list.
-const LISTS: [(&str, &str); 11] = [
+const LISTS: [(&str, &str); 12] = [
     ("trusted_proxies", r#"["10.0.0.0/8"]"#),
     ("listeners", "[[listeners]]"),
     (
@@ -88,6 +88,7 @@ const LISTS: [(&str, &str); 11] = [
     ("routes[].hosts", r#"["api.example.com"]"#),
     ("routes[].paths", r#"["/v1/*"]"#),
     ("routes[].methods", r#"["GET", "POST"]"#),
+    ("routes[].retry.on", r#"["connect", "503"]"#),
     ("upstreams", "[[upstreams]]"),
     ("upstreams[].servers", r#"["127.0.0.1:3000"]"#),
     ("upstreams[].health_check.expect", r#"["2xx", "3xx"]"#),

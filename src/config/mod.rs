@@ -8,6 +8,7 @@
 //! Unknown keys are errors, all errors are reported at once, and no text makes this panic. The rest of the program
 //! reads `model` and `types`; the schema, in which keys may be missing, stays in here.
 
+mod choices;
 mod decode;
 mod deserializer;
 mod effective;

@@ -3,6 +3,7 @@
 //! Every value here has been checked: references are indices, durations and sizes are parsed, secrets are read. The
 //! raw form that the user writes is `schema.rs`; `validate.rs` turns one into the other.
 
+mod forward;
 mod tls;
 mod upstream;
 
@@ -15,13 +16,14 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use forward::{Forward, Hedge, HedgeAfter, Mirror, Priority, Retry, SplitKey};
 pub use tls::{CertificateFiles, ClientAuth, ListenerTls, TlsVersion, UpstreamTls};
 pub use upstream::{
-    HashKey, HealthCheck, HealthCheckKind, Protocol, ProxyVersion, Server, StrategyKind, Upstream,
-    UpstreamTimeouts,
+    AdaptiveConcurrency, Ejection, HashKey, HealthCheck, HealthCheckKind, Protocol, ProxyVersion,
+    Queue, Server, Sticky, StrategyKind, Upstream, UpstreamTimeouts,
 };
 
-use super::types::{HostPattern, PathPattern, Secret};
+use super::types::{HostPattern, PathPattern, Percent, Secret};
 
 /// A whole, valid configuration.
 #[derive(Debug, Clone)]
@@ -30,6 +32,13 @@ pub struct Config {
     pub workers: NonZeroUsize,
     /// How long in-flight requests may go on after SIGTERM (`drain_timeout`, default 30 s).
     pub drain_timeout: Duration,
+    /// Whether the file is looked at every second, and read again when its content changed; default true.
+    pub watch_config: bool,
+    /// `None` (the default) watches no reload.
+    pub reload_guard: Option<ReloadGuard>,
+    /// Where the next program takes over from this one; default `loadbalancer.upgrade`, relative to the working
+    /// directory. `None` when `upgrade_socket = "off"`.
+    pub upgrade_socket: Option<PathBuf>,
     /// `None` when `admin.listen = "off"`.
     pub admin: Option<Admin>,
     /// Peers whose X-Forwarded-*, Forwarded and PROXY headers are believed; empty by default.
@@ -46,6 +55,17 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// At least one unless every route redirects or responds.
     pub upstreams: Vec<Upstream>,
+}
+
+/// When a reload is taken back.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ReloadGuard {
+    /// How long a reload is watched; default 30 s.
+    pub window: Duration,
+    /// How much larger, as a share of all answers, that of errors may become; default 5 %.
+    pub error_increase: Percent,
+    /// How many times as long answers may take; above 1, default 2.
+    pub latency_factor: f64,
 }
 
 /// The admin listener.
@@ -292,19 +312,4 @@ pub enum RedirectTarget {
         /// Omitted from the URL when it is the scheme's default.
         port: Option<u16>,
     },
-}
-
-/// How a route forwards.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Forward {
-    /// Index into `Config::upstreams`.
-    pub upstream: usize,
-    /// Removed from the front of the path, at a segment boundary.
-    pub strip_prefix: Option<String>,
-    /// `true` (default) sends the client's Host, `false` the server's address.
-    pub preserve_host: bool,
-    /// To the response's headers; default the upstream's `response` timeout.
-    pub timeout: Option<Duration>,
-    /// Further tries on another endpoint; default 2, 0 is none (`retry = { attempts = 2 }`).
-    pub retries: u32,
 }

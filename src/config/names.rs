@@ -23,6 +23,14 @@ pub struct ListenAddress(pub SocketAddr);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminListenOrOff(pub Option<AdminListen>);
 
+/// A path in the file system; `None` is `"off"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathOrOff(pub Option<PathBuf>);
+
+/// A cookie's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CookieName(pub String);
+
 /// A network, `10.0.0.0/8`, or one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network(pub IpNet);
@@ -40,6 +48,8 @@ serde_as_text!(
     AdminListenOrOff,
     r#"an address such as "127.0.0.1:9901", "unix:/path" or "off""#
 );
+serde_as_text!(PathOrOff, r#"a path or "off""#);
+serde_as_text!(CookieName, r#"a cookie's name, for example "lb""#);
 serde_as_text!(Network, r#"a network such as "10.0.0.0/8""#);
 serde_as_text!(MethodName, r#"a method such as "GET""#);
 serde_as_text!(LimitKey, r#""client_ip", "header:NAME" or "route""#);
@@ -96,6 +106,26 @@ impl FromStr for AdminListenOrOff {
                 r#"{text:?} is not an address to listen on; expected for example "127.0.0.1:9901", "unix:/run/lb/admin.sock" or "off""#
             ))
         })
+    }
+}
+
+impl FromStr for PathOrOff {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text {
+            "off" => Ok(Self(None)),
+            "" => Err(Invalid::new(r#""" is not a path; expected one, or "off""#)),
+            path => Ok(Self(Some(PathBuf::from(path)))),
+        }
+    }
+}
+
+impl FromStr for CookieName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        cookie_name(text).map(Self)
     }
 }
 
@@ -170,7 +200,7 @@ pub fn header_name(name: &str) -> Result<HeaderName, Invalid> {
 }
 
 /// A cookie's name: a token, as a method and a header's name are (RFC 6265, 4.1.1).
-fn cookie_name(name: &str) -> Result<String, Invalid> {
+pub fn cookie_name(name: &str) -> Result<String, Invalid> {
     match Method::from_bytes(name.as_bytes()) {
         Ok(_) => Ok(name.to_owned()),
         Err(_) => Err(Invalid::new(format!("{name:?} is not a cookie's name"))),
@@ -196,6 +226,21 @@ impl fmt::Display for AdminListenOrOff {
             Some(AdminListen::Tcp(address)) => address.fmt(f),
             Some(AdminListen::Unix(path)) => write!(f, "unix:{}", path.display()),
         }
+    }
+}
+
+impl fmt::Display for PathOrOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            None => f.write_str("off"),
+            Some(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for CookieName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -275,6 +320,11 @@ mod tests {
             ("127.0.0.1:9901", Ok("127.0.0.1:9901")),
             ("unix:", Err("is not an address")),
             ("on", Err("is not an address")),
+        ]);
+        check::<PathOrOff>(&[
+            ("off", Ok("off")),
+            ("run/lb.upgrade", Ok("run/lb.upgrade")),
+            ("", Err("is not a path")),
         ]);
         check::<Network>(&[
             ("10.0.0.0/8", Ok("10.0.0.0/8")),

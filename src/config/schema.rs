@@ -8,17 +8,20 @@ use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
-use super::forms::{List, OneOrMany, Shorthand, Table, Workers};
+use super::choices::RetryOn;
+use super::forms::{List, OneOrMany, OrOff, Shorthand, Table, Workers};
 use super::model::{
-    AccessLogFormat, Algorithm, HashKey, LimitHeaders, LimitKey, OnStoreFailure, Protocol, Store,
-    StrategyKind, TlsVersion,
+    AccessLogFormat, Algorithm, HashKey, HedgeAfter, LimitHeaders, LimitKey, OnStoreFailure,
+    Priority, Protocol, SplitKey, Store, StrategyKind, TlsVersion,
 };
-use super::names::{AdminListenOrOff, ListenAddress, MethodName, Name, Network};
+use super::names::{
+    AdminListenOrOff, CookieName, ListenAddress, MethodName, Name, Network, PathOrOff,
+};
 use super::types::{
-    AnyDuration, ByteRate, ByteSize, HostPattern, Invalid, PathPattern, PositiveDuration,
-    SecretSource, ServerAddress, StatusRange, Text,
+    AnyDuration, ByteRate, ByteSize, Factor, HostPattern, Invalid, PathPattern, Percent,
+    PositiveDuration, SecretSource, ServerAddress, StatusRange, Text,
 };
 
 /// The whole file.
@@ -26,6 +29,9 @@ use super::types::{
 pub struct Root {
     pub workers: Option<Workers>,
     pub drain_timeout: Option<AnyDuration>,
+    pub watch_config: Option<bool>,
+    pub reload_guard: Option<Table<ReloadGuard>>,
+    pub upgrade_socket: Option<PathOrOff>,
     pub admin: Option<Table<Admin>>,
     pub trusted_proxies: Option<List<Network>>,
     pub redis: Option<Table<Redis>>,
@@ -34,6 +40,14 @@ pub struct Root {
     pub listeners: Option<List<Table<Listener>>>,
     pub routes: Option<List<Table<Route>>>,
     pub upstreams: Option<List<Table<Upstream>>>,
+}
+
+/// `[reload_guard]`
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct ReloadGuard {
+    pub window: Option<PositiveDuration>,
+    pub error_increase: Option<Percent>,
+    pub latency_factor: Option<Factor>,
 }
 
 /// `[admin]`
@@ -140,14 +154,19 @@ pub struct Route {
     pub methods: Option<List<MethodName>>,
     pub headers: Option<BTreeMap<String, String>>,
     pub upstream: Option<Name>,
+    pub split: Option<BTreeMap<String, u32>>,
+    pub split_by: Option<SplitKey>,
+    pub mirror: Option<Table<Mirror>>,
     pub redirect: Option<Table<Redirect>>,
     pub respond: Option<Table<Respond>>,
     pub strip_prefix: Option<String>,
     pub preserve_host: Option<bool>,
     pub max_body: Option<ByteSize>,
     pub timeout: Option<PositiveDuration>,
-    pub rate_limit: Option<Shorthand<RouteLimit>>,
+    pub rate_limit: Option<OrOff<RateLimit>>,
     pub retry: Option<Table<Retry>>,
+    pub hedge: Option<Table<Hedge>>,
+    pub priority: Option<Priority>,
     pub hsts: Option<Shorthand<Hsts>>,
 }
 
@@ -176,17 +195,30 @@ pub struct Respond {
     pub body: Option<String>,
 }
 
-/// `routes.rate_limit`: `"off"` or a table.
-#[derive(Debug)]
-pub enum RouteLimit {
-    Off,
-    Own(RateLimit),
+/// `routes.mirror`
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Mirror {
+    pub upstream: Option<Name>,
+    pub share: Option<Percent>,
+    pub max_body: Option<ByteSize>,
 }
 
 /// `routes.retry`
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Retry {
     pub attempts: Option<u32>,
+    pub on: Option<List<RetryOn>>,
+    pub per_try_timeout: Option<PositiveDuration>,
+    pub budget: Option<Percent>,
+    pub backoff: Option<AnyDuration>,
+    pub max_body: Option<ByteSize>,
+}
+
+/// `routes.hedge`
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Hedge {
+    pub after: Option<HedgeAfter>,
+    pub budget: Option<Percent>,
 }
 
 /// `[[upstreams]]`
@@ -202,6 +234,49 @@ pub struct Upstream {
     pub tls: Option<Table<UpstreamTls>>,
     pub proxy_protocol: Option<SendProxy>,
     pub set_headers: Option<BTreeMap<String, SecretSource>>,
+    pub max_connections: Option<NonZeroU32>,
+    pub max_in_flight: Option<NonZeroU32>,
+    pub queue: Option<Table<Queue>>,
+    pub adaptive_concurrency: Option<OrOff<AdaptiveConcurrency>>,
+    pub slow_start: Option<AnyDuration>,
+    pub sticky: Option<Table<Sticky>>,
+    pub ejection: Option<OrOff<Ejection>>,
+}
+
+/// `upstreams.queue`
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Queue {
+    pub size: Option<u32>,
+    pub timeout: Option<PositiveDuration>,
+}
+
+/// `upstreams.adaptive_concurrency`
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct AdaptiveConcurrency {
+    pub min: Option<NonZeroU32>,
+    pub initial: Option<NonZeroU32>,
+    pub max: Option<NonZeroU32>,
+}
+
+/// `upstreams.sticky`
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Sticky {
+    pub cookie: Option<CookieName>,
+    pub ttl: Option<PositiveDuration>,
+    pub secret: Option<SecretSource>,
+}
+
+/// `upstreams.ejection`
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Ejection {
+    pub consecutive_failures: Option<NonZeroU32>,
+    pub error_ratio: Option<Percent>,
+    pub latency_factor: Option<Factor>,
+    pub interval: Option<PositiveDuration>,
+    pub base: Option<PositiveDuration>,
+    pub max: Option<PositiveDuration>,
+    pub max_share: Option<Percent>,
+    pub panic: Option<Percent>,
 }
 
 /// `upstreams.tls`
@@ -291,37 +366,5 @@ impl FromStr for Hsts {
             max_age: Some(text.parse()?),
             ..Self::default()
         })
-    }
-}
-
-impl Text for RouteLimit {
-    const EXPECTED: &'static str = "\"off\"";
-}
-
-impl FromStr for RouteLimit {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        match text {
-            "off" => Ok(Self::Off),
-            _ => Err(Invalid::new(format!(
-                "{text:?} is not a limit; expected \"off\" or a table"
-            ))),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for RouteLimit {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        RateLimit::deserialize(deserializer).map(Self::Own)
-    }
-}
-
-impl Serialize for RouteLimit {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Off => serializer.serialize_str("off"),
-            Self::Own(limit) => limit.serialize(serializer),
-        }
     }
 }

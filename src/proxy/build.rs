@@ -209,16 +209,7 @@ fn normal(path: &str) -> String {
 
 fn action(config: &Config, action: &model::Action) -> Action {
     match action {
-        model::Action::Forward(forward) => Action::Forward(Forward {
-            upstream: forward.upstream,
-            strip_prefix: forward.strip_prefix.as_deref().map(normal),
-            preserve_host: forward.preserve_host,
-            timeout: forward
-                .timeout
-                .unwrap_or(config.upstreams[forward.upstream].timeouts.response),
-            retries: forward.retries,
-            set_headers: set_headers(&config.upstreams[forward.upstream]),
-        }),
+        model::Action::Forward(it) => Action::Forward(forward(config, it)),
         model::Action::Redirect { status, to } => Action::Redirect {
             status: *status,
             to: to.clone(),
@@ -227,6 +218,19 @@ fn action(config: &Config, action: &model::Action) -> Action {
             status: *status,
             body: Bytes::from(body.clone()),
         },
+    }
+}
+
+fn forward(config: &Config, forward: &model::Forward) -> Forward {
+    let (index, _) = forward.split[0];
+    let upstream = &config.upstreams[index];
+    Forward {
+        upstream: index,
+        strip_prefix: forward.strip_prefix.as_deref().map(normal),
+        preserve_host: forward.preserve_host,
+        timeout: forward.timeout.unwrap_or(upstream.timeouts.response),
+        retries: forward.retry.attempts,
+        set_headers: set_headers(upstream),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `[[upstreams]]`: servers, how they are chosen, checked and spoken to.
+//! `[[upstreams]]`: servers, how they are chosen, checked, spared and spoken to.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
 use super::UpstreamTls;
-use crate::config::types::{Secret, ServerAddress, StatusSet};
+use crate::config::types::{Percent, Secret, ServerAddress, StatusSet};
 
 /// A named group of servers and its policy.
 #[derive(Debug, Clone)]
@@ -33,6 +33,72 @@ pub struct Upstream {
     /// Fields that every request is sent with, in place of the client's of these names; sorted by name. Values are valid
     /// field values; those out of the environment or a file are not shown.
     pub set_headers: Vec<(HeaderName, Secret)>,
+    /// Connections to one server, over all workers; no limit by default.
+    pub max_connections: Option<NonZeroU32>,
+    /// Requests of one server at a time, over all workers; no limit by default.
+    pub max_in_flight: Option<NonZeroU32>,
+    /// Where requests wait that no server has room for.
+    pub queue: Queue,
+    /// A limit to each server's requests at a time that finds itself; `None` for `"off"`.
+    pub adaptive_concurrency: Option<AdaptiveConcurrency>,
+    /// How long a server's share grows after it was added or has recovered; default 30 s, zero is off.
+    pub slow_start: Duration,
+    /// Keeps a client on a server by a cookie; none by default, and never with `ConsistentHash`.
+    pub sticky: Option<Sticky>,
+    /// Takes servers out that fail requests; `None` for `"off"`.
+    pub ejection: Option<Ejection>,
+}
+
+/// Where requests wait that no server has room for: one an upstream, over all workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queue {
+    /// Requests that may wait; default 1024, 0 is none.
+    pub size: u32,
+    /// How long each waits; default 1 s.
+    pub timeout: Duration,
+}
+
+/// Bounds of a server's limit of requests at a time that finds itself; `min <= initial <= max`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdaptiveConcurrency {
+    /// Default 8.
+    pub min: NonZeroU32,
+    /// Default 512, or the nearest that `min` and `max` allow.
+    pub initial: NonZeroU32,
+    /// Default 65,536.
+    pub max: NonZeroU32,
+}
+
+/// Keeps a client on a server by a cookie.
+#[derive(Debug, Clone)]
+pub struct Sticky {
+    /// The cookie's name, a token (RFC 6265, section 4.1.1); default `lb`.
+    pub cookie: String,
+    /// How long the cookie is good for, in whole seconds; default 1 h.
+    pub ttl: Duration,
+    /// Signs the cookie; at least 16 bytes.
+    pub secret: Option<Secret>,
+}
+
+/// When servers that fail requests get none for a while.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ejection {
+    /// Failures in a row; default 5.
+    pub consecutive_failures: NonZeroU32,
+    /// Share of failures within an `interval`; default 30 %, 100 % is off.
+    pub error_ratio: Percent,
+    /// Slower than this times the median of the others; above 1, default none, which is off.
+    pub latency_factor: Option<f64>,
+    /// How often `error_ratio` and `latency_factor` are looked at; default 1 s.
+    pub interval: Duration,
+    /// For how long the first time; longer each further time. Default 30 s, at most `max`.
+    pub base: Duration,
+    /// For how long at most; default 300 s.
+    pub max: Duration,
+    /// Of the servers, at a time; default 50 %.
+    pub max_share: Percent,
+    /// When less than this share of the servers is usable, all are used; default 50 %.
+    pub panic: Percent,
 }
 
 /// What is spoken to servers.

@@ -225,10 +225,6 @@ fn upstream_error(keys: &str) -> String {
 fn upstreams() {
     for (keys, error) in [
         (
-            "sticky = { cookie = \"lb\" }",
-            "upstreams[0].sticky: is not supported",
-        ),
-        (
             "hash = \"cookie:\"",
             "upstreams[0].hash: \"\" is not a cookie's name",
         ),

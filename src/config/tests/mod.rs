@@ -1,6 +1,8 @@
 //! Tests of the whole way from text to `Config`.
 
 mod errors;
+mod reliability;
+mod reliability_errors;
 mod robustness;
 mod routes;
 mod shipped;
@@ -113,8 +115,13 @@ fn the_smallest_file_has_the_documented_defaults() {
     let Action::Forward(forward) = &route.action else {
         panic!("{:?}", route.action);
     };
-    assert_eq!((forward.upstream, forward.retries), (0, 2));
-    assert!(forward.preserve_host);
+    assert_eq!(
+        (&forward.split[..], &forward.split_by),
+        (&[(0, 1)][..], &SplitKey::Random)
+    );
+    assert!(forward.preserve_host && forward.mirror.is_none() && forward.hedge.is_none());
+    assert_eq!(forward.retry.attempts, 2);
+    assert_eq!(forward.priority, Priority::Normal);
 }
 
 #[test]
@@ -193,16 +200,11 @@ rate_limit = "off"
     let Action::Forward(forward) = &api.action else {
         panic!("{:?}", api.action);
     };
-    assert_eq!(
-        forward,
-        &Forward {
-            upstream: 0,
-            strip_prefix: Some("/v1".into()),
-            preserve_host: false,
-            timeout: Some(Duration::from_secs(30)),
-            retries: 0,
-        }
-    );
+    assert_eq!(forward.split, [(0, 1)]);
+    assert_eq!(forward.strip_prefix.as_deref(), Some("/v1"));
+    assert!(!forward.preserve_host);
+    assert_eq!(forward.timeout, Some(Duration::from_secs(30)));
+    assert_eq!(forward.retry.attempts, 0);
     assert_eq!(other.rate_limit, RouteLimit::Off);
     let Action::Redirect { status, to } = &other.action else {
         panic!("{:?}", other.action);

@@ -70,6 +70,7 @@ proptest! {
         let _ = text.parse::<types::StatusRange>();
         let _ = text.parse::<types::AnyDuration>();
         let _ = text.parse::<types::ByteSize>();
+        let _ = text.parse::<types::Percent>();
     }
 }
 

@@ -159,6 +159,7 @@ fn the_examples_of_the_documentation_are_valid() {
         let env = [
             ("LB_ADMIN_TOKEN", "t"),
             ("REDIS_URL", "redis://127.0.0.1:6379"),
+            ("LB_STICKY_KEY", "0123456789abcdef"),
         ];
         if let Err(errors) = toml_with(&text, &env) {
             panic!("{errors}\n{text}");

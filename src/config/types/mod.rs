@@ -5,8 +5,10 @@
 
 mod address;
 mod duration;
+mod factor;
 mod host;
 mod path;
+mod percent;
 mod rate;
 mod secret;
 mod size;
@@ -20,9 +22,11 @@ use serde::de::{self, Visitor};
 
 pub use address::ServerAddress;
 pub use duration::{AnyDuration, PositiveDuration};
+pub use factor::Factor;
 pub use host::HostPattern;
 pub(super) use host::parse_host;
 pub use path::PathPattern;
+pub use percent::Percent;
 pub use rate::ByteRate;
 pub use secret::{Secret, SecretSource};
 pub use size::ByteSize;

@@ -1,14 +1,12 @@
-//! `[[routes]]`: what a route does, one of `upstream`, `redirect` and `respond`.
+//! `[[routes]]`: what a route does, one of `upstream`, `split`, `redirect` and `respond`.
 
 use http::{StatusCode, Uri};
 
 use super::{Names, Validation};
 use crate::config::key_path::KeyPath;
-use crate::config::model::{Action, Forward, RedirectTarget};
+use crate::config::model::{Action, RedirectTarget};
 use crate::config::schema;
-use crate::config::types::{PositiveDuration, parse_host};
-
-const RETRIES: u32 = 2;
+use crate::config::types::parse_host;
 
 impl Validation<'_> {
     pub(super) fn action(
@@ -17,31 +15,33 @@ impl Validation<'_> {
         upstreams: &Names,
         at: &KeyPath,
     ) -> Option<Action> {
-        match (&raw.upstream, &raw.redirect, &raw.respond) {
-            (Some(name), None, None) => {
+        match (&raw.upstream, &raw.split, &raw.redirect, &raw.respond) {
+            (Some(name), None, None, None) => {
                 let upstream = self.resolve(name, upstreams, at.key("upstream"))?;
-                if let Some(prefix) = &raw.strip_prefix {
-                    self.strip_prefix(prefix, at.key("strip_prefix"));
-                }
-                Some(Action::Forward(forward(raw, upstream)))
+                let split = vec![(upstream, 1)];
+                Some(Action::Forward(self.forward(raw, split, upstreams, at)))
             }
-            (None, Some(redirect), None) => {
+            (None, Some(split), None, None) => {
+                let split = self.split(split, upstreams, &at.key("split"))?;
+                Some(Action::Forward(self.forward(raw, split, upstreams, at)))
+            }
+            (None, None, Some(redirect), None) => {
                 self.nothing_to_forward(raw, at);
                 self.redirect(redirect, &at.key("redirect"))
             }
-            (None, None, Some(respond)) => {
+            (None, None, None, Some(respond)) => {
                 self.nothing_to_forward(raw, at);
                 self.respond(respond, &at.key("respond"))
             }
-            (None, None, None) => {
-                let actions = ["upstream", "redirect", "respond"];
+            (None, None, None, None) => {
+                let actions = ["upstream", "split", "redirect", "respond"];
                 if !actions
                     .iter()
                     .any(|key| self.problems.contains(&at.key(key)))
                 {
                     self.problems.add(
                         at.clone(),
-                        "does nothing; expected one of \"upstream\", \"redirect\" and \"respond\"",
+                        "does nothing; expected one of \"upstream\", \"split\", \"redirect\" and \"respond\"",
                     );
                 }
                 None
@@ -49,7 +49,7 @@ impl Validation<'_> {
             _ => {
                 self.problems.add(
                     at.clone(),
-                    "does several things; expected one of \"upstream\", \"redirect\" and \"respond\"",
+                    "does several things; expected one of \"upstream\", \"split\", \"redirect\" and \"respond\"",
                 );
                 None
             }
@@ -62,6 +62,10 @@ impl Validation<'_> {
             ("preserve_host", raw.preserve_host.is_some()),
             ("timeout", raw.timeout.is_some()),
             ("retry", raw.retry.is_some()),
+            ("hedge", raw.hedge.is_some()),
+            ("mirror", raw.mirror.is_some()),
+            ("priority", raw.priority.is_some()),
+            ("split_by", raw.split_by.is_some()),
         ] {
             if is_given {
                 self.problems
@@ -70,7 +74,7 @@ impl Validation<'_> {
         }
     }
 
-    fn strip_prefix(&mut self, prefix: &str, at: KeyPath) {
+    pub(super) fn strip_prefix(&mut self, prefix: &str, at: KeyPath) {
         if prefix.ends_with('/') {
             self.problems.add(
                 at,
@@ -178,20 +182,5 @@ impl Validation<'_> {
             status: StatusCode::from_u16(status).ok()?,
             body,
         })
-    }
-}
-
-/// Sends to the upstream at this position.
-pub(super) fn forward(raw: &schema::Route, upstream: usize) -> Forward {
-    Forward {
-        upstream,
-        strip_prefix: raw.strip_prefix.clone(),
-        preserve_host: raw.preserve_host.unwrap_or(true),
-        timeout: raw.timeout.map(PositiveDuration::get),
-        retries: raw
-            .retry
-            .as_deref()
-            .and_then(|retry| retry.attempts)
-            .unwrap_or(RETRIES),
     }
 }

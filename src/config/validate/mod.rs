@@ -3,27 +3,40 @@
 mod actions;
 mod admin;
 mod ambiguity;
+mod ejection;
+mod forward;
 mod listeners;
+mod overload;
 mod rate_limit;
 mod redis;
 mod routes;
 mod set_headers;
+mod sticky;
 mod tls;
 mod upstreams;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::Problems;
 use super::forms::{List, Workers};
 use super::key_path::KeyPath;
-use super::model::{AccessLog, AccessLogFormat, Config};
-use super::names::Name;
+use super::model::{AccessLog, AccessLogFormat, Config, ReloadGuard};
+use super::names::{Name, PathOrOff};
 use super::schema;
 use super::suggest;
-use super::types::{AnyDuration, PositiveDuration};
+use super::types::{AnyDuration, Factor, Percent, PositiveDuration};
 
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+const UPGRADE_SOCKET: &str = "loadbalancer.upgrade";
+
+/// Longer names of Unix sockets do not fit `sockaddr_un`.
+const LONGEST_SOCKET: usize = 107;
+
+const GUARD_WINDOW: Duration = Duration::from_secs(30);
+const ERROR_INCREASE: Percent = Percent::new(5).expect("it is no more than 100");
+const LATENCY_FACTOR: f64 = 2.0;
 
 /// The configuration under check, and what has been found so far.
 struct Validation<'a> {
@@ -50,6 +63,9 @@ pub(super) fn validate(
     Config {
         workers: root.workers.unwrap_or(Workers::Auto).count(),
         drain_timeout: root.drain_timeout.map_or(DRAIN_TIMEOUT, AnyDuration::get),
+        watch_config: root.watch_config.unwrap_or(true),
+        reload_guard: root.reload_guard.as_deref().map(reload_guard),
+        upgrade_socket: validation.upgrade_socket(),
         admin: validation.admin(),
         trusted_proxies: present(&root.trusted_proxies)
             .map(|(_, network)| network.0)
@@ -67,6 +83,14 @@ fn access_log(raw: &schema::AccessLog) -> AccessLog {
     AccessLog {
         format: raw.format.unwrap_or(AccessLogFormat::Json),
         path: raw.path.clone(),
+    }
+}
+
+fn reload_guard(raw: &schema::ReloadGuard) -> ReloadGuard {
+    ReloadGuard {
+        window: duration_or(raw.window, GUARD_WINDOW),
+        error_increase: raw.error_increase.unwrap_or(ERROR_INCREASE),
+        latency_factor: raw.latency_factor.map_or(LATENCY_FACTOR, Factor::get),
     }
 }
 
@@ -117,6 +141,21 @@ impl Validation<'_> {
             );
         }
         position
+    }
+
+    fn upgrade_socket(&mut self) -> Option<PathBuf> {
+        let path = match &self.root.upgrade_socket {
+            Some(PathOrOff(path)) => path.clone()?,
+            None => UPGRADE_SOCKET.into(),
+        };
+        let length = path.as_os_str().len();
+        if length > LONGEST_SOCKET {
+            self.problems.add(
+                KeyPath::default().key("upgrade_socket"),
+                format!("has {length} bytes; a socket's path has at most {LONGEST_SOCKET}"),
+            );
+        }
+        Some(path)
     }
 
     /// A path of requests, as health checks and `strip_prefix` have one.

@@ -2,8 +2,8 @@
 
 use http::{HeaderName, HeaderValue};
 
-use super::actions::forward;
 use super::{Names, Validation, name_or_position, present};
+use crate::config::forms::OrOff;
 use crate::config::key_path::KeyPath;
 use crate::config::model::{Action, Hsts, Route, RouteLimit};
 use crate::config::names::header_name;
@@ -15,7 +15,7 @@ impl Validation<'_> {
         let root = self.root;
         let list = KeyPath::default().key("routes");
         if root.routes.as_ref().is_none_or(Vec::is_empty) {
-            return self.catch_all(listeners).into_iter().collect();
+            return self.catch_all(listeners, upstreams).into_iter().collect();
         }
         let names = present(&root.routes)
             .map(|(position, raw)| (position, name_or_position(&raw.name, "route", position)));
@@ -32,7 +32,7 @@ impl Validation<'_> {
     }
 
     /// The route of a file that has none: everything to the only upstream.
-    fn catch_all(&mut self, listeners: &Names) -> Option<Route> {
+    fn catch_all(&mut self, listeners: &Names, upstreams: &Names) -> Option<Route> {
         let count = self.root.upstreams.as_ref().map_or(0, Vec::len);
         if count == 0 {
             self.problems.add(
@@ -46,8 +46,10 @@ impl Validation<'_> {
                 format!("there are none, and {count} upstreams; expected routes that choose, for example: [[routes]] upstream = \"app\""),
             );
         }
-        let action = Action::Forward(forward(&schema::Route::default(), 0));
-        Some(self.route(&schema::Route::default(), 0, action, listeners)).filter(|_| count == 1)
+        let raw = schema::Route::default();
+        let forward = self.forward(&raw, vec![(0, 1)], upstreams, &KeyPath::default());
+        let action = Action::Forward(forward);
+        Some(self.route(&raw, 0, action, listeners)).filter(|_| count == 1)
     }
 
     fn route(
@@ -68,10 +70,10 @@ impl Validation<'_> {
                 .collect(),
             headers: self.header_conditions(raw, &at.key("headers")),
             action,
-            rate_limit: match raw.rate_limit.as_deref() {
+            rate_limit: match &raw.rate_limit {
                 None => RouteLimit::Inherit,
-                Some(schema::RouteLimit::Off) => RouteLimit::Off,
-                Some(schema::RouteLimit::Own(limit)) => self
+                Some(OrOff::Off) => RouteLimit::Off,
+                Some(OrOff::On(limit)) => self
                     .rate_limit(limit, &at.key("rate_limit"))
                     .map_or(RouteLimit::Inherit, RouteLimit::Own),
             },

@@ -13,7 +13,7 @@ use crate::config::model::{
     UpstreamTimeouts,
 };
 use crate::config::schema;
-use crate::config::types::{ServerAddress, StatusSet};
+use crate::config::types::{AnyDuration, ServerAddress, StatusSet};
 
 const MAX_WEIGHT: u32 = 256;
 
@@ -21,6 +21,7 @@ const CONNECT: Duration = Duration::from_secs(3);
 const RESPONSE: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_secs(60);
 const POOL_IDLE: Duration = Duration::from_secs(30);
+const SLOW_START: Duration = Duration::from_secs(30);
 
 const HEALTH_PATH: &str = "/health";
 const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
@@ -75,6 +76,13 @@ impl Validation<'_> {
                 Some(schema::SendProxy::V2) => Some(ProxyVersion::V2),
             },
             set_headers: self.set_headers(raw, &at.key("set_headers")),
+            max_connections: raw.max_connections,
+            max_in_flight: raw.max_in_flight,
+            queue: self.queue(raw, at),
+            adaptive_concurrency: self.adaptive_concurrency(raw, &at.key("adaptive_concurrency")),
+            slow_start: raw.slow_start.map_or(SLOW_START, AnyDuration::get),
+            sticky: self.sticky(raw, &at.key("sticky")),
+            ejection: self.ejection(raw, &at.key("ejection")),
         }
     }
 
