@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use loadbalancer::{config, server};
+use loadbalancer::server::{self, Source};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -20,6 +20,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
     RUST_LOG=debug           sets what is logged (to standard error)\n\n\
     Signals:\n  \
     SIGTERM, SIGINT          stop accepting, finish what is under way, exit; a second one exits at once\n  \
+    SIGHUP                   read the configuration again\n  \
     SIGUSR1                  reopen the access log"
 )]
 struct Arguments {
@@ -34,7 +35,9 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let config = match config::load(&arguments.config, environment()) {
+    let source = Source::new(arguments.config.clone(), environment());
+    let (edition, config) = source.load();
+    let config = match config {
         Ok(config) => config,
         Err(errors) => {
             eprintln!("{errors}");
@@ -54,8 +57,7 @@ fn main() -> ExitCode {
     }
     start_logging();
     raise_file_limit();
-    let effective = config::effective(&config);
-    match server::run(&config, effective) {
+    match server::run(config, source, edition) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("loadbalancer: {error}");

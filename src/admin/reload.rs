@@ -170,6 +170,28 @@ impl ConfigStatus {
     }
 }
 
+impl ConfigStatus {
+    /// A new configuration is in force.
+    pub fn in_force(&mut self, by: Trigger, since: Timestamp) {
+        self.generation += 1;
+        self.since = since;
+        self.by = by;
+    }
+}
+
+impl Try {
+    /// A try that has ended just now.
+    pub fn now(by: Trigger, result: Outcome, changes: &[String], errors: Vec<Problem>) -> Self {
+        Self {
+            time: Timestamp::now(),
+            by,
+            result,
+            changes: changes.to_vec(),
+            errors,
+        }
+    }
+}
+
 impl Reloads {
     /// What is shared, and where requests come out.
     pub fn new() -> (Arc<Self>, mpsc::Receiver<Request>) {

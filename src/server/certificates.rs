@@ -23,12 +23,18 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug, Error)]
 pub struct CertificateErrors(Vec<(String, TlsErrors)>);
 
+impl CertificateErrors {
+    /// Each on one line.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.0
+            .iter()
+            .flat_map(|(whose, errors)| errors.iter().map(move |error| format!("{whose}: {error}")))
+    }
+}
+
 impl fmt::Display for CertificateErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines = self.0.iter().flat_map(|(whose, errors)| {
-            errors.iter().map(move |error| format!("{whose}: {error}"))
-        });
-        f.write_str(&lines.collect::<Vec<_>>().join("\n"))
+        f.write_str(&self.lines().collect::<Vec<_>>().join("\n"))
     }
 }
 

@@ -5,15 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep, timeout};
 
+use super::reload::Reloader;
 use super::worker::Crew;
 use crate::admin::{self, AdminState};
 use crate::metrics::access_log::AccessLog;
 use crate::proxy::snapshot::Snapshot;
-use crate::upstream::supervisor::{resolve_names as resolve_names_within, supervise};
+use crate::upstream::supervisor::resolve_names as resolve_names_within;
 
 /// Time between two looks for limiter keys that have expired.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -43,42 +47,54 @@ pub enum End {
 /// # Errors
 /// There can be no runtime.
 pub fn resolve_names(snapshot: &Snapshot) -> io::Result<()> {
-    let upstreams = snapshot.upstreams.iter().map(|it| Arc::clone(&it.shared));
+    let upstreams = snapshot.upstreams.iter();
+    let endpoints: Vec<_> = upstreams.flat_map(|it| it.shared.endpoints()).collect();
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(resolve_names_within(upstreams, NAMES_LIMIT));
+    runtime.block_on(resolve_names_within(&endpoints, NAMES_LIMIT));
     runtime.shutdown_background(); // a name server may still be asked
     Ok(())
 }
 
-/// Runs until a signal ends it, and the workers with it. `certificates` looks after those meanwhile.
+/// What the control thread has to do with.
+#[derive(Debug)]
+pub struct Control {
+    /// Puts new configurations into force.
+    pub reloader: Reloader,
+    /// Where the admin API asks for them.
+    pub requests: mpsc::Receiver<admin::Request>,
+    /// What the workers use.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// The admin API.
+    pub admin: Option<(admin::Socket, Arc<AdminState>)>,
+    /// What is to be reopened.
+    pub access_log: Option<Arc<AccessLog>>,
+}
+
+/// Runs until a signal ends it, and the workers with it.
 ///
 /// # Errors
 /// The runtime or the signal handlers cannot be set up.
-pub fn run(
-    snapshot: &Arc<Snapshot>,
-    admin: Option<(admin::Socket, Arc<AdminState>)>,
-    crew: Crew,
-    access_log: Option<Arc<AccessLog>>,
-    certificates: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<End> {
+pub fn run(control: Control, crew: Crew) -> io::Result<End> {
+    let Control {
+        reloader,
+        requests,
+        snapshot,
+        admin,
+        access_log,
+    } = control;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let end = runtime.block_on(async {
         let mut signals = Signals::new()?;
-        for upstream in &snapshot.upstreams {
-            tokio::spawn(supervise(Arc::clone(&upstream.shared)));
-        }
-        tokio::spawn(sweep(Arc::clone(snapshot)));
-        tokio::spawn(certificates);
-        let (user1, hangup) = (
-            signal(SignalKind::user_defined1())?,
-            signal(SignalKind::hangup())?,
-        );
-        tokio::spawn(obey(user1, hangup, access_log));
+        tokio::spawn(sweep(snapshot));
+        let hangup = signal(SignalKind::hangup())?;
+        let reloads = tokio::spawn(reloader.run(hangup, requests));
+        let user1 = signal(SignalKind::user_defined1())?;
+        tokio::spawn(reopen(user1, access_log));
         let state = admin.map(|(socket, state)| {
             tokio::spawn(serve_admin(socket, Arc::clone(&state)));
             state
         });
-        Ok(until_ended(&mut signals, state, crew).await)
+        Ok(until_ended(&mut signals, state, &reloads, crew).await)
     });
     // A name server that does not answer must not hold up the end; the state file may be written to its end.
     runtime.shutdown_timeout(match end {
@@ -89,7 +105,12 @@ pub fn run(
 }
 
 /// Waits for the signal to end, drains, and waits for the workers. A second signal ends at once.
-async fn until_ended(signals: &mut Signals, admin: Option<Arc<AdminState>>, mut crew: Crew) -> End {
+async fn until_ended(
+    signals: &mut Signals,
+    admin: Option<Arc<AdminState>>,
+    reloads: &JoinHandle<()>,
+    mut crew: Crew,
+) -> End {
     tokio::select! {
         name = signals.end() => {
             tracing::info!(signal = name, "draining: no new connections, finishing what is under way");
@@ -102,6 +123,7 @@ async fn until_ended(signals: &mut Signals, admin: Option<Arc<AdminState>>, mut 
     if let Some(admin) = admin {
         admin.draining.store(true, Relaxed);
     }
+    reloads.abort();
     crew.drain();
     let second = async {
         // A terminal or supervisor may signal the process and its group: that is one signal, twice.
@@ -121,18 +143,11 @@ async fn until_ended(signals: &mut Signals, admin: Option<Arc<AdminState>>, mut 
     }
 }
 
-/// SIGUSR1 reopens the access log, for log rotation. SIGHUP, which would end the process, only says that it does nothing.
-async fn obey(mut user1: Signal, mut hangup: Signal, access_log: Option<Arc<AccessLog>>) {
-    loop {
-        tokio::select! {
-            _ = user1.recv() => {
-                if let Some(log) = &access_log {
-                    log.reopen();
-                }
-            }
-            _ = hangup.recv() => {
-                tracing::warn!("SIGHUP: this version reads its configuration at the start only; restart it");
-            }
+/// SIGUSR1 reopens the access log, for log rotation.
+async fn reopen(mut user1: Signal, access_log: Option<Arc<AccessLog>>) {
+    while user1.recv().await.is_some() {
+        if let Some(log) = &access_log {
+            log.reopen();
         }
     }
 }
@@ -143,11 +158,11 @@ async fn serve_admin(socket: admin::Socket, state: Arc<AdminState>) {
     }
 }
 
-async fn sweep(snapshot: Arc<Snapshot>) {
+async fn sweep(snapshot: Arc<ArcSwap<Snapshot>>) {
     let mut ticks = interval(SWEEP_INTERVAL);
     loop {
         ticks.tick().await;
-        for limit in &snapshot.limits {
+        for limit in &snapshot.load_full().limits {
             if let Some(store) = limit.shared.memory() {
                 store.sweep(Instant::now());
             }

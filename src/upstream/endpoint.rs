@@ -147,6 +147,11 @@ impl Endpoint {
         self.trusted.store(trusted, Relaxed);
     }
 
+    /// Whether its health is checked.
+    pub(super) fn is_checked(&self) -> bool {
+        self.fall.load(Relaxed) != NEVER
+    }
+
     /// Its health checks are others from now on, or there are none any more. What they have found out stays.
     pub(super) fn set_fall(&self, fall: Option<u32>) {
         self.fall.store(fall.unwrap_or(NEVER), Relaxed);

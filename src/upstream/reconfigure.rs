@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::endpoint::{Endpoint, Spec};
+use super::endpoint::{Endpoint, Origin, Spec};
 use super::group::{Settings, Upstream};
 use crate::config::types::ServerAddress;
 use crate::health;
@@ -82,13 +82,14 @@ impl Upstream {
     }
 }
 
-/// Waits until something is known of the health of servers that were just added, for `limit` at most. Of whom nothing is
+/// Waits until something is known of the health of servers that were just added, for `limit` at most. Of which nothing is
 /// known by then is used like a server at the start.
 pub async fn proven(endpoints: &[Arc<Endpoint>], limit: Duration) {
     let end = Instant::now() + limit;
-    let is_open = |it: &Arc<Endpoint>| it.health() == health::State::Unknown && !it.eligible();
+    let is_open = |it: &Arc<Endpoint>| it.is_checked() && it.health() == health::State::Unknown;
     while endpoints.iter().any(is_open) && Instant::now() < end {
         sleep(LOOK_INTERVAL).await;
     }
-    endpoints.iter().for_each(|it| it.set_trusted(true));
+    let configured = endpoints.iter().filter(|it| it.origin() == Origin::Config);
+    configured.for_each(|it| it.set_trusted(true));
 }

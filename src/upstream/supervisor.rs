@@ -19,12 +19,13 @@ use crate::health;
 /// Time between two resolutions of a name.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Looks the names of all servers up for the first time, as far as that takes no longer than `limit`, so that the first
+/// Looks the names of these servers up for the first time, as far as that takes no longer than `limit`, so that the first
 /// requests know where to go.
-pub async fn resolve_names(upstreams: impl Iterator<Item = Arc<Upstream>>, limit: Duration) {
+pub async fn resolve_names(endpoints: &[Arc<Endpoint>], limit: Duration) {
     let mut look_ups = JoinSet::new();
-    for endpoint in upstreams.flat_map(|upstream| upstream.endpoints()) {
+    for endpoint in endpoints {
         if let ServerAddress::Name { .. } = endpoint.address() {
+            let endpoint = Arc::clone(endpoint);
             // Whoever supervises it says what is wrong.
             look_ups.spawn(async move { resolve(&endpoint, false).await });
         }
