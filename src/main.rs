@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use loadbalancer::server::{self, Source};
+use loadbalancer::server::{self, Source, Start};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -21,7 +21,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
     Signals:\n  \
     SIGTERM, SIGINT          stop accepting, finish what is under way, exit; a second one exits at once\n  \
     SIGHUP                   read the configuration again\n  \
-    SIGUSR1                  reopen the access log"
+    SIGUSR1                  reopen the access log\n  \
+    SIGUSR2                  start this program anew with --upgrade"
 )]
 struct Arguments {
     /// The configuration: TOML, YAML or JSON by its extension
@@ -31,6 +32,11 @@ struct Arguments {
     /// Only check the configuration and its certificates: print every error with its place, exit 1 if there is one
     #[arg(long)]
     check: bool,
+
+    /// Take over from the load balancer that serves at this configuration's upgrade_socket: it finishes what it has and
+    /// ends. If this one cannot start, it serves on
+    #[arg(long, conflicts_with = "check")]
+    upgrade: bool,
 }
 
 fn main() -> ExitCode {
@@ -57,7 +63,11 @@ fn main() -> ExitCode {
     }
     start_logging();
     raise_file_limit();
-    match server::run(config, source, edition) {
+    let start = match arguments.upgrade {
+        true => Start::Upgrade,
+        false => Start::Fresh,
+    };
+    match server::run(config, source, edition, start) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("loadbalancer: {error}");

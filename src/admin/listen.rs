@@ -3,11 +3,10 @@
 use std::fs;
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::pin::pin;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::Router;
@@ -15,7 +14,6 @@ use axum::serve::Listener;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::{Domain, SockAddr, Type};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
@@ -23,6 +21,7 @@ use super::AdminState;
 use super::api::router;
 use super::auth::Access;
 use crate::config::model::AdminListen;
+use crate::net::unix::{self, SocketFile};
 
 /// Connections that are served at once; more wait to be accepted.
 pub(super) const MAX_CONNECTIONS: usize = 128;
@@ -43,39 +42,68 @@ pub enum Socket {
 #[derive(Debug)]
 pub struct UnixSocket {
     // Dropped first: as long as somebody listens, nobody takes the path for a stale one and puts a file of its own there.
-    file: SocketFile,
+    file: Arc<SocketFile>,
     listener: UnixListener,
 }
 
-/// The file of a Unix socket, removed on drop.
+/// A second descriptor of the admin listener, for a process that takes over.
 #[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    inode: Option<(u64, u64)>,
+pub struct SharedSocket {
+    descriptor: OwnedFd,
+    file: Weak<SocketFile>,
 }
 
-impl SocketFile {
-    fn new(path: &Path) -> Self {
-        Self {
-            path: path.to_owned(),
-            inode: inode(path),
+impl Socket {
+    /// Lets the socket be handed to another process while this one serves it.
+    ///
+    /// # Errors
+    /// There are no descriptors left.
+    pub fn share(&self) -> io::Result<SharedSocket> {
+        Ok(match self {
+            Self::Tcp(listener) => SharedSocket {
+                descriptor: listener.try_clone()?.into(),
+                file: Weak::new(),
+            },
+            Self::Unix(UnixSocket { file, listener }) => SharedSocket {
+                descriptor: listener.try_clone()?.into(),
+                file: Arc::downgrade(file),
+            },
+        })
+    }
+
+    /// The listener of another process, which was bound as `listen` says.
+    ///
+    /// # Errors
+    /// It cannot be made one that does not block.
+    pub fn inherit(listen: &AdminListen, descriptor: OwnedFd) -> io::Result<Self> {
+        match listen {
+            AdminListen::Tcp(_) => {
+                let listener = TcpListener::from(descriptor);
+                listener.set_nonblocking(true)?;
+                Ok(Self::Tcp(listener))
+            }
+            AdminListen::Unix(path) => {
+                let listener = UnixListener::from(descriptor);
+                listener.set_nonblocking(true)?;
+                let file = Arc::new(SocketFile::new(path));
+                Ok(Self::Unix(UnixSocket { file, listener }))
+            }
         }
     }
 }
 
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // Whoever removed the file by hand may have put another one there.
-        if self.inode.is_some() && inode(&self.path) == self.inode {
-            _ = fs::remove_file(&self.path);
+impl SharedSocket {
+    /// The descriptor that the other process gets.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+
+    /// The other process has it, and looks after its file.
+    pub fn handed_over(&self) {
+        if let Some(file) = self.file.upgrade() {
+            file.keep();
         }
     }
-}
-
-/// What tells a file from others: its device and number.
-fn inode(path: &Path) -> Option<(u64, u64)> {
-    let metadata = fs::symlink_metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino()))
 }
 
 /// Binds the admin listener.
@@ -92,64 +120,59 @@ pub fn bind(listen: &AdminListen) -> io::Result<Socket> {
             Ok(Socket::Tcp(listener))
         }
         AdminListen::Unix(path) => {
-            if is_stale(path) {
+            if unix::is_stale(path) {
                 fs::remove_file(path)?;
             }
-            bind_unix(path).map(Socket::Unix)
+            let (file, listener) = unix::bind(path)?;
+            let file = Arc::new(file);
+            Ok(Socket::Unix(UnixSocket { file, listener }))
         }
     }
 }
 
-/// Whether a socket file is there on which nobody listens.
-fn is_stale(path: &Path) -> bool {
-    // Connecting to a file that is no socket is refused as well.
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket());
-    is_socket
-        && UnixStream::connect(path).is_err_and(|it| it.kind() == io::ErrorKind::ConnectionRefused)
-}
-
-fn bind_unix(path: &Path) -> io::Result<UnixSocket> {
-    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.bind(&SockAddr::unix(path)?)?;
-    let file = SocketFile::new(path);
-    // Nobody can connect before `listen`: there is no moment at which others could slip in.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    socket.set_nonblocking(true)?;
-    socket.listen(128)?;
-    let listener = OwnedFd::from(socket).into();
-    Ok(UnixSocket { file, listener })
-}
-
-/// Serves the admin API for ever. Dropping the future closes the socket and its connections, and removes a Unix
-/// socket's file; a change of servers that has begun goes on to its end.
+/// Serves the admin API. When `closing` resolves it accepts no more connections, and serves those that it has. Dropping
+/// the future closes the socket and its connections, and removes a Unix socket's file; a change of servers that has begun
+/// goes on to its end.
 ///
 /// # Errors
 /// The runtime cannot watch the socket.
-pub async fn serve(socket: Socket, state: Arc<AdminState>) -> io::Result<()> {
+pub async fn serve(
+    socket: Socket,
+    state: Arc<AdminState>,
+    closing: impl Future<Output = ()>,
+) -> io::Result<()> {
     match socket {
         Socket::Tcp(socket) => {
             let access = state.token.clone().map_or(Access::Loopback, Access::Token);
             let mut listener = tokio::net::TcpListener::from_std(socket)?;
-            serve_connections(&mut listener, router(state, access)).await;
+            serve_connections(&mut listener, router(state, access), closing).await;
         }
         Socket::Unix(UnixSocket { file, listener }) => {
             let access = state.token.clone().map_or(Access::Socket, Access::Token);
             let mut listener = tokio::net::UnixListener::from_std(listener)?;
             let _removed_before_it_closes = file;
-            serve_connections(&mut listener, router(state, access)).await;
+            serve_connections(&mut listener, router(state, access), closing).await;
         }
     }
     Ok(())
 }
 
 /// In place of `axum::serve`, which bounds neither the number of connections nor the time they may idle.
-async fn serve_connections(listener: &mut impl Listener, router: Router) {
+async fn serve_connections(
+    listener: &mut impl Listener,
+    router: Router,
+    closing: impl Future<Output = ()>,
+) {
+    let mut closing = pin!(closing);
     let mut connections = JoinSet::new();
     loop {
         while connections.len() >= MAX_CONNECTIONS {
             connections.join_next().await;
         }
-        let (stream, _) = listener.accept().await;
+        let stream = tokio::select! {
+            (stream, _) = listener.accept() => stream,
+            () = &mut closing => break,
+        };
         while connections.try_join_next().is_some() {}
         let router = router.clone();
         let service = service_fn(move |request| router.clone().oneshot(request));
@@ -162,4 +185,5 @@ async fn serve_connections(listener: &mut impl Listener, router: Router) {
             _ = connection.await;
         });
     }
+    while connections.join_next().await.is_some() {}
 }

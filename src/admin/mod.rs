@@ -29,11 +29,11 @@ mod tests;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-pub use listen::{Socket, bind, serve};
+pub use listen::{SharedSocket, Socket, bind, serve};
 pub use metrics::render;
 pub use overlay::Overlay;
 pub use reload::{Applied, Outcome, Problem, Reloads, Request, Trigger, Try};
-pub use state::{StateError, StateFile, Transaction};
+pub use state::{HeldState, StateError, StateFile, Transaction};
 
 use arc_swap::ArcSwap;
 

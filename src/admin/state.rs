@@ -95,6 +95,8 @@ struct Kept {
     loaded: Vec<u8>,
     /// The locked file; none while another process has the lock.
     lock: Option<File>,
+    /// Whether another process has taken over, and this one is not to lock the file again.
+    given_up: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -151,19 +153,39 @@ impl StateFile {
     /// Keeps changes at `path`. `overlay` is what was loaded from there and has been applied.
     ///
     /// Logs a warning if changes would be refused by now: it is no reason not to serve traffic.
-    pub fn new(path: PathBuf, mut overlay: Overlay) -> Self {
+    pub fn new(path: PathBuf, overlay: Overlay) -> Self {
+        let mut state = Self::waiting(path, overlay);
+        let kept = state.kept.get_mut();
+        let lock = lock(&state.path, &kept.loaded);
+        kept.lock = lock.inspect_err(|error| tracing::warn!("{error}")).ok();
+        state
+    }
+
+    /// The same for a process that takes over: another one keeps changes there until [`claim`](Self::claim).
+    pub fn waiting(path: PathBuf, mut overlay: Overlay) -> Self {
         let loaded = overlay.source.take().map(|source| source.content);
-        let loaded = loaded.unwrap_or_default();
-        let lock = lock(&path, &loaded);
         let kept = Kept {
             overlay,
-            loaded,
-            lock: lock.inspect_err(|error| tracing::warn!("{error}")).ok(),
+            loaded: loaded.unwrap_or_default(),
+            lock: None,
+            given_up: false,
         };
         Self {
             path,
             kept: Mutex::new(kept),
         }
+    }
+
+    /// Keeps changes there from now on, since the other process does so no more. Logs a warning if that is not so.
+    pub async fn claim(&self) {
+        if let Err(error) = self.begin().await.lock().await {
+            tracing::warn!("{error}");
+        }
+    }
+
+    /// Has changes wait until the answer is dropped.
+    pub async fn hold(&self) -> HeldState<'_> {
+        HeldState(self.begin().await)
     }
 
     /// Begins a change. The next one begins when this one has been dropped.
@@ -180,6 +202,18 @@ impl StateFile {
 pub struct Transaction<'a> {
     path: &'a Path,
     kept: MutexGuard<'a, Kept>,
+}
+
+/// Changes that wait.
+#[derive(Debug)]
+pub struct HeldState<'a>(Transaction<'a>);
+
+impl HeldState<'_> {
+    /// Leaves the state file to another process. Changes are refused here from now on.
+    pub fn release(&mut self) {
+        self.0.kept.lock = None;
+        self.0.kept.given_up = true;
+    }
 }
 
 impl Transaction<'_> {
@@ -222,6 +256,10 @@ impl Transaction<'_> {
 
     /// Tries again for the lock, unless it is held.
     async fn lock(&mut self) -> Result<(), StateError> {
+        if self.kept.given_up {
+            let path = self.path.to_owned();
+            return Err(StateError::InUse { path });
+        }
         if self.kept.lock.is_none() {
             let (path, loaded) = (self.path.to_owned(), self.kept.loaded.clone());
             let locked = spawn_blocking(move || lock(&path, &loaded)).await;

@@ -34,13 +34,14 @@ pub trait Acceptor {
 
 /// Has the runtime watch a socket that listens and does not block.
 ///
-/// Not a `tokio::net::TcpListener`: that has the runtime watch what it accepts at once (see [`Tcp`]).
+/// Not a `tokio::net::TcpListener`: that has the runtime watch what it accepts at once (see [`Tcp`]). Shared, because a
+/// process that takes over gets it too.
 ///
 /// # Errors
 /// There is no memory for it.
 #[expect(unsafe_code, reason = "the runtime cannot know what it is given")]
-pub fn watch(socket: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
-    // SAFETY: a `TcpListener` has the same open descriptor until it is dropped.
+pub fn watch(socket: Arc<TcpListener>) -> io::Result<AsyncFd<Arc<TcpListener>>> {
+    // SAFETY: a `TcpListener` has the same open descriptor until it is dropped, and it is not before the `Arc`.
     unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }.map_err(io::Error::from)
 }
 
@@ -48,7 +49,7 @@ pub fn watch(socket: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
 ///
 /// At the limit one connection more is accepted, and waits until another one ends; those behind it wait in the kernel.
 pub async fn accept(
-    listener: &AsyncFd<TcpListener>,
+    listener: &AsyncFd<Arc<TcpListener>>,
     permits: &Arc<Semaphore>,
     acceptor: &impl Acceptor,
 ) {

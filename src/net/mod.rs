@@ -2,11 +2,14 @@
 
 pub mod clock;
 pub mod connect;
+pub mod inherited;
+pub mod pass;
 pub mod socket;
 pub mod stall;
 pub mod stream;
 pub mod tcp;
 pub mod transport;
+pub mod unix;
 
 pub use stall::Stall;
 pub use stream::{Stream, Traffic};

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Connections that the kernel holds until they are accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -25,13 +25,39 @@ pub fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener
 /// # Errors
 /// What the kernel says. That another process of the same user listens there is none.
 pub fn share(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
-    let first = bind(address, true)?;
-    let bound = first.local_addr()?;
-    let mut sockets = vec![first];
-    while sockets.len() < workers {
-        sockets.push(bind(bound, true)?);
+    let mut sockets = vec![bind(address, true)?];
+    add(&mut sockets, workers)?;
+    Ok(sockets)
+}
+
+/// Makes as many sockets as there are workers of those that another process has bound to one address. It may have more.
+///
+/// # Errors
+/// What the kernel says.
+pub fn inherit(mut sockets: Vec<TcpListener>, workers: usize) -> io::Result<Vec<TcpListener>> {
+    for socket in &sockets {
+        socket.set_nonblocking(true)?;
+        SockRef::from(socket).set_tcp_nodelay(true)?;
+    }
+    match SockRef::from(&sockets[0]).reuse_port()? {
+        true => add(&mut sockets, workers)?,
+        // The workers share it. The kernel wakes all of them for a connection, and one gets it.
+        false => {
+            while sockets.len() < workers {
+                sockets.push(sockets[0].try_clone()?);
+            }
+        }
     }
     Ok(sockets)
+}
+
+/// Binds more to the same address, until there are `count`.
+fn add(sockets: &mut Vec<TcpListener>, count: usize) -> io::Result<()> {
+    let bound = sockets[0].local_addr()?;
+    while sockets.len() < count {
+        sockets.push(bind(bound, true)?);
+    }
+    Ok(())
 }
 
 fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
@@ -69,6 +95,29 @@ mod tests {
             .collect();
         assert_eq!(ports.len(), 3);
         assert!(ports[0] != 0 && ports.iter().all(|p| *p == ports[0]));
+    }
+
+    #[test]
+    fn sockets_of_another_process_serve_any_number_of_workers() {
+        let of_two = listen("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        let address = of_two[0].local_addr().unwrap();
+        let of_three = inherit(of_two, 3).unwrap();
+        assert_eq!(of_three.len(), 3);
+        let of_one = inherit(of_three, 1).unwrap();
+        assert_eq!(
+            of_one.len(),
+            3,
+            "none may be closed, connections wait in each"
+        );
+        assert!(of_one.iter().all(|it| it.local_addr().unwrap() == address));
+
+        let single = TcpListener::bind("127.0.0.1:0").unwrap();
+        let shared = inherit(vec![single], 2).unwrap();
+        assert_eq!(shared.len(), 2);
+        assert_eq!(
+            shared[0].local_addr().unwrap(),
+            shared[1].local_addr().unwrap()
+        );
     }
 
     #[test]

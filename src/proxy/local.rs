@@ -185,14 +185,17 @@ impl Local {
 #[derive(Debug, Default)]
 pub struct Drain {
     draining: Cell<bool>,
+    handed_over: Cell<bool>,
     begun: Notify,
     open: Cell<usize>,
     closed: Notify,
 }
 
 impl Drain {
-    /// Has every connection finish what it is doing and close.
-    pub fn begin(&self) {
+    /// Has every connection finish what it is doing and close. `handed_over` says that another process accepts those that
+    /// still wait.
+    pub fn begin(&self, handed_over: bool) {
+        self.handed_over.set(handed_over);
         self.draining.set(true);
         self.begun.notify_waiters();
     }
@@ -200,6 +203,17 @@ impl Drain {
     /// Whether that has happened.
     pub fn draining(&self) -> bool {
         self.draining.get()
+    }
+
+    /// Whether another process has the sockets that listen.
+    pub fn handed_over(&self) -> bool {
+        self.handed_over.get()
+    }
+
+    /// Whether connections that wait for a request are closed. For the sake of an upgrade they are not, since a request
+    /// may be on its way: they are once they have had one more, and nobody waits for this process to end.
+    pub fn closes_idle(&self) -> bool {
+        self.draining.get() && !self.handed_over.get()
     }
 
     /// Resolves when it has.

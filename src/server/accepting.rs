@@ -22,11 +22,11 @@ use crate::proxy::snapshot::ListenerStats;
 #[derive(Debug)]
 pub struct Accepting {
     local: Rc<Local>,
-    /// By the sockets' ids.
+    /// By the ids of their seats.
     sockets: HashMap<u32, Rc<Socket>>,
 }
 
-/// What the task of a socket is to know.
+/// What the tasks of an address' sockets are to know.
 #[derive(Debug)]
 struct Socket {
     listener: Cell<usize>,
@@ -53,12 +53,12 @@ impl Socket {
         }
         self.listener.set(seat.listener);
         self.permits.replace(seat.permits);
-        self.changed.notify_one();
+        self.changed.notify_waiters();
     }
 
     fn close(&self) {
         self.closed.set(true);
-        self.changed.notify_one();
+        self.changed.notify_waiters();
     }
 }
 
@@ -73,30 +73,25 @@ impl Accepting {
 
     /// Accepts connections from these sockets from now on, and closes the others once what the kernel has accepted is
     /// taken.
-    pub fn assign(&mut self, mut assignment: Assignment) {
+    pub fn assign(&mut self, assignment: Assignment) {
         let mut former = std::mem::take(&mut self.sockets);
         for seat in assignment.seats {
             let id = seat.id;
-            if let Some(socket) = former.remove(&id) {
-                socket.sit(seat);
-                self.sockets.insert(id, socket);
-            } else if let Some(listening) = assignment.new.remove(&id) {
-                let socket = Socket::new(&seat);
-                spawn_local(listen(
-                    listening,
-                    Rc::clone(&socket),
-                    Rc::clone(&self.local),
-                ));
-                self.sockets.insert(id, socket);
-            }
+            let socket = former.remove(&id).unwrap_or_else(|| Socket::new(&seat));
+            socket.sit(seat);
+            self.sockets.insert(id, socket);
         }
         former.values().for_each(|socket| socket.close());
+        for (id, listening) in assignment.new {
+            let socket = Rc::clone(&self.sockets[&id]);
+            spawn_local(listen(listening, socket, Rc::clone(&self.local)));
+        }
     }
 }
 
 /// Accepts connections until the socket is to be closed or the worker drains; the last ones are those that the kernel has
 /// accepted by then.
-async fn listen(listening: TcpListener, socket: Rc<Socket>, local: Rc<Local>) {
+async fn listen(listening: Arc<TcpListener>, socket: Rc<Socket>, local: Rc<Local>) {
     local.drain.enter();
     let acceptor = Connections {
         socket: Rc::clone(&socket),
@@ -112,8 +107,11 @@ async fn listen(listening: TcpListener, socket: Rc<Socket>, local: Rc<Local>) {
                     () = local.drain.begun() => {}
                 }
             }
-            let permits = Arc::clone(&socket.permits.borrow());
-            listener::accept_waiting(&listening.into_inner(), &permits, &acceptor);
+            // Else they would be shared with who has taken over, for as long as there are new ones.
+            if !local.drain.handed_over() {
+                let permits = Arc::clone(&socket.permits.borrow());
+                listener::accept_waiting(listening.get_ref(), &permits, &acceptor);
+            }
         }
         Err(error) => acceptor.failed(&error),
     }

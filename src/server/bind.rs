@@ -4,18 +4,21 @@
 //! when another listener has the address by now, so that no connection is refused in between.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::Semaphore;
 
 use super::StartError;
 use super::capacity::Capacity;
+use super::inherit::Inherited;
+use super::upgrade::Registry;
 use crate::admin;
 use crate::config::model::{AdminListen, Config, Listener};
 use crate::net::socket;
 
-/// The sockets of one address, one a worker.
+/// The sockets of one address, one a worker or more.
 #[derive(Debug, Clone)]
 struct Group {
     id: u32,
@@ -25,6 +28,8 @@ struct Group {
     bound: SocketAddr,
     /// Index of the listener in the snapshot.
     place: usize,
+    /// Open as long as the workers have them.
+    sockets: Vec<Weak<TcpListener>>,
 }
 
 /// All sockets that clients connect to.
@@ -34,13 +39,15 @@ pub struct Sockets {
     /// By listener.
     capacities: HashMap<String, Capacity>,
     next: u32,
+    /// Where they can be handed over from.
+    registry: Arc<Registry>,
 }
 
 /// The sockets of a configuration to be. Dropping it closes the new ones.
 #[derive(Debug)]
 pub struct Plan {
     groups: Vec<Group>,
-    new: Vec<(u32, Vec<TcpListener>)>,
+    new: Vec<(u32, Vec<Arc<TcpListener>>)>,
     capacities: Vec<(String, usize)>,
 }
 
@@ -49,14 +56,14 @@ pub struct Plan {
 pub struct Assignment {
     /// All of them.
     pub seats: Vec<Seat>,
-    /// Those that the worker does not have yet.
-    pub new: HashMap<u32, TcpListener>,
+    /// Those that the worker does not have yet, by the ids of their seats. There may be several of one.
+    pub new: Vec<(u32, Arc<TcpListener>)>,
 }
 
 /// Whose connections a socket accepts.
 #[derive(Debug, Clone)]
 pub struct Seat {
-    /// The socket's, unique in the process.
+    /// That of its address' sockets, unique in the process.
     pub id: u32,
     /// Index of the listener in the snapshot.
     pub listener: usize,
@@ -65,11 +72,25 @@ pub struct Seat {
 }
 
 impl Sockets {
-    /// Binds what a configuration has and this does not. `places` are the listeners' indices in the snapshot.
+    /// No sockets yet, and where they can be handed over from once there are.
+    pub fn new(registry: Arc<Registry>) -> Self {
+        Self {
+            registry,
+            ..Self::default()
+        }
+    }
+
+    /// Binds what a configuration has and this does not, unless it is `inherited`. `places` are the listeners' indices in
+    /// the snapshot.
     ///
     /// # Errors
     /// An address cannot be bound.
-    pub fn plan(&self, config: &Config, places: &[usize]) -> Result<Plan, StartError> {
+    pub fn plan(
+        &self,
+        config: &Config,
+        places: &[usize],
+        inherited: &mut Inherited,
+    ) -> Result<Plan, StartError> {
         let mut plan = Plan {
             groups: Vec::new(),
             new: Vec::new(),
@@ -103,7 +124,26 @@ impl Sockets {
                     place,
                     ..former.swap_remove(position)
                 },
-                None => self.bind(&mut plan, listener, configured, place, config.workers.get())?,
+                None => {
+                    let bound = self.bind(&listener, configured, config.workers.get(), inherited);
+                    let (bound, sockets) = bound.map_err(|error| StartError::Listen {
+                        listener: listener.clone(),
+                        address: configured,
+                        error,
+                    })?;
+                    tracing::info!(%listener, address = %bound, "listening");
+                    let id = self.next + u32::try_from(plan.new.len()).expect("ports are 16 bits");
+                    let group = Group {
+                        id,
+                        listener,
+                        configured,
+                        bound,
+                        place,
+                        sockets: sockets.iter().map(Arc::downgrade).collect(),
+                    };
+                    plan.new.push((id, sockets));
+                    group
+                }
             };
             plan.groups.push(group);
         }
@@ -114,41 +154,22 @@ impl Sockets {
 
     fn bind(
         &self,
-        plan: &mut Plan,
-        listener: String,
-        configured: SocketAddr,
-        place: usize,
+        listener: &str,
+        address: SocketAddr,
         workers: usize,
-    ) -> Result<Group, StartError> {
+        inherited: &mut Inherited,
+    ) -> io::Result<(SocketAddr, Vec<Arc<TcpListener>>)> {
         // Sockets for one address and for all of them share a port, if they are all ours.
         let is_beside = |it: &Group| {
-            it.bound.port() == configured.port() && it.bound.is_ipv4() == configured.is_ipv4()
+            it.bound.port() == address.port() && it.bound.is_ipv4() == address.is_ipv4()
         };
-        let sockets = match self.groups.iter().any(is_beside) {
-            true => socket::share(configured, workers),
-            false => socket::listen(configured, workers),
-        };
-        let bound = sockets.and_then(|sockets| Ok((sockets[0].local_addr()?, sockets)));
-        let (bound, sockets) = match bound {
-            Ok(bound) => bound,
-            Err(error) => {
-                return Err(StartError::Listen {
-                    listener,
-                    address: configured,
-                    error,
-                });
-            }
-        };
-        tracing::info!(%listener, address = %bound, "listening");
-        let id = self.next + u32::try_from(plan.new.len()).expect("ports are 16 bits");
-        plan.new.push((id, sockets));
-        Ok(Group {
-            id,
-            listener,
-            configured,
-            bound,
-            place,
-        })
+        let sockets = match inherited.take(listener, address) {
+            sockets if !sockets.is_empty() => socket::inherit(sockets, workers),
+            _ if self.groups.iter().any(is_beside) => socket::share(address, workers),
+            _ => socket::listen(address, workers),
+        }?;
+        let bound = sockets[0].local_addr()?;
+        Ok((bound, sockets.into_iter().map(Arc::new).collect()))
     }
 
     /// Puts a plan into force, and says what each of `workers` is to do for it.
@@ -161,6 +182,11 @@ impl Sockets {
             }
         }
         self.groups = plan.groups;
+        let groups = self.groups.iter();
+        let sockets = groups.flat_map(|it| it.sockets.iter().map(move |socket| (it, socket)));
+        self.registry.set(
+            sockets.map(|(group, socket)| (&*group.listener, group.configured, Weak::clone(socket))),
+        );
         let mut former = std::mem::take(&mut self.capacities);
         for (listener, max) in plan.capacities {
             let capacity = match former.remove(&listener) {
@@ -181,28 +207,33 @@ impl Sockets {
         let mut assignments: Vec<_> = (0..workers)
             .map(|_| Assignment {
                 seats: seats.clone(),
-                new: HashMap::new(),
+                new: Vec::new(),
             })
             .collect();
         for (id, sockets) in plan.new {
-            for (assignment, socket) in assignments.iter_mut().zip(sockets) {
-                assignment.new.insert(id, socket);
+            // Of another process there may be more than this one has workers.
+            for (number, socket) in sockets.into_iter().enumerate() {
+                assignments[number % workers].new.push((id, socket));
             }
         }
         assignments
     }
 }
 
-/// Binds the admin API's address, if it has one.
-pub fn admin(config: &Config) -> Result<Option<admin::Socket>, StartError> {
+/// Binds the admin API's address, if it has one and it is not `inherited`.
+pub fn admin(
+    config: &Config,
+    inherited: &mut Inherited,
+) -> Result<Option<admin::Socket>, StartError> {
     let Some(settings) = &config.admin else {
         return Ok(None);
     };
-    let address = match &settings.listen {
-        AdminListen::Tcp(address) => address.to_string(),
-        AdminListen::Unix(path) => format!("unix:{}", path.display()),
+    let address = shown(&settings.listen);
+    let bound = match inherited.take_admin(&settings.listen, &address) {
+        Some(socket) => admin::Socket::inherit(&settings.listen, socket),
+        None => admin::bind(&settings.listen),
     };
-    let socket = match admin::bind(&settings.listen) {
+    let socket = match bound {
         Ok(socket) => socket,
         Err(error) => return Err(StartError::Admin { address, error }),
     };
@@ -212,4 +243,12 @@ pub fn admin(config: &Config) -> Result<Option<admin::Socket>, StartError> {
     };
     tracing::info!(listener = %"admin", %address, "listening");
     Ok(Some(socket))
+}
+
+/// As the configuration says it.
+pub fn shown(listen: &AdminListen) -> String {
+    match listen {
+        AdminListen::Tcp(address) => address.to_string(),
+        AdminListen::Unix(path) => format!("unix:{}", path.display()),
+    }
 }

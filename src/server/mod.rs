@@ -8,8 +8,11 @@ mod bind;
 mod capacity;
 mod certificates;
 mod control;
+mod inherit;
 mod memory;
 mod reload;
+mod systemd;
+mod upgrade;
 mod worker;
 
 use std::io;
@@ -32,9 +35,11 @@ use crate::proxy::snapshot::Snapshot;
 use crate::route;
 use bind::Sockets;
 pub use certificates::CertificateErrors;
-use control::{Control, End};
+use control::{Duties, End, Upgrades};
+use inherit::Inherited;
 use reload::{Installation, Reloader};
 pub use reload::source::{Edition, Source};
+use upgrade::{Registry, Succession};
 
 /// Why the load balancer does not start.
 #[derive(Debug, Error)]
@@ -80,6 +85,20 @@ pub enum StartError {
     /// Certificates or keys cannot be used.
     #[error("TLS:\n{0}")]
     Certificates(#[from] CertificateErrors),
+    /// There is nobody to take over from, or he does not let go.
+    #[error("cannot take over from the load balancer at {path:?} (upgrade_socket): {error}")]
+    Upgrade {
+        /// Its socket.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// `--upgrade` without a place to ask.
+    #[error("cannot take over: upgrade_socket is \"off\" in this configuration")]
+    NoUpgrades,
+    /// The sockets of systemd cannot be used.
+    #[error("the sockets that systemd gives cannot be used: {0}")]
+    Activation(io::Error),
     /// A thread or runtime cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
@@ -105,12 +124,23 @@ pub fn check(config: &Config) -> Result<Vec<String>, CertificateErrors> {
     Ok(certificates::load(config)?.warnings())
 }
 
+/// Where the sockets that listen come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// They are bound, but for those that systemd gives.
+    Fresh,
+    /// Another load balancer has them, and hands them over.
+    Upgrade,
+}
+
 /// Runs the load balancer until it is told to end. `config` is what `source` gave in this `edition`.
 ///
 /// # Errors
-/// It could not start; nothing is left running.
-pub fn run(config: Config, source: Source, edition: Edition) -> Result<ExitCode, StartError> {
+/// It could not start; nothing is left running, and a load balancer that was to hand over serves on.
+pub fn run(config: Config, source: Source, edition: Edition, start: Start) -> Result<ExitCode, StartError> {
+    let program = std::env::current_exe();
     let certificates = certificates::load(&config)?;
+    let (succession, mut inherited) = inherit(&config, start)?;
     let mut overlay = match &config.admin {
         Some(admin) => StateFile::load(&admin.state_file)?,
         None => Overlay::default(),
@@ -119,9 +149,20 @@ pub fn run(config: Config, source: Source, edition: Edition) -> Result<ExitCode,
     let Built {
         snapshot, places, ..
     } = built;
-    let mut sockets = Sockets::default();
-    let plan = sockets.plan(&config, &places)?;
-    let admin_socket = bind::admin(&config)?;
+    let admin_socket = bind::admin(&config, &mut inherited)?;
+    let registry = match (&config.admin, &admin_socket) {
+        (Some(admin), Some(socket)) => {
+            Registry::of_admin(bind::shown(&admin.listen), socket.share()?)
+        }
+        _ => Registry::default(),
+    };
+    let registry = Arc::new(registry);
+    let mut sockets = Sockets::new(Arc::clone(&registry));
+    let plan = sockets.plan(&config, &places, &mut inherited)?;
+    for address in inherited.rest() {
+        tracing::warn!(%address, "a socket was handed over that no listener uses: closing it");
+    }
+    drop(inherited);
     let (access_log, log_writer) = open_access_log(&config)?;
     let assignments = sockets.commit(plan, config.workers.get());
     check_redis(&snapshot)?;
@@ -136,7 +177,10 @@ pub fn run(config: Config, source: Source, edition: Edition) -> Result<ExitCode,
             config: ArcSwap::from_pointee(config::effective(&config)),
             reloads: Arc::clone(&reloads),
             token: admin.token.clone(),
-            state: StateFile::new(admin.state_file.clone(), overlay),
+            state: match succession {
+                Some(_) => StateFile::waiting(admin.state_file.clone(), overlay),
+                None => StateFile::new(admin.state_file.clone(), overlay),
+            },
             access_log: access_log.clone(),
             draining: AtomicBool::new(false),
         };
@@ -149,6 +193,7 @@ pub fn run(config: Config, source: Source, edition: Edition) -> Result<ExitCode,
         workers = config.workers.get(),
         "started"
     );
+    let gate = config.upgrade_socket.clone();
     let installation = Installation::new(
         config,
         certificates,
@@ -157,14 +202,20 @@ pub fn run(config: Config, source: Source, edition: Edition) -> Result<ExitCode,
         crew.orders(),
         admin.as_ref().map(|(_, state)| Arc::clone(state)),
     );
-    let control = Control {
+    let duties = Duties {
         reloader: Reloader::new(source, edition, installation, reloads),
         requests,
         snapshot: current,
         admin,
         access_log: access_log.clone(),
+        upgrades: Upgrades {
+            succession,
+            gate,
+            program,
+            registry,
+        },
     };
-    let end = control::run(control, crew)?;
+    let end = control::run(duties, crew)?;
     if let (End::Drained, Some(writer)) = (end, log_writer) {
         // The last handle to the log, now that the workers and the admin API are gone.
         drop(access_log);
@@ -174,6 +225,21 @@ pub fn run(config: Config, source: Source, edition: Edition) -> Result<ExitCode,
         End::Drained => ExitCode::SUCCESS,
         End::AtOnce | End::Failed => ExitCode::FAILURE,
     })
+}
+
+/// The sockets that listen already, and whom they are to be taken over from.
+fn inherit(config: &Config, start: Start) -> Result<(Option<Succession>, Inherited), StartError> {
+    if start == Start::Fresh {
+        let inherited = Inherited::from_systemd().map_err(StartError::Activation)?;
+        return Ok((None, inherited));
+    }
+    let path = config.upgrade_socket.as_ref();
+    let path = path.ok_or(StartError::NoUpgrades)?;
+    let (succession, inherited) = Succession::begin(path).map_err(|error| StartError::Upgrade {
+        path: path.clone(),
+        error,
+    })?;
+    Ok((Some(succession), inherited))
 }
 
 fn build_snapshot(

@@ -32,9 +32,18 @@ const EVENT_INTERVAL: u32 = 256;
 pub struct Crew {
     threads: Vec<JoinHandle<()>>,
     orders: Orders,
-    drain: watch::Sender<bool>,
+    drain: watch::Sender<Option<Drain>>,
     /// Closes when the last worker has ended.
     running: mpsc::Receiver<()>,
+}
+
+/// What becomes of connections that nobody has accepted yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drain {
+    /// They are the last to be served.
+    AcceptLast,
+    /// Another process has the sockets.
+    HandedOver,
 }
 
 /// Tells all workers of new configurations.
@@ -78,8 +87,8 @@ impl Crew {
     }
 
     /// Has the workers accept no more, finish what they are doing within the drain limit, and end.
-    pub fn drain(&self) {
-        self.drain.send_replace(true);
+    pub fn drain(&self, drain: Drain) {
+        self.drain.send_replace(Some(drain));
     }
 
     /// Resolves when all workers have ended.
@@ -106,7 +115,7 @@ pub fn start(
     snapshot: &Arc<Snapshot>,
     access_log: Option<&Arc<AccessLog>>,
 ) -> io::Result<Crew> {
-    let (drain, drained) = watch::channel(false);
+    let (drain, drained) = watch::channel(None);
     let (alive, running) = mpsc::channel(1);
     let (ready, all_ready) = std::sync::mpsc::channel();
     let mut threads = Vec::new();
@@ -152,7 +161,7 @@ struct Worker {
     changes: mpsc::UnboundedReceiver<Change>,
     snapshot: Arc<Snapshot>,
     access_log: Option<Arc<AccessLog>>,
-    drain: watch::Receiver<bool>,
+    drain: watch::Receiver<Option<Drain>>,
     /// Dropped when the worker accepts connections; takes the error if it cannot.
     ready: std::sync::mpsc::Sender<io::Error>,
 }
@@ -187,9 +196,11 @@ impl Worker {
         spawn_local(tidy_up(Rc::clone(&local)));
         drop(ready);
 
-        loop {
+        let handed_over = loop {
             tokio::select! {
-                _ = drain.wait_for(|drain| *drain) => break,
+                drain = drain.wait_for(Option::is_some) => {
+                    break drain.is_ok_and(|drain| *drain == Some(Drain::HandedOver));
+                }
                 Some(change) = changes.recv() => {
                     let Change { snapshot, assignment, done } = change;
                     let view = View::new(snapshot, index, Some(&local.view()));
@@ -199,9 +210,9 @@ impl Worker {
                     _ = done.send(()); // or nobody waits any more
                 }
             }
-        }
+        };
         drop(changes); // whoever waits for a change to be made waits in vain
-        local.drain.begin();
+        local.drain.begin(handed_over);
         local.roster.wake_all();
         let drain_limit = local.view().snapshot.drain_timeout;
         if timeout(drain_limit, local.drain.closed()).await.is_err() {

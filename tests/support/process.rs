@@ -21,6 +21,15 @@ pub struct Process {
     output: Arc<Output>,
 }
 
+/// Sends a signal to a process that this test has started, or one of its children. Tells whether it was there.
+pub fn kill(name: &str, pid: &str) -> bool {
+    // The shell's own kill, because not every system has one as a program.
+    let status = Command::new("sh")
+        .args(["-c", "kill -s \"$0\" \"$1\"", name, pid])
+        .status();
+    status.is_ok_and(|status| status.success())
+}
+
 /// Standard output and standard error, in the order of arrival.
 #[derive(Default)]
 struct Output {
@@ -115,15 +124,8 @@ impl Process {
 
     /// Sends a signal, named without SIG: `TERM`, `INT`, `STOP`, `CONT`.
     pub fn signal(&self, name: &str) {
-        // The shell's own kill, because not every system has one as a program.
-        let status = Command::new("sh")
-            .args(["-c", "kill -s \"$0\" \"$1\"", name, &self.pid().to_string()])
-            .status();
-        assert!(
-            status.is_ok_and(|status| status.success()),
-            "cannot send SIG{name} to {}",
-            self.program
-        );
+        let sent = kill(name, &self.pid().to_string());
+        assert!(sent, "cannot send SIG{name} to {}", self.program);
     }
 
     /// Ends the process with SIGKILL and waits until it is gone.

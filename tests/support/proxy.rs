@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write};
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -114,6 +114,7 @@ impl Proxy {
     /// The configuration file.
     fn text(&self, directory: &TempDir) -> String {
         let state_file = directory.path().join("state");
+        let gate = directory.path().join("upgrade");
         let Self {
             settings,
             listener,
@@ -123,6 +124,7 @@ impl Proxy {
         } = self;
         format!(
             "{settings}\n\
+             upgrade_socket = {gate:?}\n\
              [admin]\nlisten = \"127.0.0.1:0\"\nstate_file = {state_file:?}\n\n\
              [[listeners]]\nname = \"web\"\nlisten = \"127.0.0.1:0\"\n{listener}\n\
              {upstreams}\n{extra}"
@@ -253,6 +255,21 @@ impl RunningProxy {
         samples
             .map(|(_, value)| value.parse::<u64>().expect("a count"))
             .sum()
+    }
+
+    /// The directory with its configuration, `config.toml`.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Another process with the same configuration file, that takes over from this one.
+    pub fn successor(&self) -> Process {
+        let file = config_file(&self.directory);
+        let file = file
+            .to_str()
+            .expect("the temporary directory's name is UTF-8");
+        let arguments = ["--config", file, "--upgrade"];
+        Process::start_with_env(LOADBALANCER, &arguments, &self.variables)
     }
 
     /// Waits for the end of the process.

@@ -28,7 +28,7 @@ async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str
 /// Serves for as long as the test runs.
 fn start(socket: Socket, dir: &TempDir) -> JoinHandle<io::Result<()>> {
     let admin = Admin::start(ONE, &dir.path().join("state"));
-    tokio::spawn(serve(socket, admin.state))
+    tokio::spawn(serve(socket, admin.state, std::future::pending()))
 }
 
 #[tokio::test]

@@ -284,8 +284,8 @@ impl Connection {
         let timeouts = self.client.listener().timeouts;
         let (limit, end) = match self.waiting_for {
             Wait::Head => (timeouts.headers, End::Linger),
-            Wait::Request if self.client.is_ending() && self.is_new => (DRAIN_GRACE, End::Close),
-            Wait::Request if self.client.is_ending() => {
+            Wait::Request if local.drain.closes_idle() && self.is_new => (DRAIN_GRACE, End::Close),
+            Wait::Request if local.drain.closes_idle() => {
                 return match wire.stream.transport().has_bytes() {
                     true => Poll::Pending, // it will be woken to read them
                     false => Poll::Ready(Err(End::Close)),

@@ -296,7 +296,7 @@ impl Parked {
         if polled.is_ready() {
             return polled;
         }
-        if local.drain.draining() || listener.closed {
+        if local.drain.closes_idle() {
             if self.past == Past::Exchanges {
                 return match self.transport.has_bytes() {
                     true => Poll::Pending, // it will be woken to read them

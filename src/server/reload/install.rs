@@ -14,6 +14,7 @@ use crate::proxy::build::Built;
 use crate::proxy::snapshot::Snapshot;
 use crate::server::bind::Sockets;
 use crate::server::certificates::{self, Certificates};
+use crate::server::inherit::Inherited;
 use crate::server::worker::Orders;
 use crate::server::{StartError, build_snapshot, check_redis};
 
@@ -91,7 +92,7 @@ impl Installation {
             &mut overlay,
         )?;
         check_redis(&snapshot)?;
-        let plan = self.sockets.plan(&config, &places)?;
+        let plan = self.sockets.plan(&config, &places, &mut Inherited::default())?;
 
         // From here on nothing can fail.
         let snapshot = Arc::new(snapshot);
