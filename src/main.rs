@@ -1,10 +1,11 @@
 //! The command line of the load balancer.
 
-use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use loadbalancer::config;
 use loadbalancer::server::{self, Source, Start};
 use tracing_subscriber::EnvFilter;
 
@@ -15,6 +16,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Debug, Parser)]
 #[command(
     version,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
     after_help = "Environment:\n  \
     LB__SECTION__KEY=value   overrides a key of the configuration, for example LB__REDIS__URL\n  \
     RUST_LOG=debug           sets what is logged (to standard error)\n\n\
@@ -37,10 +40,31 @@ struct Arguments {
     /// ends. If this one cannot start, it serves on
     #[arg(long, conflicts_with = "check")]
     upgrade: bool,
+
+    #[command(subcommand)]
+    command: Option<Command>,
 }
+
+/// What else there is to do than to run.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print what differs between two configurations, one line each; exit 2 if one of them is not valid
+    Diff {
+        /// The configuration as it was
+        old: PathBuf,
+        /// The configuration as it is to be
+        new: PathBuf,
+    },
+}
+
+/// The exit code of `diff` when it cannot compare; that there are differences is no failure.
+const NOT_COMPARED: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(Command::Diff { old, new }) = &arguments.command {
+        return diff(old, new);
+    }
     let source = Source::new(arguments.config.clone(), environment());
     let (edition, config) = source.load();
     let config = match config {
@@ -74,6 +98,38 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints what differs between the two files, and which of it a reload would not bring into force.
+fn diff(old: &Path, new: &Path) -> ExitCode {
+    let (old, new) = (
+        config::load(old, environment()),
+        config::load(new, environment()),
+    );
+    let (old, new) = match (old, new) {
+        (Ok(old), Ok(new)) => (old, new),
+        (old, new) => {
+            for errors in [old.err(), new.err()].iter().flatten() {
+                eprintln!("{errors}");
+            }
+            return ExitCode::from(NOT_COMPARED);
+        }
+    };
+    let changes = config::diff::changes(&old, &new);
+    let mut lines: Vec<String> = changes.iter().map(ToString::to_string).collect();
+    if lines.is_empty() {
+        lines.push("no difference".to_owned());
+    }
+    // Whoever reads may have enough before the end, as `head` does.
+    let _ = writeln!(std::io::stdout(), "{}", lines.join("\n"));
+    let restart = config::restart_needed(&old, &new);
+    if !restart.is_empty() {
+        eprintln!(
+            "in force after a restart or an upgrade only: {}",
+            restart.join(", ")
+        );
+    }
+    ExitCode::SUCCESS
 }
 
 /// The environment's variables that are text; no other can be one of ours.

@@ -84,6 +84,7 @@ fn help_and_version_are_given_and_nothing_else_is_done() {
         "--config",
         "--check",
         "--version",
+        "diff",
         "LB__",
         "RUST_LOG",
         "SIGTERM",
@@ -329,4 +330,68 @@ fn secrets_come_from_the_environment_and_are_never_printed() {
         "{lines:?}"
     );
     assert!(!lines.concat().contains("hush"), "{lines:?}");
+}
+
+/// `diff` on files of these texts.
+fn diff(old: &str, new: &str, variables: &[(&str, &str)]) -> (Option<i32>, Vec<String>) {
+    let old = ConfigFile::new("old.toml", old);
+    let new = ConfigFile::new("new.toml", new);
+    run(&["diff", old.path(), new.path()], variables)
+}
+
+#[test]
+fn diff_prints_what_a_new_file_changes() {
+    let new = VALID.replace("here I am", "there I am");
+    let changed = r#"route "route0": respond.body "here I am" -> "there I am""#;
+    assert_eq!(diff(VALID, &new, &[]), (Some(0), vec![changed.to_owned()]));
+    let same = (Some(0), vec!["no difference".to_owned()]);
+    assert_eq!(diff(VALID, VALID, &[]), same);
+    // What the environment decides is the same for both.
+    let body = ("LB__ROUTES__0__RESPOND__BODY", "neither");
+    assert_eq!(diff(VALID, &new, &[body]), same);
+}
+
+#[test]
+fn diff_says_what_needs_a_restart() {
+    let (code, mut lines) = diff(
+        &format!("workers = 1\n{VALID}"),
+        &format!("workers = 2\n{VALID}"),
+        &[],
+    );
+    assert_eq!(code, Some(0));
+    // One is on standard output, the other on standard error.
+    lines.sort();
+    assert_eq!(
+        lines,
+        [
+            "in force after a restart or an upgrade only: workers",
+            "workers 1 -> 2"
+        ]
+    );
+}
+
+#[test]
+fn diff_of_a_file_that_is_not_valid_prints_its_errors() {
+    let wrong = VALID.replace("respond", "respnd");
+    for (old, new, name) in [
+        (VALID, wrong.as_str(), "new.toml:"),
+        (&wrong, VALID, "old.toml:"),
+    ] {
+        let (code, lines) = diff(old, new, &[]);
+        assert_eq!(code, Some(2), "{lines:?}");
+        assert!(
+            lines.iter().all(|line| line.contains(name)) && !lines.is_empty(),
+            "{lines:?}"
+        );
+    }
+    let (code, lines) = diff(&wrong, &wrong, &[]);
+    let of = |name: &str| lines.iter().filter(|line| line.contains(name)).count();
+    assert_eq!(code, Some(2));
+    assert!(of("old.toml:") > 0 && of("new.toml:") > 0, "{lines:?}");
+    // It does nothing else.
+    assert_eq!(
+        run(&["--config", "x.toml", "diff", "a", "b"], &[]).0,
+        Some(2)
+    );
+    assert_eq!(run(&["diff", "a"], &[]).0, Some(2));
 }

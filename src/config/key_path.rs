@@ -117,7 +117,7 @@ impl fmt::Display for KeyPath {
 }
 
 /// Whether TOML takes `key` without quotes.
-fn is_bare(key: &str) -> bool {
+pub(super) fn is_bare(key: &str) -> bool {
     !key.is_empty()
         && key
             .bytes()

@@ -11,6 +11,7 @@
 mod choices;
 mod decode;
 mod deserializer;
+pub mod diff;
 mod effective;
 mod environment;
 mod error;
@@ -21,6 +22,7 @@ mod locate;
 mod mistake;
 pub mod model;
 mod names;
+mod restart;
 mod schema;
 mod suggest;
 #[cfg(test)]
@@ -39,6 +41,7 @@ use serde_json::Value;
 pub use effective::effective;
 pub use error::{ConfigError, Errors, Place};
 pub use model::Config;
+pub use restart::restart_needed;
 
 use locate::Lines;
 

@@ -1,0 +1,36 @@
+//! Which settings a reload leaves as they are.
+
+use super::model::{Admin, Config};
+use super::types::Secret;
+
+/// The keys that differ between the two and take effect only in a process that starts: by a restart or an upgrade.
+pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
+    let is_switched = old.admin.is_some() != new.admin.is_some();
+    let in_admin = |differ: fn(&Admin, &Admin) -> bool| {
+        let both = old.admin.as_ref().zip(new.admin.as_ref());
+        both.is_some_and(|(old, new)| differ(old, new))
+    };
+    let keys = [
+        ("workers", old.workers != new.workers),
+        (
+            "admin.listen",
+            is_switched || in_admin(|old, new| old.listen != new.listen),
+        ),
+        (
+            "admin.token",
+            in_admin(|old, new| text(&old.token) != text(&new.token)),
+        ),
+        (
+            "admin.state_file",
+            in_admin(|old, new| old.state_file != new.state_file),
+        ),
+        ("access_log", old.access_log != new.access_log),
+        ("upgrade_socket", old.upgrade_socket != new.upgrade_socket),
+    ];
+    let differing = keys.into_iter().filter(|(_, differs)| *differs);
+    differing.map(|(key, _)| key).collect()
+}
+
+fn text(secret: &Option<Secret>) -> Option<&str> {
+    secret.as_ref().map(Secret::expose)
+}
