@@ -117,7 +117,8 @@ fn the_admin_api_has_the_file_read_again_and_says_what_changed() {
 fn a_bad_file_changes_nothing_and_its_errors_are_everywhere() {
     let proxy = unwatched("one").start();
     let file = proxy.config_file().display().to_string();
-    proxy.write_text("workers = \"many\"\nwat = 1\n\n[[routes]]\nrespond = {}");
+    let listener = "[[listeners]]\nlisten = \"127.0.0.1:0\"";
+    proxy.write_text(&format!("workers = \"many\"\nwat = 1\n{listener}\n[[routes]]\nrespond = {{}}"));
     let answer = proxy.reload();
     let errors = errors(&answer);
     let places: Vec<_> = errors
@@ -174,8 +175,8 @@ fn a_certificate_that_is_missing_refuses_the_whole() {
 fn what_needs_a_restart_is_named_and_the_rest_applies() {
     let proxy = unwatched("one").start();
     let config = Proxy::new()
-        .setting("workers = 1\nwatch_config = false\n[access_log]\npath = \"/dev/null\"")
-        .extra("[[routes]]\nrespond = { body = \"two\" }");
+        .setting("workers = 1\nwatch_config = false")
+        .extra("[access_log]\npath = \"/dev/null\"\n[[routes]]\nrespond = { body = \"two\" }");
     proxy.write(&config);
     let answer = proxy.reload().json();
     assert_eq!(answer["restart_needed"], json!(["workers", "access_log"]));

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 
 use crate::reload::saying;
 use crate::support::backend::{Backend, RawBackend};
-use crate::support::client::{Connection, message};
+use crate::support::client::message;
 use crate::support::frames::*;
 use crate::support::proxy::{Proxy, RunningProxy};
 use crate::support::tls::{self, Authority, Files};
