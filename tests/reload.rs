@@ -107,10 +107,21 @@ fn the_admin_api_has_the_file_read_again_and_says_what_changed() {
     assert_eq!(body["generation"], 2);
     let changes = body["changes"].as_array().expect("a list");
     assert_eq!(changes.len(), 2, "{changes:?}");
-    let says = |part: &str| changes.iter().any(|it| it.as_str().is_some_and(|it| it.contains(part)));
+    let says = |part: &str| {
+        changes
+            .iter()
+            .any(|it| it.as_str().is_some_and(|it| it.contains(part)))
+    };
     assert!(says("max_connections"), "{changes:?}");
-    assert_eq!(proxy.admin_json("/config")["listeners"][0]["max_connections"], 7);
-    assert_eq!(proxy.reload().json()["changes"], json!([]), "nothing has changed");
+    assert_eq!(
+        proxy.admin_json("/config")["listeners"][0]["max_connections"],
+        7
+    );
+    assert_eq!(
+        proxy.reload().json()["changes"],
+        json!([]),
+        "nothing has changed"
+    );
 }
 
 #[test]
@@ -118,7 +129,9 @@ fn a_bad_file_changes_nothing_and_its_errors_are_everywhere() {
     let proxy = unwatched("one").start();
     let file = proxy.config_file().display().to_string();
     let listener = "[[listeners]]\nlisten = \"127.0.0.1:0\"";
-    proxy.write_text(&format!("workers = \"many\"\nwat = 1\n{listener}\n[[routes]]\nrespond = {{}}"));
+    proxy.write_text(&format!(
+        "workers = \"many\"\nwat = 1\n{listener}\n[[routes]]\nrespond = {{}}"
+    ));
     let answer = proxy.reload();
     let errors = errors(&answer);
     let places: Vec<_> = errors
@@ -181,7 +194,11 @@ fn what_needs_a_restart_is_named_and_the_rest_applies() {
     let answer = proxy.reload().json();
     assert_eq!(answer["restart_needed"], json!(["workers", "access_log"]));
     assert!(says(&proxy, "two"));
-    assert_eq!(proxy.admin_json("/config")["workers"], 2, "what is in force");
+    assert_eq!(
+        proxy.admin_json("/config")["workers"],
+        2,
+        "what is in force"
+    );
     assert_eq!(status(&proxy)["restart_needed"], answer["restart_needed"]);
     proxy.process().wait_for_line("a restart is needed");
     proxy.change_to(&unwatched("three"));
@@ -211,14 +228,22 @@ fn a_limit_keeps_its_counts_unless_its_numbers_change() {
         ))
     };
     let proxy = limited(3, "one").start();
-    let statuses = |count: usize| (0..count).map(|_| proxy.get("/").status).collect::<Vec<_>>();
+    let statuses = |count: usize| {
+        (0..count)
+            .map(|_| proxy.get("/").status)
+            .collect::<Vec<_>>()
+    };
     assert_eq!(statuses(2), [200, 200]);
     proxy.change_to(&limited(3, "two"));
     assert_eq!(statuses(2), [200, 429], "two were counted before");
     assert_eq!(proxy.metric("lb_limit_denied_total"), 1);
     proxy.change_to(&limited(2, "two"));
     assert_eq!(statuses(3), [200, 200, 429], "it starts anew");
-    assert_eq!(proxy.metric("lb_limit_denied_total"), 2, "and its figures go on");
+    assert_eq!(
+        proxy.metric("lb_limit_denied_total"),
+        2,
+        "and its figures go on"
+    );
 }
 
 #[test]

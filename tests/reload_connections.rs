@@ -52,7 +52,8 @@ fn an_http2_connection_lives_through_reloads() {
 fn a_tunnel_lives_through_reloads_that_remove_all_it_came_by() {
     let server = RawBackend::start(|connection| {
         connection.read_head()?;
-        let switch = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+        let switch =
+            b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
         connection.stream.write_all(switch)?;
         let mut byte = [0];
         while connection.stream.read(&mut byte)? > 0 {

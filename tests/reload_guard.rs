@@ -44,24 +44,35 @@ fn errors_bring_the_former_configuration_back_and_the_file_is_not_taken_again() 
         });
         let up = saying("up").start();
         up.write(&saying("two seconds later"));
-        wait_until("time has passed", || up.get("/").text() == "two seconds later");
+        wait_until("time has passed", || {
+            up.get("/").text() == "two seconds later"
+        });
 
         proxy.change_to(&guarded(500));
         assert_eq!(proxy.get("/").status, 500);
-        wait_until("it is given up", || status(&proxy)["last"]["result"] == "rolled_back");
+        wait_until("it is given up", || {
+            status(&proxy)["last"]["result"] == "rolled_back"
+        });
         assert_eq!(proxy.get("/").status, 200);
         let status = status(&proxy);
         assert_eq!(status["by"], "guard");
         assert_eq!(status["generation"], 3);
-        assert_eq!((&status["successes"], &status["rollbacks"]), (&1.into(), &1.into()));
+        assert_eq!(
+            (&status["successes"], &status["rollbacks"]),
+            (&1.into(), &1.into())
+        );
         let why = status["last"]["errors"][0]["message"].to_string();
         assert!(why.contains("5xx"), "{why}");
-        proxy.process().wait_for_line("is given up for the former one");
+        proxy
+            .process()
+            .wait_for_line("is given up for the former one");
 
         // The same content, seen as a change of the file.
         proxy.write(&guarded(500));
         up.write(&saying("four seconds later"));
-        wait_until("time has passed", || up.get("/").text() == "four seconds later");
+        wait_until("time has passed", || {
+            up.get("/").text() == "four seconds later"
+        });
     });
     assert_eq!(status(&proxy)["generation"], 3);
     assert_eq!(proxy.get("/").status, 200);

@@ -218,9 +218,7 @@ fn the_number_of_connections_changes_while_there_are_some() {
     drop(waiting);
     wait_until("it has gone", || proxy.metric("lb_connections_open") == 1);
     let mut third = proxy.connect();
-    third
-        .send_raw(message("GET", "/", &[], b""))
-        .expect("sent");
+    third.send_raw(message("GET", "/", &[], b"")).expect("sent");
     drop(first);
     assert_eq!(third.read_response(false).expect("an answer").status, 200);
 }

@@ -85,7 +85,10 @@ fn a_server_that_does_not_run_yet_gets_no_request() {
     proxy.change_to(&weighted(&[(a.addr(), 1), (missing.addr(), 1)], QUICK));
     assert_eq!(shares(&proxy, 10), expected([(&a, 10)]));
     assert_eq!(proxy.metric("lb_server_connect_failures_total"), 0);
-    assert_eq!(servers(&proxy)[&missing.addr().to_string()]["health"], "down");
+    assert_eq!(
+        servers(&proxy)[&missing.addr().to_string()]["health"],
+        "down"
+    );
 }
 
 #[test]
@@ -127,15 +130,30 @@ fn what_the_admin_api_has_changed_stays_changed() {
     let (a, b, c) = (Backend::start(), Backend::start(), Backend::start());
     let servers_of = |weight| weighted(&[(a.addr(), weight), (b.addr(), 1)], QUICK);
     let proxy = servers_of(1).start();
-    call(&proxy, "POST", "/servers", &json!({"address": c.addr(), "weight": 2}));
-    call(&proxy, "DELETE", &format!("/servers/{}", b.addr()), &Value::Null);
+    call(
+        &proxy,
+        "POST",
+        "/servers",
+        &json!({"address": c.addr(), "weight": 2}),
+    );
+    call(
+        &proxy,
+        "DELETE",
+        &format!("/servers/{}", b.addr()),
+        &Value::Null,
+    );
     let added = c.addr().to_string();
     wait_until("the added server is used", || {
         servers(&proxy)[&added]["eligible"] == true
     });
     proxy.change_to(&servers_of(4));
     assert_eq!(shares(&proxy, 12), expected([(&a, 8), (&c, 4)]));
-    call(&proxy, "PATCH", &format!("/servers/{}", a.addr()), &json!({"weight": 2}));
+    call(
+        &proxy,
+        "PATCH",
+        &format!("/servers/{}", a.addr()),
+        &json!({"weight": 2}),
+    );
     proxy.change_to(&servers_of(1));
     assert_eq!(shares(&proxy, 12), expected([(&a, 6), (&c, 6)]));
     // Named by the file now, it is the file's.
@@ -161,7 +179,11 @@ fn a_route_finds_a_new_upstream_ready() {
     let health = servers(&proxy)[&new.addr().to_string()]["health"].clone();
     assert_eq!(health, "up", "it was probed before its first request");
     assert_eq!(shares(&proxy, 4), expected([(&new, 4)]));
-    assert_eq!(proxy.metric("lb_requests_total"), 6, "the route's counts go on");
+    assert_eq!(
+        proxy.metric("lb_requests_total"),
+        6,
+        "the route's counts go on"
+    );
     assert!(!proxy.metrics().contains("\"blue\""));
 }
 

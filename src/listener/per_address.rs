@@ -122,7 +122,11 @@ mod tests {
         for last in 0..=255 {
             drop(table.admit(IpAddr::from([192, 0, 2, last])).unwrap());
         }
-        let left = table.open.shards.iter().map(|shard| shard.lock().unwrap().len());
+        let left = table
+            .open
+            .shards
+            .iter()
+            .map(|shard| shard.lock().unwrap().len());
         assert_eq!(left.sum::<usize>(), 0);
     }
 }

@@ -23,9 +23,7 @@ impl<'a> Former<'a> {
         let limits = snapshot.iter().flat_map(|it| &it.limits);
         Self {
             snapshot,
-            upstreams: upstreams
-                .map(|it| (it.shared.name(), &it.shared))
-                .collect(),
+            upstreams: upstreams.map(|it| (it.shared.name(), &it.shared)).collect(),
             limits: limits.map(|it| (it.shared.name(), it)).collect(),
         }
     }

@@ -185,7 +185,8 @@ impl Sockets {
         let groups = self.groups.iter();
         let sockets = groups.flat_map(|it| it.sockets.iter().map(move |socket| (it, socket)));
         self.registry.set(
-            sockets.map(|(group, socket)| (&*group.listener, group.configured, Weak::clone(socket))),
+            sockets
+                .map(|(group, socket)| (&*group.listener, group.configured, Weak::clone(socket))),
         );
         let mut former = std::mem::take(&mut self.capacities);
         for (listener, max) in plan.capacities {

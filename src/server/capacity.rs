@@ -74,7 +74,9 @@ mod tests {
     }
 
     fn free(capacity: &Capacity) -> usize {
-        std::iter::from_fn(|| take(capacity)).collect::<Vec<_>>().len()
+        std::iter::from_fn(|| take(capacity))
+            .collect::<Vec<_>>()
+            .len()
     }
 
     /// Lets the task run that takes permits away.

@@ -37,8 +37,8 @@ use bind::Sockets;
 pub use certificates::CertificateErrors;
 use control::{Duties, End, Upgrades};
 use inherit::Inherited;
-use reload::{Installation, Reloader};
 pub use reload::source::{Edition, Source};
+use reload::{Installation, Reloader};
 use upgrade::{Registry, Succession};
 
 /// Why the load balancer does not start.
@@ -137,7 +137,12 @@ pub enum Start {
 ///
 /// # Errors
 /// It could not start; nothing is left running, and a load balancer that was to hand over serves on.
-pub fn run(config: Config, source: Source, edition: Edition, start: Start) -> Result<ExitCode, StartError> {
+pub fn run(
+    config: Config,
+    source: Source,
+    edition: Edition,
+    start: Start,
+) -> Result<ExitCode, StartError> {
     let program = std::env::current_exe();
     let certificates = certificates::load(&config)?;
     let (succession, mut inherited) = inherit(&config, start)?;

@@ -90,7 +90,10 @@ impl ClientTls {
     ///
     /// # Errors
     /// Those of [`load`](Self::load).
-    pub fn load_after(former: &Arc<Self>, settings: ClientSettings) -> Result<Arc<Self>, TlsErrors> {
+    pub fn load_after(
+        former: &Arc<Self>,
+        settings: ClientSettings,
+    ) -> Result<Arc<Self>, TlsErrors> {
         if former.settings == settings {
             return Ok(Arc::clone(former));
         }

@@ -101,7 +101,10 @@ impl ServerTls {
     ///
     /// # Errors
     /// Those of [`load`](Self::load).
-    pub fn load_after(former: &Arc<Self>, settings: ServerSettings) -> Result<Arc<Self>, TlsErrors> {
+    pub fn load_after(
+        former: &Arc<Self>,
+        settings: ServerSettings,
+    ) -> Result<Arc<Self>, TlsErrors> {
         if former.settings == settings {
             return Ok(Arc::clone(former));
         }

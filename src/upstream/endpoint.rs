@@ -137,7 +137,8 @@ impl Endpoint {
 
     /// Takes over what a new configuration says of it.
     pub(super) fn follow(&self, spec: &Spec) {
-        self.configured.store(spec.origin == Origin::Config, Relaxed);
+        self.configured
+            .store(spec.origin == Origin::Config, Relaxed);
         self.set_weight(spec.weight);
         self.set_draining(spec.draining);
     }

@@ -23,5 +23,5 @@ pub use announce::{Announced, Announces};
 pub use connection::Connection;
 pub use endpoint::{Endpoint, Origin};
 pub use group::{Members, Protocol, RosterError, Settings, Upstream, UpstreamStats};
-pub use reconfigure::proven;
 pub use local::{InFlight, LocalEndpoint, LocalUpstream, Wish};
+pub use reconfigure::proven;

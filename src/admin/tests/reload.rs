@@ -63,11 +63,8 @@ async fn one_reload_runs_at_a_time() {
     admin.state.reloads.set_running(false);
     // Nobody takes the first: it waits in the place that there is.
     let router = admin.router.clone();
-    let waiting = tokio::spawn(router.oneshot(request(
-        Method::POST,
-        "/config/reload",
-        Body::empty(),
-    )));
+    let waiting =
+        tokio::spawn(router.oneshot(request(Method::POST, "/config/reload", Body::empty())));
     tokio::task::yield_now().await;
     let answer = admin.post("/config/reload", Value::Null).await;
     assert_eq!(answer.error(), (409, "reloading"));
@@ -112,7 +109,10 @@ async fn the_status_and_the_metrics_tell_of_the_last_try() {
         status.last = Some(last);
     });
     let status = admin.get("/config/status").await.body;
-    assert_eq!((&status["generation"], &status["by"]), (&json!(2), &json!("signal")));
+    assert_eq!(
+        (&status["generation"], &status["by"]),
+        (&json!(2), &json!("signal"))
+    );
     let text = crate::admin::render(&admin.state);
     assert!(text.contains("\nlb_config_last_reload_successful 1\n"));
 }

@@ -75,8 +75,7 @@ pub async fn answer(
         stalled: false,
     };
 
-    let mut keep_alive =
-        keep_alive && !closes && ending != Ending::Close && !client.is_ending();
+    let mut keep_alive = keep_alive && !closes && ending != Ending::Close && !client.is_ending();
     if let Some(upload) = &upload {
         upload.answered();
         keep_alive &= poll_fn(|cx| Poll::Ready(will_be_taken(upload, cx))).await;

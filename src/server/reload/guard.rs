@@ -188,7 +188,10 @@ mod tests {
         let mut guard = Guard::new(SETTINGS, &before);
         assert_eq!(guard.second(second(100, 0, 2000)), Verdict::Open);
         let worse = "200 requests took 2.1ms on average, 1.0ms before";
-        assert_eq!(guard.second(second(100, 0, 2200)), Verdict::Worse(worse.into()));
+        assert_eq!(
+            guard.second(second(100, 0, 2200)),
+            Verdict::Worse(worse.into())
+        );
     }
 
     #[test]

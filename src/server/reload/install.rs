@@ -92,7 +92,9 @@ impl Installation {
             &mut overlay,
         )?;
         check_redis(&snapshot)?;
-        let plan = self.sockets.plan(&config, &places, &mut Inherited::default())?;
+        let plan = self
+            .sockets
+            .plan(&config, &places, &mut Inherited::default())?;
 
         // From here on nothing can fail.
         let snapshot = Arc::new(snapshot);

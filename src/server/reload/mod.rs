@@ -182,10 +182,7 @@ impl Reloader {
 
     /// Puts a configuration into force, but for what only a new process can change. Gives what has changed, and what has
     /// not.
-    async fn install(
-        &mut self,
-        mut config: Config,
-    ) -> Result<(Vec<String>, Vec<String>), Refusal> {
+    async fn install(&mut self, mut config: Config) -> Result<(Vec<String>, Vec<String>), Refusal> {
         let restart_needed = config::restart_needed(&self.started, &config);
         let restart_needed = restart_needed.into_iter().map(str::to_owned).collect();
         let Config {
@@ -234,7 +231,12 @@ impl Reloader {
         }
         let generation = self.reloads.status().generation;
         let changes = changes.len();
-        tracing::info!(by = name(by), generation, changes, "the configuration is in force");
+        tracing::info!(
+            by = name(by),
+            generation,
+            changes,
+            "the configuration is in force"
+        );
     }
 
     /// Counts a second, and gives a configuration up under which requests fare worse.
@@ -252,7 +254,9 @@ impl Reloader {
             Verdict::Passed(can_tell) => {
                 self.trial = None;
                 if !can_tell {
-                    tracing::info!("too few requests to compare the new configuration with the former one");
+                    tracing::info!(
+                        "too few requests to compare the new configuration with the former one"
+                    );
                 }
             }
             Verdict::Worse(why) => self.roll_back(why).await,

@@ -38,10 +38,7 @@ impl Registry {
     }
 
     /// Sets the listeners' sockets: each with the name of its listener, and the address of that one's configuration.
-    pub fn set<'a>(
-        &self,
-        sockets: impl Iterator<Item = (&'a str, SocketAddr, Weak<TcpListener>)>,
-    ) {
+    pub fn set<'a>(&self, sockets: impl Iterator<Item = (&'a str, SocketAddr, Weak<TcpListener>)>) {
         let sockets = sockets.map(|(name, address, socket)| Registered {
             name: name.to_owned(),
             address,
