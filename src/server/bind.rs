@@ -51,6 +51,38 @@ pub struct Plan {
     capacities: Vec<(String, usize)>,
 }
 
+/// An address that a listener is to have.
+#[derive(Debug)]
+struct Wanted {
+    listener: String,
+    configured: SocketAddr,
+    /// Index of the listener in the snapshot.
+    place: usize,
+}
+
+fn wanted<'a>(config: &'a Config, places: &'a [usize]) -> impl Iterator<Item = Wanted> + 'a {
+    let listeners = config.listeners.iter().zip(places);
+    listeners.flat_map(|(listener, place)| {
+        listener.addresses.iter().map(|configured| Wanted {
+            listener: listener.name.clone(),
+            configured: *configured,
+            place: *place,
+        })
+    })
+}
+
+impl Plan {
+    /// Has an address go on with the sockets that there are.
+    fn keep(&mut self, group: Group, wanted: Wanted) {
+        self.groups.push(Group {
+            listener: wanted.listener,
+            configured: wanted.configured,
+            place: wanted.place,
+            ..group
+        });
+    }
+}
+
 /// The sockets that a worker is to accept connections from. Others are to be closed.
 #[derive(Debug, Default)]
 pub struct Assignment {
@@ -96,60 +128,64 @@ impl Sockets {
             new: Vec::new(),
             capacities: Vec::new(),
         };
-        let listeners = || config.listeners.iter().zip(places);
-        let addresses = |(listener, place): (&'_ Listener, &usize)| {
-            let place = *place;
-            let addresses = listener.addresses.clone().into_iter();
-            let name = listener.name.clone();
-            addresses.map(move |configured| (name.clone(), configured, place))
-        };
         let mut former = self.groups.clone();
         let mut missing = Vec::new();
         // First those that stay with their listener, then those that move to another.
-        for (listener, configured, place) in listeners().flat_map(addresses) {
-            let is_same = |it: &Group| it.listener == listener && it.configured == configured;
+        for wanted in wanted(config, places) {
+            let is_same =
+                |it: &Group| it.listener == wanted.listener && it.configured == wanted.configured;
             match former.iter().position(is_same) {
-                Some(position) => plan.groups.push(Group {
-                    place,
-                    ..former.swap_remove(position)
-                }),
-                None => missing.push((listener, configured, place)),
+                Some(position) => plan.keep(former.swap_remove(position), wanted),
+                None => missing.push(wanted),
             }
         }
-        for (listener, configured, place) in missing {
-            let group = match former.iter().position(|it| it.bound == configured) {
-                Some(position) => Group {
-                    listener,
-                    configured,
-                    place,
-                    ..former.swap_remove(position)
-                },
-                None => {
-                    let bound = self.bind(&listener, configured, config.workers.get(), inherited);
-                    let (bound, sockets) = bound.map_err(|error| StartError::Listen {
-                        listener: listener.clone(),
-                        address: configured,
-                        error,
-                    })?;
-                    tracing::info!(%listener, address = %bound, "listening");
-                    let id = self.next + u32::try_from(plan.new.len()).expect("ports are 16 bits");
-                    let group = Group {
-                        id,
-                        listener,
-                        configured,
-                        bound,
-                        place,
-                        sockets: sockets.iter().map(Arc::downgrade).collect(),
-                    };
-                    plan.new.push((id, sockets));
-                    group
-                }
-            };
-            plan.groups.push(group);
+        for wanted in missing {
+            let has_it = |it: &Group| it.bound == wanted.configured;
+            match former.iter().position(has_it) {
+                Some(position) => plan.keep(former.swap_remove(position), wanted),
+                None => self.add(&mut plan, wanted, config.workers.get(), inherited)?,
+            }
         }
         let capacity = |it: &Listener| (it.name.clone(), it.max_connections.get());
         plan.capacities = config.listeners.iter().map(capacity).collect();
         Ok(plan)
+    }
+
+    /// Adds sockets that are not there yet to a plan.
+    fn add(
+        &self,
+        plan: &mut Plan,
+        wanted: Wanted,
+        workers: usize,
+        inherited: &mut Inherited,
+    ) -> Result<(), StartError> {
+        let Wanted {
+            listener,
+            configured,
+            place,
+        } = wanted;
+        let (bound, sockets) = match self.bind(&listener, configured, workers, inherited) {
+            Ok(bound) => bound,
+            Err(error) => {
+                return Err(StartError::Listen {
+                    listener,
+                    address: configured,
+                    error,
+                });
+            }
+        };
+        tracing::info!(%listener, address = %bound, "listening");
+        let id = self.next + u32::try_from(plan.new.len()).expect("ports are 16 bits");
+        plan.groups.push(Group {
+            id,
+            listener,
+            configured,
+            bound,
+            place,
+            sockets: sockets.iter().map(Arc::downgrade).collect(),
+        });
+        plan.new.push((id, sockets));
+        Ok(())
     }
 
     fn bind(

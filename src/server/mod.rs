@@ -177,15 +177,16 @@ pub fn run(
     let (reloads, requests) = Reloads::new();
     let settings = config.admin.as_ref().zip(admin_socket);
     let admin = settings.map(|(admin, socket)| {
+        let state = match succession {
+            Some(_) => StateFile::waiting(admin.state_file.clone(), overlay),
+            None => StateFile::new(admin.state_file.clone(), overlay),
+        };
         let state = AdminState {
             snapshot: Arc::clone(&current),
             config: ArcSwap::from_pointee(config::effective(&config)),
             reloads: Arc::clone(&reloads),
             token: admin.token.clone(),
-            state: match succession {
-                Some(_) => StateFile::waiting(admin.state_file.clone(), overlay),
-                None => StateFile::new(admin.state_file.clone(), overlay),
-            },
+            state,
             access_log: access_log.clone(),
             draining: AtomicBool::new(false),
         };

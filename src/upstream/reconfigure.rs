@@ -93,3 +93,130 @@ pub async fn proven(endpoints: &[Arc<Endpoint>], limit: Duration) {
     let configured = endpoints.iter().filter(|it| it.origin() == Origin::Config);
     configured.for_each(|it| it.set_trusted(true));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::balance::Kind;
+    use crate::upstream::{Announces, Protocol};
+
+    fn settings() -> Settings {
+        let one = std::num::NonZeroU32::MIN;
+        let checks = health::Settings {
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(1),
+            fall: one,
+            rise: one,
+        };
+        Settings {
+            strategy: Kind::RoundRobin,
+            health: Some((health::Probe::Tcp(health::TcpProbe), checks)),
+            health_port: None,
+            protocol: Protocol::Http1,
+            tls: None,
+            announces: None,
+            connect: Duration::from_secs(3),
+            response: Duration::from_secs(60),
+            idle: Duration::from_secs(60),
+            pool_idle: Duration::from_secs(30),
+        }
+    }
+
+    fn specs(addresses: &[&str]) -> Vec<Spec> {
+        let spec = |address: &&str| Spec {
+            address: address.parse().unwrap(),
+            weight: 1,
+            origin: Origin::Config,
+            draining: false,
+        };
+        addresses.iter().map(spec).collect()
+    }
+
+    fn upstream(addresses: &[&str]) -> Arc<Upstream> {
+        Upstream::new("app".to_owned(), settings(), specs(addresses), 1)
+    }
+
+    /// The eligible servers.
+    fn members(upstream: &Upstream) -> Vec<String> {
+        let members = upstream.members();
+        let addresses = members.endpoints.iter().map(|it| it.address().to_string());
+        addresses.collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_server_is_used_after_its_first_good_probe() {
+        let upstream = upstream(&["a:1"]);
+        let new = specs(&["a:1", "b:1", "c:1"]);
+        let added = upstream.add_ahead(&settings(), &new);
+        assert_eq!(added.len(), 2);
+        assert_eq!(members(&upstream), ["a:1"]);
+        let found_out = async {
+            sleep(Duration::from_millis(300)).await;
+            upstream.set_health(&added[0], health::State::Up);
+            upstream.set_health(&added[1], health::State::Down);
+        };
+        let begin = Instant::now();
+        tokio::join!(proven(&added, Duration::from_secs(3)), found_out);
+        assert!(begin.elapsed() < Duration::from_secs(1));
+        upstream.reconfigure(settings(), new);
+        assert_eq!(members(&upstream), ["a:1", "b:1"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_of_which_nothing_is_known_in_time_is_used() {
+        let upstream = upstream(&["a:1"]);
+        let new = specs(&["a:1", "b:1"]);
+        let added = upstream.add_ahead(&settings(), &new);
+        proven(&added, Duration::from_secs(3)).await;
+        upstream.reconfigure(settings(), new);
+        assert_eq!(members(&upstream), ["a:1", "b:1"]);
+    }
+
+    #[test]
+    fn the_first_servers_of_an_upstream_are_used_at_once() {
+        let upstream = upstream(&[]);
+        upstream.add_ahead(&settings(), &specs(&["a:1"]));
+        assert_eq!(members(&upstream), ["a:1"]);
+    }
+
+    #[test]
+    fn what_stays_is_the_same_and_what_goes_drains() {
+        let upstream = upstream(&["a:1", "b:1"]);
+        let [a, b] = ["a:1", "b:1"].map(|it| upstream.find(&it.parse().unwrap()).unwrap());
+        upstream.set_health(&b, health::State::Down);
+        let mut new = specs(&["c:1", "b:1"]);
+        new[1].weight = 7;
+        upstream.reconfigure(settings(), new);
+        let now = upstream.endpoints();
+        assert!(Arc::ptr_eq(&now[1], &b));
+        assert_eq!((b.weight(), b.health()), (7, health::State::Down));
+        assert!(a.draining());
+        assert_eq!(members(&upstream), ["c:1"]);
+    }
+
+    #[test]
+    fn servers_that_are_spoken_to_in_another_way_come_with_it() {
+        let upstream = upstream(&["a:1"]);
+        let new = Settings {
+            announces: Some(Announces::V1),
+            ..settings()
+        };
+        assert!(upstream.add_ahead(&new, &specs(&["b:1"])).is_empty());
+        upstream.reconfigure(new, specs(&["b:1"]));
+        let members = upstream.members();
+        assert_eq!(members.settings.announces, Some(Announces::V1));
+        assert_eq!(members.endpoints.len(), 1);
+    }
+
+    #[test]
+    fn without_checks_a_server_that_was_down_is_used_again() {
+        let upstream = upstream(&["a:1"]);
+        upstream.set_health(&upstream.endpoints()[0], health::State::Down);
+        let off = Settings {
+            health: None,
+            ..settings()
+        };
+        upstream.reconfigure(off, specs(&["a:1"]));
+        assert_eq!(members(&upstream), ["a:1"]);
+    }
+}

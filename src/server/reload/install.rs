@@ -28,6 +28,8 @@ pub struct Installation {
     orders: Orders,
     admin: Option<Arc<AdminState>>,
     tasks: Tasks,
+    /// What the last installation made of the changes by the admin API: those before, and those of them that still apply.
+    applied: Option<(Overlay, Overlay)>,
 }
 
 impl Installation {
@@ -48,6 +50,7 @@ impl Installation {
             orders,
             admin,
             tasks: Tasks::default(),
+            applied: None,
         }
     }
 
@@ -72,6 +75,24 @@ impl Installation {
     /// # Errors
     /// It cannot be; nothing has changed.
     pub async fn install(&mut self, config: Config) -> Result<(), Refusal> {
+        self.replace(config, None).await
+    }
+
+    /// The same for the configuration that was in force before this one: changes by the admin API that did not apply to this
+    /// one apply again, unless others were made since.
+    ///
+    /// # Errors
+    /// It cannot be; nothing has changed.
+    pub async fn put_back(&mut self, config: Config) -> Result<(), Refusal> {
+        let applied = self.applied.clone();
+        self.replace(config, applied).await
+    }
+
+    async fn replace(
+        &mut self,
+        config: Config,
+        applied: Option<(Overlay, Overlay)>,
+    ) -> Result<(), Refusal> {
         let certificates = self.load_certificates(&config).await?;
         // Nobody changes servers meanwhile: what the admin API has changed is part of what is built.
         let admin = self.admin.clone();
@@ -79,8 +100,13 @@ impl Installation {
             Some(admin) => Some(admin.state.begin().await),
             None => None,
         };
-        let overlay = transaction.as_ref().map(|it| it.overlay().clone());
-        let mut overlay: Overlay = overlay.unwrap_or_default();
+        let kept = transaction.as_ref().map(|it| it.overlay().clone());
+        let kept = kept.unwrap_or_default();
+        let before = match applied {
+            Some((before, after)) if after == kept => before,
+            _ => kept,
+        };
+        let mut overlay = before.clone();
         let Built {
             snapshot,
             places,
@@ -109,8 +135,9 @@ impl Installation {
         self.tasks.watch(&certificates);
         self.snapshot.store(snapshot);
         if let Some(transaction) = &mut transaction {
-            transaction.keep(overlay).await;
+            transaction.keep(overlay.clone()).await;
         }
+        self.applied = Some((before, overlay));
         if let Some(admin) = &admin {
             admin.config.store(Arc::new(config::effective(&config)));
         }

@@ -156,7 +156,7 @@ impl Reloader {
         let former = self.installation.config().clone();
         let former_content = self.in_force;
         let installed = match config {
-            Ok(config) => self.install(config).await,
+            Ok(config) => self.install(config, by).await,
             Err(errors) => Err(errors.into()),
         };
         self.reloads.set_running(false);
@@ -182,7 +182,11 @@ impl Reloader {
 
     /// Puts a configuration into force, but for what only a new process can change. Gives what has changed, and what has
     /// not.
-    async fn install(&mut self, mut config: Config) -> Result<(Vec<String>, Vec<String>), Refusal> {
+    async fn install(
+        &mut self,
+        mut config: Config,
+        by: Trigger,
+    ) -> Result<(Vec<String>, Vec<String>), Refusal> {
         let restart_needed = config::restart_needed(&self.started, &config);
         let restart_needed = restart_needed.into_iter().map(str::to_owned).collect();
         let Config {
@@ -198,7 +202,10 @@ impl Reloader {
         config.upgrade_socket = upgrade_socket;
         let changes = config::diff::changes(self.installation.config(), &config);
         let changes = changes.iter().map(ToString::to_string).collect();
-        self.installation.install(config).await?;
+        match by {
+            Trigger::Guard => self.installation.put_back(config).await?,
+            _ => self.installation.install(config).await?,
+        }
         Ok((changes, restart_needed))
     }
 
@@ -269,7 +276,7 @@ impl Reloader {
         };
         tracing::error!("the new configuration is given up for the former one: {why}");
         self.reloads.set_running(true);
-        let installed = self.install(trial.former).await;
+        let installed = self.install(trial.former, Trigger::Guard).await;
         self.reloads.set_running(false);
         let (changes, restart_needed) = match installed {
             Ok(installed) => installed,
