@@ -191,6 +191,23 @@ fn tls_sessions_are_resumed_across_reloads() {
 }
 
 #[test]
+fn certificates_that_came_with_a_reload_are_looked_after() {
+    let authority = Authority::new();
+    let files = authority.issue(&["localhost"]);
+    let mut client = authority.anonymous();
+    client.resumption = rustls::client::Resumption::disabled();
+    let proxy = saying("plain").setting("watch_config = false").start();
+    proxy.change_to(&secure(&files, "", "secure"));
+    let shown = || {
+        let connection = tls::connect(proxy.addr(), "localhost", &client);
+        connection.expect("a connection").certificate()
+    };
+    let before = shown();
+    authority.issue(&["localhost"]);
+    wait_until("the new certificate is shown", || shown() != before);
+}
+
+#[test]
 fn fewer_connections_are_allowed_from_now_on() {
     let backend = Backend::start();
     let config = |max: u32| {

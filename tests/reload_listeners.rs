@@ -8,7 +8,7 @@ use std::thread;
 use crate::support::backend::RawBackend;
 use crate::support::client::{self, Connection, message};
 use crate::support::frames::Frames;
-use crate::support::proxy::Proxy;
+use crate::support::proxy::{Proxy, address_of};
 use crate::support::{DEADLINE, wait_until};
 
 /// A configuration with these listeners besides `web`, whose answers are this word.
@@ -221,4 +221,16 @@ fn the_number_of_connections_changes_while_there_are_some() {
     third.send_raw(message("GET", "/", &[], b"")).expect("sent");
     drop(first);
     assert_eq!(third.read_response(false).expect("an answer").status, 200);
+}
+
+#[test]
+fn a_listener_that_was_added_is_handed_over_to_the_next_process() {
+    let proxy = config("one", &[]).start();
+    let listeners = [("second", ANY)];
+    proxy.change_to(&config("two", &listeners));
+    let second = proxy.addr_of("second");
+    let successor = proxy.successor();
+    successor.wait_for_line("took over");
+    assert_eq!(address_of(&successor, "second"), second);
+    assert_eq!(client::get(second, "/").text(), "two");
 }

@@ -38,6 +38,16 @@ pub struct Snapshot {
     pub drain_timeout: Duration,
 }
 
+impl Snapshot {
+    /// What all requests came to, by listener and route.
+    pub fn outcomes(&self) -> impl Iterator<Item = &Arc<Sharded<Outcomes>>> {
+        self.listeners.iter().flat_map(|listener| {
+            let routes = listener.entries.iter().map(|route| &route.stats);
+            routes.chain([&listener.unrouted])
+        })
+    }
+}
+
 /// The Redis of limits that count there.
 #[derive(Debug, Clone)]
 pub struct RedisSettings {

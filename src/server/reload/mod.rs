@@ -249,9 +249,10 @@ impl Reloader {
     /// Counts a second, and gives a configuration up under which requests fare worse.
     async fn look_at_traffic(&mut self) {
         if self.installation.config().reload_guard.is_none() {
+            (self.traffic, self.history) = Default::default();
             return;
         }
-        let second = self.traffic.look(&self.installation.snapshot());
+        let second = self.traffic.look(self.installation.snapshot().outcomes());
         self.history.push(second);
         let Some(trial) = &mut self.trial else {
             return;

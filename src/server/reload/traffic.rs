@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::guard::Sum;
 use crate::metrics::{BOUNDS, CLASSES, Outcomes, Sharded};
-use crate::proxy::snapshot::Snapshot;
 
 /// The place of 5xx among the classes.
 const ERRORS: usize = 4;
@@ -20,21 +19,18 @@ pub struct Traffic {
 
 impl Traffic {
     /// What requests came to since the last look; nothing at the first.
-    pub fn look(&mut self, snapshot: &Snapshot) -> Sum {
+    pub fn look<'a>(&mut self, all: impl Iterator<Item = &'a Arc<Sharded<Outcomes>>>) -> Sum {
         let is_first = self.seen.is_empty();
         let before = std::mem::take(&mut self.seen);
         let mut sum = Sum::default();
-        for listener in &snapshot.listeners {
-            let routes = listener.entries.iter().map(|route| &route.stats);
-            for outcomes in routes.chain([&listener.unrouted]) {
-                let key = Arc::as_ptr(outcomes) as usize;
-                let totals = Totals::of(outcomes);
-                let before = before.get(&key).map_or(Totals::default(), |(_, it)| *it);
-                if !is_first {
-                    sum.add(totals.since(before));
-                }
-                self.seen.insert(key, (Arc::clone(outcomes), totals));
+        for outcomes in all {
+            let key = Arc::as_ptr(outcomes) as usize;
+            let totals = Totals::of(outcomes);
+            let before = before.get(&key).map_or(Totals::default(), |(_, it)| *it);
+            if !is_first {
+                sum.add(totals.since(before));
             }
+            self.seen.insert(key, (Arc::clone(outcomes), totals));
         }
         sum
     }
@@ -75,5 +71,51 @@ impl Totals {
                 0
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn each_look_tells_what_came_since_the_one_before() {
+        let routes = [(); 2].map(|()| Arc::new(Sharded::<Outcomes>::new(2)));
+        routes[0].shard(0).record(200, MS);
+        let mut traffic = Traffic::default();
+        assert_eq!(traffic.look(routes[..1].iter()), Sum::default());
+        routes[0].shard(0).record(200, MS);
+        routes[0].shard(1).record(503, 3 * MS);
+        // Of a route that is new all counts.
+        routes[1].shard(0).record(404, MS);
+        let sum = Sum {
+            requests: 3,
+            errors: 1,
+            timed: 3,
+            micros: 5000,
+        };
+        assert_eq!(traffic.look(routes.iter()), sum);
+        assert_eq!(traffic.look(routes.iter()), Sum::default());
+    }
+
+    #[test]
+    fn a_tunnel_that_ends_hides_the_times_of_its_route_only() {
+        let routes = [(); 2].map(|()| Arc::new(Sharded::<Outcomes>::new(1)));
+        let mut traffic = Traffic::default();
+        traffic.look(routes.iter());
+        routes[0].shard(0).record(101, Duration::from_secs(3600));
+        routes[0].shard(0).record(200, MS);
+        routes[1].shard(0).record(200, MS);
+        let sum = Sum {
+            requests: 3,
+            errors: 0,
+            timed: 1,
+            micros: 1000,
+        };
+        assert_eq!(traffic.look(routes.iter()), sum);
     }
 }
