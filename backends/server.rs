@@ -1,15 +1,21 @@
 //! A small HTTP/1.1 server to balance load over: flags, socket, connections and shutdown.
 //!
-//! Both test servers are this module with another name and port. What it answers is in [`answers`]; it is meant to be
-//! awkward on request (slow, cut off, hanging), never to be put on a network.
+//! Both test servers are this module with another name and port. What it answers is in [`answers`], what goes wrong in
+//! [`service`]; it is meant to be awkward on request (slow, cut off, hanging), never to be put on a network.
 
 mod answers;
 mod body;
+mod faults;
+mod gate;
+mod journal;
+mod peer;
 mod requirement;
+mod service;
 
 use std::convert::Infallible;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,7 +33,11 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use answers::Server;
+use faults::Faults;
+use journal::Journal;
+use peer::Peer;
 use requirement::Requirement;
+use service::Service;
 
 /// How long answers under way may go on after SIGTERM or SIGINT.
 const GRACE: Duration = Duration::from_secs(2);
@@ -59,9 +69,22 @@ struct Flags {
     #[arg(long, value_name = "MS", default_value = "0", value_parser = milliseconds)]
     health_delay: Duration,
 
-    /// Answers 403 to requests without this field, but for `/health`; the value `env:VARIABLE` is that variable's
+    /// Answers 403 to requests without this field, but for `/health` and `/faults`; the value `env:VARIABLE` is that variable's
     #[arg(long, value_name = "NAME: VALUE")]
     require_header: Option<Requirement>,
+
+    /// What goes wrong, as JSON: see below. `POST /faults` changes it
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    faults: Faults,
+
+    /// A file to which requests with an `x-chaos-id` are added when they are executed: `ID METHOD PID begin`, or `end`
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
+
+    /// Milliseconds after SIGTERM in which open connections may bring further requests; their answers say that they will
+    /// be closed
+    #[arg(long, value_name = "MS", default_value = "0", value_parser = milliseconds)]
+    linger: Duration,
 }
 
 fn milliseconds(text: &str) -> Result<Duration, std::num::ParseIntError> {
@@ -105,17 +128,20 @@ async fn serve(flags: Flags) -> io::Result<()> {
     let listener = TcpListener::bind(flags.listen)
         .await
         .map_err(|error| io::Error::other(format!("cannot listen on {}: {error}", flags.listen)))?;
-    let server = Arc::new(Server::new(
+    let journal = flags.journal.as_deref().map(Journal::open).transpose();
+    let journal = journal.map_err(|error| io::Error::other(format!("the journal: {error}")))?;
+    let server = Server::new(
         flags.name,
         flags.delay,
         flags.health_status,
         flags.health_delay,
         flags.require_header,
-    ));
+    );
+    let service = Arc::new(Service::new(server, flags.faults, journal));
     writeln!(
         io::stdout(),
         "{} listening on {}",
-        server.name(),
+        service.name(),
         listener.local_addr()?
     )?;
 
@@ -123,18 +149,20 @@ async fn serve(flags: Flags) -> io::Result<()> {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-        never = accept(&listener, &server, &stop) => match never {},
+        never = accept(&listener, &service, &stop) => match never {},
     }
     drop(listener);
-    stop.send_replace(());
+    service.leave();
     // Every connection holds a receiver, so the channel closes with the last of them.
+    let _ = timeout(flags.linger, stop.closed()).await;
+    stop.send_replace(());
     let _ = timeout(GRACE, stop.closed()).await;
     Ok(())
 }
 
 async fn accept(
     listener: &TcpListener,
-    server: &Arc<Server>,
+    service: &Arc<Service>,
     stop: &watch::Sender<()>,
 ) -> Infallible {
     loop {
@@ -142,7 +170,7 @@ async fn accept(
             Ok((stream, _)) => {
                 tokio::spawn(serve_connection(
                     stream,
-                    Arc::clone(server),
+                    Arc::clone(service),
                     stop.subscribe(),
                 ));
             }
@@ -151,11 +179,15 @@ async fn accept(
     }
 }
 
-async fn serve_connection(stream: TcpStream, server: Arc<Server>, mut stop: watch::Receiver<()>) {
+async fn serve_connection(stream: TcpStream, service: Arc<Service>, mut stop: watch::Receiver<()>) {
     // A failure here only costs latency.
     let _ = stream.set_nodelay(true);
+    // Without another file descriptor there is nothing to be done but to close this one.
+    let Ok(peer) = Peer::of(&stream).map(Arc::new) else {
+        return;
+    };
 
-    let service = service_fn(|request| server.answer(request));
+    let service = service_fn(|request| service.answer(request, &peer));
     let mut connection = pin!(
         http1::Builder::new()
             .serve_connection(TokioIo::new(stream), service)

@@ -20,7 +20,7 @@ use loadbalancer::message::h1::{
 use loadbalancer::message::headers;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: loadbalancer::server::Allocator = loadbalancer::server::Allocator;
 
 const REQUESTS: [&str; 2] = ["curl", "browser"];
 const ANSWERS: [&str; 2] = ["small", "page"];

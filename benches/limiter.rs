@@ -15,7 +15,7 @@ use loadbalancer::limit::memory::DEFAULT_MAX_KEYS;
 use loadbalancer::limit::{Algorithm, LimitKey, MemoryStore, Quota};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: loadbalancer::server::Allocator = loadbalancer::server::Allocator;
 
 const KEYS: [u32; 2] = [1, 1_000_000];
 const BETWEEN_REQUESTS: Duration = Duration::from_micros(1);

@@ -13,7 +13,7 @@ use http::{HeaderMap, Method};
 use loadbalancer::route::{Host, Path, RouteSpec, RouteTable};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: loadbalancer::server::Allocator = loadbalancer::server::Allocator;
 
 /// One route, and ten for each of 100 and of 10,000 hosts.
 const ROUTES: [usize; 3] = [1, 1_000, 100_000];

@@ -6,11 +6,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use loadbalancer::config;
-use loadbalancer::server::{self, Source, Start};
+use loadbalancer::server::{self, Allocator, Source, Start};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 /// An HTTP reverse proxy and load balancer.
 #[derive(Debug, Parser)]

@@ -7,6 +7,7 @@ mod certificates;
 mod cli;
 mod conformance;
 mod early_answers;
+mod faults;
 mod floods;
 mod forwarding;
 mod grpc;

@@ -33,7 +33,13 @@ Paths, with any method. The request's body is read to its end before the answer 
   /reset         closes the connection without an answer or a look at the body
   /cut/N         declares N bytes, sends half of them and closes the connection
   /hang          never answers, never reads the body
-  /ws            101 to a request with `Upgrade: echo`, then every byte back";
+  /ws            101 to a request with `Upgrade: echo`, then every byte back
+  /faults        the faults as JSON; a POST sets them: --faults has what they are. They are not for /faults itself
+
+Faults, all optional; a ratio is from 0 to 1:
+  {\"delay_ms\": 5, \"slow\": {\"ratio\": 0.05, \"ms\": 1000}, \"errors\": {\"ratio\": 0.5, \"status\": 500},
+   \"reset\": RATIO, \"hang\": RATIO, \"garbage\": RATIO, \"reset_at\": BYTES OF THE BODY, \"body_rate\": BYTES A SECOND,
+   \"capacity\": {\"requests\": AT ONCE, \"ms\": EACH TAKES}, \"health\": WHETHER /health HAS THEM TOO, \"seed\": NUMBER}";
 
 /// Named once because the crate `http` has no constant for it.
 const X_BACKEND: HeaderName = HeaderName::from_static("x-backend");
@@ -42,9 +48,10 @@ const X_BACKEND: HeaderName = HeaderName::from_static("x-backend");
 const TICK: Duration = Duration::from_millis(10);
 
 /// What of an aborted body was written before the abort is flushed while the body waits, not by the abort.
-const FLUSH_TIME: Duration = Duration::from_millis(50);
+pub const FLUSH_TIME: Duration = Duration::from_millis(50);
 
-type Answer = Response<AnswerBody>;
+/// An answer of a path, or of a fault.
+pub type Answer = Response<AnswerBody>;
 
 /// What every answer depends on.
 pub struct Server {
@@ -128,6 +135,20 @@ impl Server {
         };
         answer.headers_mut().insert(X_BACKEND, self.name.clone());
         Ok(answer)
+    }
+
+    /// A text that is not a path's.
+    pub fn text(&self, status: StatusCode, content: impl Into<Bytes>) -> Answer {
+        let mut answer = text(status, content);
+        answer.headers_mut().insert(X_BACKEND, self.name.clone());
+        answer
+    }
+
+    /// JSON that is not a path's.
+    pub fn json(&self, value: &serde_json::Value) -> Answer {
+        let mut answer = json(value);
+        answer.headers_mut().insert(X_BACKEND, self.name.clone());
+        answer
     }
 
     async fn dispatch(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {

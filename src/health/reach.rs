@@ -7,11 +7,10 @@ use std::sync::Arc;
 use http::Version;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use super::probe::ProbeError;
 use crate::net::connect::{attributed, is_local};
-use crate::net::{Tcp, Transport};
+use crate::net::{Tcp, Transport, tls};
 use crate::tls::ClientTls;
 
 const HTTP1: &[u8] = b"http/1.1";
@@ -93,8 +92,8 @@ async fn handshake(tcp: Tcp, secure: &Secure, speaks: Speaks) -> io::Result<Tran
         .map_err(io::Error::other)?;
     let mut config = secure.tls.current();
     Arc::make_mut(&mut config).alpn_protocols = speaks.offers();
-    let stream = TlsConnector::from(config).connect(name, tcp).await?;
-    Ok(Transport::Tls(Box::new(stream.into())))
+    let stream = tls::connect(tcp, config, name).await?;
+    Ok(Transport::Tls(stream))
 }
 
 /// Opens a TCP connection.

@@ -8,6 +8,7 @@ pub mod socket;
 pub mod stall;
 pub mod stream;
 pub mod tcp;
+pub mod tls;
 pub mod transport;
 pub mod unix;
 

@@ -223,7 +223,7 @@ impl AsyncWrite for Stream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let length = bufs.iter().map(|buf| buf.len()).sum();
-        let polled = if length <= FLAT {
+        let polled = if length <= FLAT && !self.transport.is_encrypted() {
             let mut space = [MaybeUninit::uninit(); FLAT];
             let mut flat = ReadBuf::uninit(&mut space);
             bufs.iter().for_each(|buf| flat.put_slice(buf));

@@ -7,9 +7,9 @@ use std::task::{Context, Poll};
 use rustls::HandshakeKind;
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_rustls::TlsStream;
 
 use super::Tcp;
+use super::tls::TlsStream;
 
 /// A connected socket, with or without TLS.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub enum Transport {
     /// As it is.
     Plain(Tcp),
     /// Encrypted; the handshake is over. Boxed, because most are not.
-    Tls(Box<TlsStream<Tcp>>),
+    Tls(Box<TlsStream>),
 }
 
 impl Transport {
@@ -29,14 +29,14 @@ impl Transport {
     /// Whether its handshake resumed an earlier session.
     pub fn is_resumed(&self) -> bool {
         let resumed = Some(HandshakeKind::Resumed);
-        matches!(self, Self::Tls(tls) if tls.get_ref().1.handshake_kind() == resumed)
+        matches!(self, Self::Tls(tls) if tls.agreed().handshake_kind() == resumed)
     }
 
     /// The protocol that both sides have agreed upon (ALPN, RFC 7301).
     pub fn alpn(&self) -> Option<&[u8]> {
         match self {
             Self::Plain(_) => None,
-            Self::Tls(tls) => tls.get_ref().1.alpn_protocol(),
+            Self::Tls(tls) => tls.agreed().alpn_protocol(),
         }
     }
 
@@ -44,7 +44,7 @@ impl Transport {
     pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
         match self {
             Self::Plain(_) => None,
-            Self::Tls(tls) => tls.get_ref().1.peer_certificates(),
+            Self::Tls(tls) => tls.agreed().peer_certificates(),
         }
     }
 
@@ -52,14 +52,14 @@ impl Transport {
     pub fn tcp(&self) -> &Tcp {
         match self {
             Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => tls.get_ref().0,
+            Self::Tls(tls) => tls.tcp(),
         }
     }
 
     fn tcp_mut(&mut self) -> &mut Tcp {
         match self {
             Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => tls.get_mut().0,
+            Self::Tls(tls) => tls.tcp_mut(),
         }
     }
 
@@ -83,7 +83,7 @@ impl Transport {
         }
         // What has come may concern TLS alone, such as a ticket for the next connection.
         Pin::new(self)
-            .poll_read(cx, &mut ReadBuf::new(&mut [0]))
+            .poll_read(cx, &mut ReadBuf::new(&mut []))
             .is_pending()
     }
 
@@ -102,7 +102,7 @@ impl Transport {
     pub fn is_flushed(&self) -> bool {
         match self {
             Self::Plain(_) => true,
-            Self::Tls(tls) => !tls.get_ref().1.wants_write(),
+            Self::Tls(tls) => tls.is_flushed(),
         }
     }
 
@@ -110,7 +110,7 @@ impl Transport {
     fn has_decrypted(&self) -> bool {
         match self {
             Self::Plain(_) => false,
-            Self::Tls(tls) => !tls.get_ref().1.wants_read(),
+            Self::Tls(tls) => tls.has_decrypted(),
         }
     }
 }

@@ -20,6 +20,7 @@ use super::http::task::FirstReads;
 use super::roster::Roster;
 use super::snapshot::{ListenerEntry, Snapshot};
 use super::view::View;
+use crate::message::h2::Recent;
 use crate::metrics::access_log::AccessLog;
 use crate::upstream::LocalUpstream;
 
@@ -42,6 +43,8 @@ pub struct Local {
     pub rng: RefCell<fastrand::Rng>,
     /// The date of answers that have none.
     pub date: Date,
+    /// What answers have said lately, to clients of HTTP/2.
+    pub recent: RefCell<Recent>,
     /// Where heads of requests to servers are written before they are sent.
     pub head: RefCell<Vec<u8>>,
     /// Where access log lines go, if anywhere.
@@ -94,6 +97,7 @@ impl Local {
             request_ids: RequestIds::new(&mut rng),
             rng: RefCell::new(rng),
             date: Date::default(),
+            recent: RefCell::default(),
             head: RefCell::default(),
             access_log,
             roster: Roster::default(),

@@ -37,6 +37,7 @@ use bind::Sockets;
 pub use certificates::CertificateErrors;
 use control::{Duties, End, Upgrades};
 use inherit::Inherited;
+pub use memory::Allocator;
 pub use reload::source::{Edition, Source};
 use reload::{Installation, Reloader};
 use upgrade::{Registry, Succession};

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
 use super::announce::Announced;
 use super::connection::Connection;
@@ -13,7 +12,7 @@ use super::group::{Protocol, Settings};
 use super::http1;
 use super::local::LocalEndpoint;
 use crate::config::types::ServerAddress;
-use crate::net::{Stream, Tcp, Traffic, Transport, connect};
+use crate::net::{Stream, Tcp, Traffic, Transport, connect, tls};
 use crate::tls::ClientTls;
 
 /// The name of HTTP/2 in TLS.
@@ -97,18 +96,18 @@ async fn transport(
 
 async fn handshake(
     tcp: Tcp,
-    tls: &Arc<ClientTls>,
+    secure: &ClientTls,
     address: &ServerAddress,
     protocol: Protocol,
 ) -> io::Result<Transport> {
-    let name = tls
+    let name = secure
         .server_name(&address.host())
         .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
-    let mut config = tls.current();
+    let mut config = secure.current();
     if protocol == Protocol::Http1 && config.alpn_protocols.iter().any(|it| it == HTTP2) {
         // A switch of protocols, which HTTP/2 does not have.
         Arc::make_mut(&mut config).alpn_protocols = vec![HTTP1.to_vec()];
     }
-    let stream = TlsConnector::from(config).connect(name, tcp).await?;
-    Ok(Transport::Tls(Box::new(stream.into())))
+    let stream = tls::connect(tcp, config, name).await?;
+    Ok(Transport::Tls(stream))
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
@@ -11,6 +12,7 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 
 use super::DEADLINE;
+use super::client::{message, request};
 use super::process::{BACKEND, Process};
 
 /// A test server in a process of its own; `loadbalancer`'s `backends1` with a name that no other has.
@@ -70,6 +72,11 @@ impl Backend {
         self.process.kill_9();
     }
 
+    /// Waits for the end of a server that was told to end.
+    pub fn wait_exit(&mut self, limit: Duration) -> ExitStatus {
+        self.process.wait_exit(limit)
+    }
+
     /// A server that accepts connections, since the kernel does, and says nothing.
     pub fn pause(&self) {
         self.process.signal("STOP");
@@ -77,6 +84,12 @@ impl Backend {
 
     pub fn resume(&self) {
         self.process.signal("CONT");
+    }
+
+    /// From now on this goes wrong, and nothing else: what `--faults` takes.
+    pub fn faults(&self, json: &str) {
+        let answer = request(self.addr, message("POST", "/faults", &[], json.as_bytes()));
+        assert_eq!(answer.status, 200, "{}", answer.text());
     }
 
     /// The same server again, with its name, port and flags; kills it first if it runs.

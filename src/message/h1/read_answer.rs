@@ -34,7 +34,7 @@ pub struct Answer {
     /// Whether the server keeps the connection open after it.
     pub keep_alive: bool,
     /// The protocol that it switches to, or offers.
-    pub upgrade: Option<HeaderValue>,
+    pub upgrade: Option<Box<HeaderValue>>,
 }
 
 impl Answer {
@@ -273,7 +273,7 @@ impl Sorted {
             framing,
             trailers: Trailers::Named(self.trailers),
             keep_alive: self.keep_alive && framing != Framing::UntilClose,
-            upgrade: headers::upgrade(hop),
+            upgrade: headers::upgrade(hop).map(Box::new),
         })
     }
 }

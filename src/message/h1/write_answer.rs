@@ -1,13 +1,8 @@
 //! The head of an answer, as a client gets it.
 
-use bytes::Bytes;
 use http::StatusCode;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::write_request::decimal;
-
-/// Most fields of an answer: a server's, and those that are added.
-const MAX_FIELDS: usize = 128;
 
 /// How the client learns where an answer's body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,27 +43,6 @@ impl Fields {
         for part in [name.as_bytes(), b": ", value, b"\r\n"] {
             self.lines.extend_from_slice(part);
         }
-    }
-
-    /// The fields as a map.
-    pub fn into_map(mut self) -> HeaderMap {
-        self.lines.extend_from_slice(b"\r\n");
-        let lines = Bytes::from(self.lines);
-        let mut found = [httparse::EMPTY_HEADER; MAX_FIELDS];
-        let Ok(httparse::Status::Complete((_, found))) =
-            httparse::parse_headers(&lines, &mut found)
-        else {
-            return HeaderMap::new(); // they were checked one by one, and are not so many
-        };
-        let mut fields = HeaderMap::with_capacity(found.len() + 2);
-        for field in found {
-            let name = HeaderName::from_bytes(field.name.as_bytes());
-            let value = HeaderValue::from_maybe_shared(lines.slice_ref(field.value));
-            if let (Ok(name), Ok(value)) = (name, value) {
-                fields.append(name, value);
-            }
-        }
-        fields
     }
 
     /// Removes all fields of a name.
@@ -166,26 +140,6 @@ mod tests {
         }
         fields.remove("a");
         assert_eq!(fields.lines, b"ab: a: 1\r\nb: a: 1\r\nc: a: 1\r\n");
-    }
-
-    #[test]
-    fn fields_become_a_map_as_they_are() {
-        let mut fields = Fields::default();
-        for (name, value) in [("A", "1"), ("b", ""), ("a", "x: y\tz"), ("C-d", "\u{fc}")] {
-            fields.add(name, value.as_bytes());
-        }
-        let map = fields.into_map();
-        assert_eq!(
-            map.get_all("a").iter().collect::<Vec<_>>(),
-            ["1", "x: y\tz"]
-        );
-        assert_eq!(
-            (&map["b"], map["c-d"].as_bytes(), map.len()),
-            (&HeaderValue::from_static(""), "\u{fc}".as_bytes(), 4)
-        );
-        let mut many = Fields::default();
-        (0..MAX_FIELDS).for_each(|number| many.add(&format!("x-{number}"), b"1"));
-        assert_eq!(many.into_map().len(), MAX_FIELDS);
     }
 
     #[test]

@@ -6,9 +6,11 @@ mod limits;
 mod liveness;
 mod malformed;
 mod meter;
+mod recent;
 
 pub use fault::{Fault, Flood, LAST_WORDS_LENGTH};
 pub use limits::Limits;
 pub use liveness::{Liveness, Step};
 pub use malformed::{Malformed, check};
 pub use meter::Meter;
+pub use recent::Recent;

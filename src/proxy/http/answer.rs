@@ -47,13 +47,14 @@ pub enum Sent {
 pub async fn answer(
     client: Rc<Client>,
     wire: Rc<RefCell<Wire>>,
-    head: Parts,
+    mut head: Parts,
     upload: Option<Rc<Upload>>,
     keep_alive: bool,
 ) -> Sent {
     let (version, to_head) = (head.version, head.method == Method::HEAD);
     let takes_trailers = version == Version::HTTP_11 && headers::takes_trailers(&head.headers);
-    let (reply, tunnel) = service::serve(&client, head, upload.clone()).await;
+    let (reply, tunnel) = service::serve(&client, &mut head, upload.clone()).await;
+    drop(head);
     let (ending, has_body) = ending(version, to_head, &reply);
     let Reply {
         status,

@@ -1,7 +1,6 @@
 //! The Date of answers that have none (RFC 9110, section 6.6.1), made once a second.
 
 use std::cell::RefCell;
-use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderValue;
@@ -16,22 +15,22 @@ pub struct Date(RefCell<Option<Cached>>);
 
 #[derive(Debug)]
 struct Cached {
-    text: Vec<u8>,
+    text: HeaderValue,
     until: Instant,
 }
 
 impl Date {
     /// Writes the date.
     pub fn write(&self, out: &mut Vec<u8>) {
-        self.with(|date| out.extend_from_slice(date));
+        self.with(|date| out.extend_from_slice(date.as_bytes()));
     }
 
     /// The date as a field's value.
     pub fn value(&self) -> HeaderValue {
-        self.with(|date| HeaderValue::from_bytes(date).expect("a date is text"))
+        self.with(HeaderValue::clone)
     }
 
-    fn with<T>(&self, use_it: impl FnOnce(&[u8]) -> T) -> T {
+    fn with<T>(&self, use_it: impl FnOnce(&HeaderValue) -> T) -> T {
         let mut cached = self.0.borrow_mut();
         let now = clock::now();
         let fresh = cached.take().filter(|cached| now < cached.until);
@@ -48,10 +47,9 @@ impl Cached {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let rest = Duration::from_secs(1)
             .saturating_sub(Duration::from_nanos(u64::from(since.subsec_nanos())));
-        let mut text = Vec::new();
-        _ = write!(text, "{}", HttpDate::from(time)); // a vector takes everything
+        let text = HttpDate::from(time).to_string();
         Self {
-            text,
+            text: HeaderValue::try_from(text).expect("a date is text"),
             until: now + rest,
         }
     }
@@ -65,7 +63,7 @@ mod tests {
     async fn it_is_kept_until_the_second_is_over() {
         let time = UNIX_EPOCH + Duration::from_millis(784_111_777_250);
         let date = Cached::new(Instant::now(), time);
-        assert_eq!(date.text, b"Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(date.text, "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(date.until - Instant::now(), Duration::from_millis(750));
     }
 

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderValue;
 use http_body::{Body as _, Frame, SizeHint};
 use thiserror::Error;
 
@@ -116,6 +117,11 @@ impl ResponseBody {
     /// Takes the exchange back: another body will end it.
     pub fn detach(&mut self) -> Option<Box<Exchange>> {
         self.exchange.take()
+    }
+
+    /// The id of the exchange that it ends, if it ends one.
+    pub fn id(&self) -> Option<&HeaderValue> {
+        self.exchange.as_ref().map(|exchange| &exchange.id)
     }
 
     fn failed(&mut self, error: &DownloadError) {

@@ -3,7 +3,6 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::HeaderValue;
 use http::request::Parts;
 use http::{StatusCode, Version};
 
@@ -142,16 +141,14 @@ impl Outgoing<'_> {
             fresh: false,
             upgrade: self.0.upgrade.is_some(),
         };
-        loop {
+        // What is awaited in an arm of a match keeps what is matched: so the answer is taken out of it first.
+        let (connection, answer) = loop {
             let connection = upstream
                 .connect(&endpoint, wish)
                 .await
                 .map_err(Failure::Connect)?;
             match attempt::send(&connection, &self.0, endpoint.shared.host()).await {
-                Ok(answer) if self.accepts(&answer) => {
-                    attempt.answered(answer.status.as_u16());
-                    return self.answer(upstream, connection, attempt, answer).await;
-                }
+                Ok(answer) if self.accepts(&answer) => break (connection, answer),
                 Ok(_) => return Err(Failure::BadAnswer(Invalid::Syntax)),
                 Err(failure)
                     if connection.may_be_stale() && !wish.fresh && self.replayable(&failure) =>
@@ -160,7 +157,25 @@ impl Outgoing<'_> {
                 }
                 Err(failure) => return Err(failure),
             }
+        };
+        attempt.answered(answer.status.as_u16());
+        let idle = upstream.settings().idle;
+        if answer.status == StatusCode::SWITCHING_PROTOCOLS {
+            // Boxed: most answers need no room for this.
+            return Box::pin(self.switch(connection, attempt, answer, idle)).await;
         }
+        let body = connection.body(&answer);
+        let is_empty = answer.framing == Framing::Empty;
+        let mut reply = reply_of(answer);
+        if !connection.all_sent() {
+            connection.send_rest();
+        }
+        if is_empty {
+            endpoint.release_now(connection).await;
+        } else {
+            reply.body = ResponseBody::download(body, connection, attempt, idle);
+        }
+        Ok(Answered::Reply(reply))
     }
 
     /// Whether the request may be sent again after this failure: never when part of its body is gone, always when the
@@ -184,59 +199,42 @@ impl Outgoing<'_> {
         both.is_some_and(|(asked, answered)| headers::answers_upgrade(asked, answered))
     }
 
-    async fn answer(
+    /// Takes the connection over for a tunnel.
+    async fn switch(
         &self,
-        upstream: &LocalUpstream,
         connection: Connection,
         attempt: Attempt,
         answer: Answer,
+        idle: Duration,
     ) -> Result<Answered, Failure> {
-        let idle = upstream.settings().idle;
-        let body = connection.body(&answer);
-        let Answer {
-            status,
-            mut fields,
-            framing,
-            upgrade,
-            ..
-        } = answer;
+        let taken = connection.into_stream().await;
+        let (stream, early) = taken.map_err(|error| match error {
+            SendError::Upload => Failure::upload(self.0.exchange.upload.as_deref()),
+            SendError::Lost(_) => Failure::Reset,
+        })?;
+        let side = Box::new(ServerSide {
+            stream,
+            early,
+            attempt,
+            idle,
+        });
+        let protocol = answer.upgrade.clone();
+        let mut reply = reply_of(answer);
+        reply.fields.add("connection", b"upgrade");
+        let protocol = protocol.as_ref().map(|it| it.as_bytes());
+        reply.fields.add("upgrade", protocol.unwrap_or_default());
+        Ok(Answered::Switched(reply, side))
+    }
+}
 
-        if status == StatusCode::SWITCHING_PROTOCOLS {
-            fields.add("connection", b"upgrade");
-            let protocol = upgrade.as_ref().map(HeaderValue::as_bytes);
-            fields.add("upgrade", protocol.unwrap_or_default());
-            let taken = Box::pin(connection.into_stream()).await;
-            let (stream, early) = taken.map_err(|error| match error {
-                SendError::Upload => Failure::upload(self.0.exchange.upload.as_deref()),
-                SendError::Lost(_) => Failure::Reset,
-            })?;
-            let side = Box::new(ServerSide {
-                stream,
-                early,
-                attempt,
-                idle,
-            });
-            let mut reply = Reply::new(status, ResponseBody::empty());
-            reply.fields = fields;
-            return Ok(Answered::Switched(reply, side));
-        }
-
-        if !connection.all_sent() {
-            connection.send_rest();
-        }
-        let body = if framing == Framing::Empty {
-            attempt.endpoint().release_now(connection).await;
-            ResponseBody::empty()
-        } else {
-            ResponseBody::download(body, connection, attempt, idle)
-        };
-        Ok(Answered::Reply(Reply {
-            status,
-            fields,
-            length: answer.length,
-            trailers: answer.trailers,
-            closes: false,
-            body,
-        }))
+/// A server's answer, without its body.
+fn reply_of(answer: Answer) -> Reply {
+    Reply {
+        status: answer.status,
+        fields: answer.fields,
+        length: answer.length,
+        trailers: answer.trailers,
+        closes: false,
+        body: ResponseBody::empty(),
     }
 }

@@ -5,6 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -54,7 +55,12 @@ pub async fn serve(stream: Stream, read: BytesMut, client: Rc<Client>, place: Pl
         .enable_connect_protocol()
         .handshake(io);
     let limit = client.listener().timeouts.headers;
-    let Ok(Ok(mut connection)) = timeout(limit, handshake).await else {
+    let mut handshake = pin!(handshake);
+    let turn = poll_fn(|cx| {
+        seen.begin_turn();
+        handshake.as_mut().poll(cx)
+    });
+    let Ok(Ok(mut connection)) = timeout(limit, turn).await else {
         return;
     };
     let mut session = Session {
@@ -70,6 +76,7 @@ pub async fn serve(stream: Stream, read: BytesMut, client: Rc<Client>, place: Pl
             open: Cell::new(0),
             idle_since: Cell::new(clock::now()),
         }),
+        is_new: true,
         ending: None,
     };
     poll_fn(|cx| session.poll(cx)).await;
@@ -88,6 +95,8 @@ struct Session {
     pings: Option<PingPong>,
     liveness: Liveness,
     streams: Rc<Streams>,
+    /// Whether no request has come yet.
+    is_new: bool,
     stream: Rc<RefCell<Stream>>,
     /// The bytes that were written, and since when they are so many.
     written: (u64, Instant),
@@ -111,6 +120,7 @@ enum Due {
 
 impl Session {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.seen.begin_turn();
         loop {
             match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
@@ -248,9 +258,14 @@ impl Session {
     }
 
     fn begin(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
-        let open = Open::new(&self.streams);
+        let is_first = std::mem::take(&mut self.is_new);
+        let answer = stream::answer(Rc::clone(&self.client), request, respond, is_first);
+        let Some(answer) = answer else {
+            return;
+        };
         // Boxed, as what is spawned is moved several times, and all of it.
-        let mut answer = Box::pin(stream::answer(Rc::clone(&self.client), request, respond));
+        let mut answer = Box::pin(answer);
+        let open = Open::new(&self.streams);
         spawn_local(async move {
             poll_fn(|cx| clock::turn(|| answer.as_mut().poll(cx))).await;
             drop(open);

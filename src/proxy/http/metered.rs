@@ -23,11 +23,18 @@ pub struct Seen {
     pub unfinished: Cell<Option<Instant>>,
     /// When the last byte came.
     pub heard: Cell<Instant>,
+    is_dry: Cell<bool>,
     /// The last bytes that were written, at the end of this.
     pub last_words: Cell<[u8; LAST_WORDS_LENGTH]>,
 }
 
 impl Seen {
+    /// A turn begins. Within one the socket is not looked at again once it had nothing: the h2 crate would do so for every
+    /// stream that it hands out.
+    pub fn begin_turn(&self) {
+        self.is_dry.set(false);
+    }
+
     fn wrote(&self, bytes: &[u8]) {
         let mut last = [0; LAST_WORDS_LENGTH];
         let length = bytes.len().min(LAST_WORDS_LENGTH);
@@ -54,6 +61,7 @@ impl Metered {
             fault: Cell::new(None),
             unfinished: Cell::new(None),
             heard: Cell::new(clock::now()),
+            is_dry: Cell::new(false),
             last_words: Cell::default(),
         });
         let metered = Self {
@@ -76,7 +84,12 @@ impl AsyncRead for Metered {
         let this = &mut *self;
         let before = buf.filled().len();
         if this.read.is_empty() {
-            ready!(Pin::new(&mut *this.stream.borrow_mut()).poll_read(cx, buf))?;
+            if this.seen.is_dry.get() {
+                return Poll::Pending;
+            }
+            let polled = Pin::new(&mut *this.stream.borrow_mut()).poll_read(cx, buf);
+            this.seen.is_dry.set(polled.is_pending());
+            ready!(polled)?;
         } else {
             let length = this.read.len().min(buf.remaining());
             buf.put_slice(&this.read[..length]);

@@ -9,14 +9,13 @@ use bytes::BytesMut;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsAcceptor;
 
 use super::connection::{self, Client};
 use super::http2;
 use super::task::{Facts, Idle};
 use crate::message::proxy_protocol::{self, InvalidHeader, Parsed, Source};
 use crate::metrics::Counter;
-use crate::net::{Tcp, Transport};
+use crate::net::{Tcp, Transport, tls};
 use crate::proxy::local::Local;
 use crate::proxy::roster::Place;
 use crate::proxy::snapshot::{ListenerEntry, ListenerStats};
@@ -192,7 +191,7 @@ async fn peek(tcp: &mut Tcp, seen: &mut Vec<u8>) -> Result<(), OpenError> {
 /// Shakes hands with a client. Without success the socket is given back if there is still something to say on it.
 async fn handshake(
     mut tcp: Tcp,
-    tls: &ServerTls,
+    secure: &ServerTls,
     deadline: Instant,
 ) -> Result<Transport, (OpenError, Option<Tcp>)> {
     let mut first = Vec::new();
@@ -202,9 +201,9 @@ async fn handshake(
         Ok(()) => {}
         Err(error) => return Err((error, None)),
     }
-    let accept = TlsAcceptor::from(tls.current()).accept(tcp);
+    let accept = tls::accept(tcp, secure.current());
     match in_time(deadline, async { Ok(accept.await?) }).await {
-        Ok(stream) => Ok(Transport::Tls(Box::new(stream.into()))),
+        Ok(stream) => Ok(Transport::Tls(stream)),
         Err(error) => Err((error, None)),
     }
 }

@@ -27,11 +27,11 @@ use crate::proxy::snapshot::{Action, LimitKey, RedirectTarget, RouteEntry};
 /// Answers a request. If that switches protocols, there is also what the connection becomes.
 pub async fn serve(
     client: &Rc<Client>,
-    mut head: Parts,
+    head: &mut Parts,
     upload: Option<Rc<Upload>>,
 ) -> (Reply, Option<Box<Tunnel>>) {
-    let mut exchange = Exchange::open(client, &head, upload);
-    let (mut reply, server) = match handle(client, &mut exchange, &mut head).await {
+    let mut exchange = Exchange::open(client, head, upload);
+    let (mut reply, server) = match handle(client, &mut exchange, head).await {
         Ok(Answered::Reply(reply)) => (reply, None),
         Ok(Answered::Switched(reply, server)) => (reply, Some(server)),
         Err(error) => {
@@ -45,8 +45,11 @@ pub async fn serve(
     if exchange.error.is_empty() {
         exchange.status = reply.status.as_u16();
     }
-    let id = exchange.id.as_bytes();
-    reply.fields.add(X_REQUEST_ID.as_str(), id);
+    // A stream of HTTP/2 adds it as its own kind of field.
+    if head.version != Version::HTTP_2 {
+        let id = exchange.id.as_bytes();
+        reply.fields.add(X_REQUEST_ID.as_str(), id);
+    }
     let hsts = exchange
         .route
         .as_ref()
@@ -160,9 +163,10 @@ fn counts_off_last_hop(head: &mut Parts) -> bool {
 }
 
 /// Makes Host say whom the request is for (RFC 9112, section 3.2): an absolute target wins over Host, HTTP/1.1 needs
-/// exactly one Host, HTTP/1.0 may have none.
+/// exactly one Host, HTTP/1.0 may have none. In HTTP/2 Host is what the target says already (`http::stream`).
 fn settle_host(uri: &Uri, version: Version, headers: &mut HeaderMap) -> Result<(), ProxyError> {
-    let authority = uri.authority().map(Authority::as_str);
+    let authority = uri.authority().filter(|_| version != Version::HTTP_2);
+    let authority = authority.map(Authority::as_str);
     let mut hosts = headers.get_all(HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (host, None) => host.map(HeaderValue::as_bytes),

@@ -23,20 +23,23 @@ use super::request_id::X_REQUEST_ID;
 use super::service;
 use super::websocket::{self, StreamIo};
 use crate::message::h1::write_answer::{Ending, Fields};
+use crate::message::h1::write_request::decimal;
 use crate::message::h2::{self as h2_rules, Malformed};
 use crate::message::{Upload, headers};
 use crate::net::Stall;
 
-/// Answers a request, unless the client takes it back.
-pub async fn answer(
+/// Answers a request, unless the client takes it back. It may be the first of its connection. Nothing is left to do for one
+/// that is malformed.
+pub fn answer(
     client: Rc<Client>,
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
-) {
+    is_first: bool,
+) -> Option<impl Future<Output = ()>> {
     let (head, body) = request.into_parts();
     if let Err(malformed) = h2_rules::check(&head) {
         refuse_malformed(&client, malformed, respond);
-        return;
+        return None;
     }
     let mut head = as_usual(head);
     let to_head = head.method == Method::HEAD;
@@ -53,45 +56,55 @@ pub async fn answer(
         listener.min_body_rate.inspect(|rate| body.hurry(*rate));
         upload = Some(body);
     }
-    let answered = {
-        let mut work = pin!(service::serve(&client, head, upload.clone()));
-        poll_fn(|cx| match work.as_mut().poll(cx) {
-            Poll::Ready(answered) => Poll::Ready(Some(answered)),
-            // Taken back, or the connection has ended.
-            Poll::Pending => respond.borrow_mut().poll_reset(cx).map(|_| None),
-        })
-        .await
-    };
-    let Some((mut reply, tunnel)) = answered else {
-        return;
-    };
-    // Any 2xx would say that there is a WebSocket now (RFC 8441, section 5).
-    if websocket.is_some() && tunnel.is_none() && reply.status.is_success() {
-        reply = no_websocket(reply);
-    }
-    if let (Some(tunnel), Some(receive)) = (tunnel, websocket) {
-        websocket::accept(&mut reply.fields);
-        reply.status = StatusCode::OK;
-        let response = head_of(&client, reply.status, reply.fields, None);
-        let stream = respond.borrow_mut().send_response(response, false);
-        if let Ok(send) = stream {
-            let idle = client.listener().timeouts.idle;
-            let io = StreamIo::new(receive, send);
-            tunnel.run(io, Bytes::new(), idle).await;
+    // A block and no `async fn`, which would have room for its arguments twice.
+    Some(async move {
+        let answered = {
+            let mut work = pin!(service::serve(&client, &mut head, upload.clone()));
+            poll_fn(|cx| match work.as_mut().poll(cx) {
+                Poll::Ready(answered) => Poll::Ready(Some(answered)),
+                // Taken back, or the connection has ended.
+                Poll::Pending => respond.borrow_mut().poll_reset(cx).map(|_| None),
+            })
+            .await
+        };
+        drop(head);
+        let Some((mut reply, tunnel)) = answered else {
+            return;
+        };
+        // Any 2xx would say that there is a WebSocket now (RFC 8441, section 5).
+        if websocket.is_some() && tunnel.is_none() && reply.status.is_success() {
+            reply = no_websocket(reply);
         }
-        return;
-    }
-    if let Some(upload) = &upload {
-        upload.answered();
-    }
-    let sent = send(&client, reply, to_head, &respond).await;
-    if let Some(upload) = upload {
-        match sent {
-            // Its server may still take the rest of it, whatever it has answered.
-            Ok(()) => upload.taken().await,
-            Err(_) => upload.stop().await,
+        if let (Some(tunnel), Some(receive)) = (tunnel, websocket) {
+            websocket::accept(&mut reply.fields);
+            reply.status = StatusCode::OK;
+            let id = Some(tunnel.exchange.id.clone());
+            let response = head_of(&client, (id, is_first), reply.status, reply.fields, None);
+            let stream = respond.borrow_mut().send_response(response, false);
+            if let Ok(send) = stream {
+                let idle = client.listener().timeouts.idle;
+                let io = StreamIo::new(receive, send);
+                // Boxed: most streams need no room for this.
+                Box::pin(tunnel.run(io, Bytes::new(), idle)).await;
+            }
+            return;
         }
-    }
+        if let Some(upload) = &upload {
+            upload.answered();
+        }
+        let sent = match begin(&client, is_first, reply, to_head, &respond) {
+            Ok(Some(mut sending)) => poll_fn(|cx| sending.poll(cx, &client)).await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Some(upload) = upload {
+            match sent {
+                // Its server may still take the rest of it, whatever it has answered.
+                Ok(()) => upload.taken().await,
+                Err(_) => upload.stop().await,
+            }
+        }
+    })
 }
 
 /// What a client is told whose WebSocket the server has answered with a page.
@@ -100,7 +113,6 @@ fn no_websocket(mut page: Reply) -> Reply {
     let id = exchange.as_ref().map(|exchange| exchange.id.clone());
     let id = id.unwrap_or(HeaderValue::from_static(""));
     let mut reply = ProxyError::BadAnswer.into_reply(Form::Text, &id);
-    reply.fields.add(X_REQUEST_ID.as_str(), id.as_bytes());
     if let Some(mut exchange) = exchange {
         exchange.status = reply.status.as_u16();
         exchange.error = ProxyError::BadAnswer.code();
@@ -136,64 +148,62 @@ fn as_usual(mut head: Parts) -> Parts {
     head
 }
 
-async fn send(
+/// Sends the head of an answer. If there is a body, it is still to be sent.
+fn begin(
     client: &Client,
+    is_first: bool,
     reply: Reply,
     to_head: bool,
     respond: &RefCell<SendResponse<Bytes>>,
-) -> Result<(), h2::Error> {
+) -> Result<Option<Sending>, h2::Error> {
     let (ending, has_body) = ending(Version::HTTP_2, to_head, &reply);
     let length = match ending {
         Ending::Length(length) => Some(length),
         Ending::NoBody(length) => length,
         Ending::Chunked | Ending::Close => None,
     };
-    let response = head_of(client, reply.status, reply.fields, length);
+    let id = reply.body.id().cloned();
+    let response = head_of(client, (id, is_first), reply.status, reply.fields, length);
     let stream = respond.borrow_mut().send_response(response, !has_body)?;
-    if !has_body {
-        return Ok(());
-    }
-    let mut sending = Sending {
+    Ok(has_body.then(|| Sending {
         stream,
         body: reply.body,
         data: None,
         stall: Stall::new(client.listener().timeouts.idle),
-        stalled: false,
-    };
-    let sent = poll_fn(|cx| sending.poll(cx)).await;
-    if sending.stalled {
-        let listener = client.listener();
-        let stats = listener.stats.shard(client.local.worker);
-        stats.stalled_answers.increment();
-    }
-    sent
+    }))
 }
 
-/// The head of an answer.
+/// The head of an answer, with the id of its exchange, the first that the connection sees or another.
 fn head_of(
     client: &Client,
+    (id, is_first): (Option<HeaderValue>, bool),
     status: StatusCode,
     fields: Fields,
     length: Option<u64>,
 ) -> Response<()> {
-    let has_date = fields.has_date;
-    let mut response = Response::new(());
-    *response.status_mut() = status;
-    *response.headers_mut() = fields.into_map();
-    if let Some(id) = response.headers_mut().get_mut(X_REQUEST_ID) {
-        // No other answer has it: it would only take room from fields that others have (RFC 7541, section 7.1.3).
-        id.set_sensitive(true);
+    let Fields { lines, has_date } = fields;
+    let mut fields = client.local.recent.borrow_mut().map(&lines, MORE_FIELDS);
+    if let Some(mut id) = id {
+        // No other answer has it: it would only take room from fields that others have (RFC 7541, section 7.1.3). But one
+        // is let in, for its name, to which the others' values can refer.
+        id.set_sensitive(!is_first);
+        fields.insert(X_REQUEST_ID, id);
     }
     if let Some(length) = length {
-        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+        let digits = HeaderValue::from_bytes(decimal(length, &mut [0; 20]));
+        fields.insert(CONTENT_LENGTH, digits.expect("digits are text"));
     }
     if !has_date {
-        response
-            .headers_mut()
-            .insert(DATE, client.local.date.value());
+        fields.insert(DATE, client.local.date.value());
     }
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    *response.headers_mut() = fields;
     response
 }
+
+/// Fields that an answer gets here.
+const MORE_FIELDS: usize = 3;
 
 /// An answer's body on its way.
 struct Sending {
@@ -202,18 +212,23 @@ struct Sending {
     /// What the client has no room for yet.
     data: Option<Bytes>,
     stall: Stall,
-    /// Whether the client has taken nothing for too long.
-    stalled: bool,
 }
 
 impl Sending {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+    /// Sends what there is; ready when that was all.
+    fn poll(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<Result<(), h2::Error>> {
+        let polled = self.poll_body(cx, client);
+        if polled.is_pending() && self.stream.poll_reset(cx)?.is_ready() {
+            return Poll::Ready(Err(Reason::CANCEL.into()));
+        }
+        polled
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<Result<(), h2::Error>> {
         loop {
-            if self.stream.poll_reset(cx)?.is_ready() {
-                return Poll::Ready(Err(Reason::CANCEL.into()));
-            }
-            if self.data.is_some() {
-                ready!(self.poll_room(cx))?;
+            if let Some(data) = &self.data {
+                let wanted = data.len();
+                ready!(self.poll_room(cx, wanted, client))?;
             }
             if let Some(data) = self.data.take() {
                 let is_last = self.body.is_end_stream();
@@ -236,9 +251,15 @@ impl Sending {
         }
     }
 
-    /// Waits until the client takes more.
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
-        self.stream.reserve_capacity(1);
+    /// Waits until the client takes more, be it less than the bytes that are `wanted`.
+    fn poll_room(
+        &mut self,
+        cx: &mut Context<'_>,
+        wanted: usize,
+        client: &Client,
+    ) -> Poll<Result<(), h2::Error>> {
+        // For all of it at once, as sending it would ask for the rest.
+        self.stream.reserve_capacity(wanted);
         while self.stream.capacity() == 0 {
             match self.stream.poll_capacity(cx) {
                 Poll::Ready(Some(Ok(_))) => {}
@@ -246,7 +267,9 @@ impl Sending {
                 Poll::Ready(None) => return Poll::Ready(Err(Reason::CANCEL.into())),
                 Poll::Pending => {
                     ready!(self.stall.poll_stalled(cx));
-                    self.stalled = true;
+                    let listener = client.listener();
+                    let stats = listener.stats.shard(client.local.worker);
+                    stats.stalled_answers.increment();
                     return Poll::Ready(Err(self.reset(Reason::CANCEL)));
                 }
             }
