@@ -69,7 +69,9 @@ fn shares(proxy: &RunningProxy, requests: usize) -> BTreeMap<String, usize> {
 #[test]
 fn an_added_server_gets_its_share_after_its_first_good_probe() {
     let (a, b, added) = (Backend::start(), Backend::start(), Backend::start());
-    let proxy = Proxy::new().upstream("app", &[a.addr(), b.addr()]).start();
+    let proxy = Proxy::new()
+        .upstream_with("app", &[a.addr(), b.addr()], "slow_start = \"0s\"")
+        .start();
     let answer = add(&proxy, added.addr());
     assert_eq!(answer.status, 201);
     assert_eq!(

@@ -390,7 +390,9 @@ fn a_second_try_takes_no_turn_from_the_requests_after_it() {
     const REQUESTS: u64 = 20;
     let (refusing, backend) = (RefusingPort::new(), Backend::start());
     let servers = [refusing.addr(), backend.addr()];
-    let proxy = Proxy::new().unprobed("app", &servers).start();
+    let proxy = Proxy::new()
+        .unprobed_with("app", &servers, "ejection = \"off\"")
+        .start();
     for _ in 0..REQUESTS {
         assert_eq!(proxy.get("/").status, 200);
     }

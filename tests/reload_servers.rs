@@ -26,8 +26,8 @@ fn weighted(servers: &[(SocketAddr, u32)], toml: &str) -> Proxy {
     ))
 }
 
-const QUICK: &str =
-    r#"health_check = { interval = "100ms", timeout = "500ms", fall = 2, rise = 1 }"#;
+const QUICK: &str = r#"slow_start = "0s"
+health_check = { interval = "100ms", timeout = "500ms", fall = 2, rise = 1 }"#;
 /// Probed once, at the start.
 const ONCE: &str = r#"health_check = { interval = "10m", timeout = "500ms", fall = 2, rise = 1 }"#;
 

@@ -9,7 +9,8 @@ use crate::message::h2::Flood;
 use crate::metrics::text::Text;
 use crate::metrics::{CLASSES, Outcomes, Sharded};
 use crate::proxy::snapshot::{LimitEntry, ListenerEntry, Snapshot};
-use crate::upstream::{Endpoint, Upstream};
+use crate::upstream::ejection::Reason;
+use crate::upstream::{Endpoint, Priority, Upstream};
 
 /// A family with one figure for each `T`.
 type Family<T> = (&'static str, &'static str, fn(&T) -> u64);
@@ -106,11 +107,23 @@ const UPSTREAM_COUNTERS: [Family<Upstream>; 2] = [
     ),
 ];
 
-const UPSTREAM_GAUGES: [Family<Upstream>; 1] = [(
-    "lb_upstream_eligible_servers",
-    "Servers that get new requests.",
-    |it| it.members().endpoints.len() as u64,
-)];
+const UPSTREAM_GAUGES: [Family<Upstream>; 3] = [
+    (
+        "lb_upstream_eligible_servers",
+        "Servers that get new requests.",
+        |it| it.members().endpoints.len() as u64,
+    ),
+    (
+        "lb_upstream_queue_length",
+        "Requests that wait for a server with room for them.",
+        |it| it.queue().len() as u64,
+    ),
+    (
+        "lb_upstream_panic",
+        "1 while ejected servers are used for want of others, else 0.",
+        |it| it.panics().into(),
+    ),
+];
 
 const SERVER_COUNTERS: [Family<Endpoint>; 4] = [
     (
@@ -135,11 +148,21 @@ const SERVER_COUNTERS: [Family<Endpoint>; 4] = [
     ),
 ];
 
-const SERVER_GAUGES: [Family<Endpoint>; 4] = [
+const SERVER_GAUGES: [Family<Endpoint>; 6] = [
     (
         "lb_server_in_flight",
         "Requests in flight to the server.",
         |it| it.in_flight().into(),
+    ),
+    (
+        "lb_server_connections",
+        "Connections to the server that are open or being opened.",
+        |it| it.sockets().open().into(),
+    ),
+    (
+        "lb_server_ejected",
+        "1 while the server is ejected, else 0.",
+        |it| it.standing().ejected().is_some().into(),
     ),
     (
         "lb_server_weight",
@@ -299,6 +322,34 @@ fn upstreams(text: &mut Text, snapshot: &Snapshot) {
         .collect();
     families(text, Text::counter, &UPSTREAM_COUNTERS, &upstreams);
     families(text, Text::gauge, &UPSTREAM_GAUGES, &upstreams);
+    queues(text, &upstreams);
+}
+
+fn queues(text: &mut Text, upstreams: &[([(&str, &str); 1], &Upstream)]) {
+    text.histogram(
+        "lb_upstream_queue_seconds",
+        "How long requests waited for a server with room for them.",
+    );
+    for (labels, upstream) in upstreams {
+        text.durations("lb_upstream_queue_seconds", labels, &upstream.stats, |it| {
+            &it.queued
+        });
+    }
+    text.counter(
+        "lb_upstream_shed_total",
+        "Requests refused because all servers were full, by why and priority.",
+    );
+    for ([name], upstream) in upstreams {
+        for priority in Priority::ALL {
+            let full = upstream.stats.sum(|it| it.shed[priority as usize].get());
+            let overdue = upstream.stats.sum(|it| it.overdue[priority as usize].get());
+            for (reason, count) in [("full", full), ("timeout", overdue)] {
+                let priority = ("priority", priority.name());
+                let labels = [*name, ("reason", reason), priority];
+                text.sample("lb_upstream_shed_total", &labels, count);
+            }
+        }
+    }
 }
 
 fn servers(text: &mut Text, snapshot: &Snapshot) {
@@ -340,6 +391,26 @@ fn servers(text: &mut Text, snapshot: &Snapshot) {
     }
     families(text, Text::counter, &SERVER_COUNTERS, &servers);
     families(text, Text::gauge, &SERVER_GAUGES, &servers);
+    text.counter(
+        "lb_server_ejections_total",
+        "Times that the server was ejected, by why.",
+    );
+    for ([upstream, server], endpoint) in &servers {
+        for reason in Reason::ALL {
+            let labels = [*upstream, *server, ("reason", reason.name())];
+            let count = endpoint.standing().ejections(reason);
+            text.sample("lb_server_ejections_total", &labels, count);
+        }
+    }
+    text.gauge(
+        "lb_server_concurrency_limit",
+        "Requests that the server may have at a time; absent without a limit.",
+    );
+    for (labels, endpoint) in &servers {
+        if let Some(limit) = endpoint.load().limit() {
+            text.sample("lb_server_concurrency_limit", labels, limit);
+        }
+    }
 }
 
 fn limits(text: &mut Text, limits: &[LimitEntry]) {

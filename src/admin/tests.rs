@@ -197,6 +197,7 @@ fn upstream(name: &str, servers: &[(&str, u32)], overlay: &mut Overlay) -> Upstr
         response: Duration::from_secs(60),
         idle: Duration::from_secs(60),
         pool_idle: Duration::from_secs(30),
+        protection: crate::upstream::Protection::default(),
     };
     let servers = servers
         .iter()

@@ -59,6 +59,11 @@ impl<T> Sharded<T> {
         &self.0[worker].0
     }
 
+    /// All shards.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|shard| &shard.0)
+    }
+
     /// Adds up one figure of all shards.
     pub fn sum(&self, figure: impl Fn(&T) -> u64) -> u64 {
         self.0

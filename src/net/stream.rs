@@ -1,5 +1,6 @@
 //! A stream that counts its bytes and gives up on a peer that stops reading.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -37,6 +38,8 @@ pub struct Traffic {
     moved: Option<Rc<Cell<u64>>>,
     /// When bytes came last, likewise.
     heard: Option<Rc<Cell<Instant>>>,
+    /// Let go of when the stream is closed.
+    held: Option<Box<dyn Any>>,
 }
 
 impl Traffic {
@@ -48,7 +51,14 @@ impl Traffic {
             sent: 0,
             moved: None,
             heard: None,
+            held: None,
         }
+    }
+
+    /// Keeps something for as long as the stream is open.
+    pub fn holding(mut self, held: impl Any) -> Self {
+        self.held = Some(Box::new(held));
+        self
     }
 
     fn add_received(&mut self, bytes: u64) {

@@ -10,6 +10,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
 
 use super::former::Former;
+use super::protection;
 use super::snapshot::{
     Action, Forward, LimitEntry, ListenerEntry, RedisSettings, RouteEntry, Snapshot, UpstreamEntry,
 };
@@ -231,6 +232,7 @@ fn forward(config: &Config, forward: &model::Forward) -> Forward {
         timeout: forward.timeout.unwrap_or(upstream.timeouts.response),
         retries: forward.retry.attempts,
         set_headers: set_headers(upstream),
+        priority: protection::priority(&forward.priority),
     }
 }
 
@@ -352,6 +354,7 @@ fn settings(upstream: &model::Upstream, tls: Option<Arc<ClientTls>>) -> Settings
         response: upstream.timeouts.response,
         idle: upstream.timeouts.idle,
         pool_idle: upstream.timeouts.pool_idle,
+        protection: protection::protection(upstream),
     }
 }
 

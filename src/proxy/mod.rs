@@ -8,6 +8,7 @@ pub mod build;
 mod former;
 pub mod http;
 pub mod local;
+mod protection;
 pub mod roster;
 pub mod snapshot;
 pub mod view;

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 pub use crate::config::model::{HashKey, LimitKey, ListenerTimeouts, RedirectTarget};
 use crate::limit::LimiterShared;
@@ -16,7 +16,7 @@ use crate::metrics::{Counter, Outcomes, Sharded};
 use crate::net::stream::ByteStats;
 use crate::route::RouteTable;
 use crate::tls::ServerTls;
-use crate::upstream::Upstream;
+use crate::upstream::{Priority, Upstream};
 
 /// What requests need from the configuration.
 #[derive(Debug)]
@@ -198,6 +198,32 @@ pub struct Forward {
     pub retries: u32,
     /// Fields that requests get, in place of the client's.
     pub set_headers: Vec<(HeaderName, HeaderValue)>,
+    /// How much a request matters when servers are full.
+    pub priority: RoutePriority,
+}
+
+/// How much a route's requests matter when servers are full.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RoutePriority {
+    /// All the same.
+    Fixed(Priority),
+    /// As this field says; normal if it says something else.
+    Header(HeaderName),
+}
+
+impl RoutePriority {
+    /// The priority of a request with these fields.
+    pub fn of(&self, headers: &HeaderMap) -> Priority {
+        match self {
+            Self::Fixed(priority) => *priority,
+            Self::Header(name) => {
+                let value = headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+                let mut all = Priority::ALL.into_iter();
+                let named = |it: &Priority| value.eq_ignore_ascii_case(it.name().as_bytes());
+                all.find(named).unwrap_or_default()
+            }
+        }
+    }
 }
 
 /// An upstream, and what its strategy hashes.

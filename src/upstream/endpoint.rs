@@ -10,7 +10,12 @@ use http::HeaderValue;
 use tokio::sync::Notify;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::conduct::{Conduct, Met};
 use super::latency::PeakEwma;
+use super::load::InFlightCount;
+use super::queue::Queue;
+use super::sockets::Sockets;
+use super::standing::Standing;
 use crate::config::types::ServerAddress;
 use crate::health;
 use crate::metrics::{Counter, Outcomes, Sharded};
@@ -37,6 +42,8 @@ pub struct EndpointStats {
     pub connects: Counter,
     /// Connections that could not be opened.
     pub connect_failures: Counter,
+    /// What says how the server behaves.
+    pub met: Met,
 }
 
 /// One server of an upstream.
@@ -55,8 +62,11 @@ pub struct Endpoint {
     draining: AtomicBool,
     health: AtomicU8,
     resolved: ArcSwap<Vec<SocketAddr>>,
-    in_flight: AtomicU32,
+    load: InFlightCount,
+    sockets: Sockets,
     latency: PeakEwma,
+    conduct: Conduct,
+    standing: Standing,
     connect_failures: AtomicU32,
     trouble: Notify,
     /// Requests, by worker.
@@ -79,8 +89,16 @@ pub struct Spec {
 }
 
 impl Endpoint {
-    /// A server of the upstream named `upstream`. `fall` is the health check's, `None` without one.
-    pub(super) fn new(upstream: &str, spec: Spec, fall: Option<u32>, workers: usize) -> Self {
+    /// A server of the upstream named `upstream`. `fall` is the health check's, `None` without one. Requests wait for it
+    /// in `queue`; failures in a row are told by `alarm`.
+    pub(super) fn new(
+        upstream: &str,
+        spec: Spec,
+        fall: Option<u32>,
+        workers: usize,
+        queue: Arc<Queue>,
+        alarm: Arc<Notify>,
+    ) -> Self {
         let address = spec.address.to_string();
         let resolved = match spec.address {
             ServerAddress::Ip(ip) => vec![ip],
@@ -98,8 +116,11 @@ impl Endpoint {
             draining: AtomicBool::new(spec.draining),
             health: AtomicU8::new(health::State::Unknown as u8),
             resolved: ArcSwap::from_pointee(resolved),
-            in_flight: AtomicU32::new(0),
+            load: InFlightCount::new(queue),
+            sockets: Sockets::default(),
             latency: PeakEwma::new(Instant::now()),
+            conduct: Conduct::new(alarm),
+            standing: Standing::default(),
             connect_failures: AtomicU32::new(0),
             trouble: Notify::new(),
             stats: Sharded::new(workers),
@@ -192,17 +213,28 @@ impl Endpoint {
     pub(super) fn set_health(&self, state: health::State) {
         // Failures from before a change say nothing about the time after it.
         self.connect_failures.store(0, Relaxed);
+        self.conduct.forgive();
         self.health.store(state as u8, Relaxed);
     }
 
-    /// Whether new requests may be sent to it.
-    pub fn eligible(&self) -> bool {
+    /// Whether it is meant to get requests, if it can take them.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.draining() && self.weight() > 0
+    }
+
+    /// Whether it can take requests, as far as its probes say.
+    pub(super) fn is_fit(&self) -> bool {
         let healthy = match self.health() {
             health::State::Up => true,
             health::State::Down => false,
             health::State::Unknown => self.trusted.load(Relaxed),
         };
-        healthy && !self.draining() && self.weight() > 0
+        healthy && self.is_wanted()
+    }
+
+    /// Whether new requests may be sent to it.
+    pub fn eligible(&self) -> bool {
+        self.is_fit() && !self.standing.is_left_out()
     }
 
     /// Its IP addresses; none while its name is not resolved.
@@ -216,15 +248,27 @@ impl Endpoint {
 
     /// Requests in flight, over all workers.
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Relaxed)
+        self.load.get()
     }
 
-    pub(super) fn begin_request(&self) {
-        self.in_flight.fetch_add(1, Relaxed);
+    /// Requests in flight, and how many there may be.
+    pub fn load(&self) -> &InFlightCount {
+        &self.load
     }
 
-    pub(super) fn end_request(&self) {
-        self.in_flight.fetch_sub(1, Relaxed);
+    /// Connections, and how many there may be.
+    pub fn sockets(&self) -> &Sockets {
+        &self.sockets
+    }
+
+    /// Whether it is ejected, or has just come.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// What live traffic says of it.
+    pub(super) fn conduct(&self) -> &Conduct {
+        &self.conduct
     }
 
     /// Its recent latency.
@@ -247,10 +291,17 @@ impl Endpoint {
         }
     }
 
-    /// Live traffic has got an answer's headers after `latency`.
-    pub fn answered(&self, latency: Duration, now: Instant) {
+    /// A worker has got an answer's headers after `latency`.
+    pub fn answered(&self, worker: usize, status: u16, latency: Duration, now: Instant) {
         self.connect_succeeded();
         self.latency.observe(latency, now);
+        let met = &self.stats.shard(worker).met;
+        self.conduct.answered(met, status, latency);
+    }
+
+    /// A worker has got no answer, and that is the server's fault.
+    pub fn failed(&self, worker: usize) {
+        self.conduct.failed(&self.stats.shard(worker).met);
     }
 
     /// Resolves when live traffic failed to connect `fall` times in a row.

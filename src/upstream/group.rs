@@ -1,19 +1,23 @@
 //! The upstream itself: who belongs to it, and who of them is used.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use thiserror::Error;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::announce::Announces;
 use super::endpoint::{Endpoint, Spec};
+use super::protection::Protection;
+use super::queue::{Priority, Queue};
+use super::slow_start;
 use crate::balance::{Balancer, Kind, Member};
 use crate::config::types::ServerAddress;
 use crate::health;
-use crate::metrics::{Counter, Sharded};
+use crate::metrics::{Counter, Durations, Sharded};
 use crate::tls::ClientTls;
 
 /// The version of HTTP that servers speak.
@@ -51,6 +55,8 @@ pub struct Settings {
     pub idle: Duration,
     /// How long a pooled connection may be unused.
     pub pool_idle: Duration,
+    /// How requests and servers are kept from each other where that is better for both.
+    pub protection: Protection,
 }
 
 impl Settings {
@@ -78,6 +84,12 @@ pub struct UpstreamStats {
     pub retries: Counter,
     /// Requests for which no server was eligible.
     pub nobody: Counter,
+    /// How long those have waited in the queue that have left it.
+    pub queued: Durations,
+    /// Requests for which there was no room, or no more, in the queue; by priority.
+    pub shed: [Counter; Priority::ALL.len()],
+    /// Requests that waited in the queue for as long as they may; by priority.
+    pub overdue: [Counter; Priority::ALL.len()],
 }
 
 /// The eligible servers, in the order that their balancer knows, and the policy that holds for them: published as one.
@@ -85,10 +97,27 @@ pub struct UpstreamStats {
 pub struct Members {
     /// The upstream's policy.
     pub settings: Arc<Settings>,
-    /// Healthy, not draining, weight above 0.
+    /// Healthy, not draining, weight above 0, not ejected (or all are needed).
     pub endpoints: Vec<Arc<Endpoint>>,
     /// Chooses among them.
     pub balancer: Balancer,
+}
+
+impl Members {
+    /// How many requests the servers have room for, counted up to `most`; without servers nothing is in the way.
+    pub(super) fn room(&self, most: usize) -> usize {
+        if self.endpoints.is_empty() {
+            return most;
+        }
+        let mut room = 0;
+        for endpoint in &self.endpoints {
+            room += endpoint.load().room() as usize;
+            if room >= most {
+                break;
+            }
+        }
+        room.min(most)
+    }
 }
 
 /// A named group of servers and its policy.
@@ -103,6 +132,12 @@ pub struct Upstream {
     generation: AtomicU64,
     roster_changed: Notify,
     eligibility_changed: Notify,
+    /// Requests that wait for one of its servers.
+    queue: Arc<Queue>,
+    /// Tells that a server has failed often enough in a row.
+    failing: Arc<Notify>,
+    /// Whether ejected servers are used for want of others.
+    panics: AtomicBool,
     /// By worker.
     pub stats: Sharded<UpstreamStats>,
 }
@@ -145,6 +180,9 @@ impl Upstream {
             generation: AtomicU64::new(0),
             roster_changed: Notify::new(),
             eligibility_changed: Notify::new(),
+            queue: Arc::default(),
+            failing: Arc::default(),
+            panics: AtomicBool::new(false),
             stats: Sharded::new(workers),
         };
         let endpoints = servers
@@ -156,8 +194,30 @@ impl Upstream {
         Arc::new(upstream)
     }
 
-    pub(super) fn endpoint(&self, spec: Spec, settings: &Settings) -> Endpoint {
-        Endpoint::new(&self.name, spec, settings.fall(), self.workers)
+    fn endpoint(&self, spec: Spec, settings: &Settings) -> Endpoint {
+        let (queue, failing) = (Arc::clone(&self.queue), Arc::clone(&self.failing));
+        let fall = settings.fall();
+        let endpoint = Endpoint::new(&self.name, spec, fall, self.workers, queue, failing);
+        let protection = &settings.protection;
+        let most = protection.most_in_flight(settings.protocol);
+        let initial = protection.adaptive.map(|it| it.initial);
+        let limit = [most, initial].into_iter().flatten().min();
+        endpoint.load().set_limit(limit);
+        endpoint.sockets().set_limit(protection.max_connections);
+        let told = protection.ejection.as_ref();
+        let told = told.map(|it| it.consecutive_failures.get());
+        endpoint.conduct().tell_of(told);
+        endpoint
+    }
+
+    /// A server that comes after its upstream.
+    pub(super) fn newcomer(&self, spec: Spec, settings: &Settings) -> Arc<Endpoint> {
+        let endpoint = self.endpoint(spec, settings);
+        endpoint.standing().comes_late();
+        if endpoint.is_fit() {
+            endpoint.standing().start_slowly(Instant::now());
+        }
+        Arc::new(endpoint)
     }
 
     /// Its name in the configuration.
@@ -198,7 +258,7 @@ impl Upstream {
             if roster.endpoints.iter().any(is_same) {
                 return Err(RosterError::Duplicate);
             }
-            let endpoint = Arc::new(self.endpoint(spec, &roster.settings));
+            let endpoint = self.newcomer(spec, &roster.settings);
             roster.endpoints.push(Arc::clone(&endpoint));
             endpoint
         };
@@ -246,9 +306,13 @@ impl Upstream {
 
     /// A probe changed a server's state. Publication follows soon, together with other changes of the moment.
     pub(super) fn set_health(&self, endpoint: &Endpoint, state: health::State) {
-        let before = endpoint.eligible();
+        let (was, was_fit) = (endpoint.health(), endpoint.is_fit());
         endpoint.set_health(state);
-        if endpoint.eligible() != before {
+        if endpoint.is_fit() != was_fit {
+            let standing = endpoint.standing();
+            if !was_fit && (was == health::State::Down || standing.is_late()) {
+                standing.start_slowly(Instant::now());
+            }
             self.eligibility_changed.notify_one();
         }
     }
@@ -259,20 +323,23 @@ impl Upstream {
         self.roster_changed.notify_one();
     }
 
-    /// Makes the workers see who is eligible now.
+    /// Makes the workers see who is eligible now, and with which shares.
     pub(super) fn publish(&self) {
         let roster = self.roster();
+        self.leave_ejected_out(&roster);
         let endpoints: Vec<_> = roster
             .endpoints
             .iter()
             .filter(|endpoint| endpoint.eligible())
             .cloned()
             .collect();
+        let weights = weights(&endpoints, &roster.settings);
         let members: Vec<_> = endpoints
             .iter()
-            .map(|endpoint| Member {
+            .zip(weights)
+            .map(|(endpoint, weight)| Member {
                 identity: endpoint.identity(),
-                weight: endpoint.weight().max(1),
+                weight: weight.max(1),
             })
             .collect();
         let balancer = Balancer::build(
@@ -286,6 +353,71 @@ impl Upstream {
             balancer,
         }));
         self.generation.fetch_add(1, Ordering::Release);
+        drop(roster);
+        self.call_waiting();
+    }
+
+    /// Says of each ejected server that it is left out, unless too few would be left.
+    fn leave_ejected_out(
+        &self,
+        Roster {
+            settings,
+            endpoints,
+        }: &Roster,
+    ) {
+        let is_ejected = |it: &Endpoint| it.standing().ejected().is_some();
+        let wanted = endpoints.iter().filter(|it| it.is_wanted()).count();
+        let usable = endpoints
+            .iter()
+            .filter(|it| it.is_fit() && !is_ejected(it))
+            .count();
+        let any = endpoints.iter().any(|it| it.is_fit() && is_ejected(it));
+        let ejection = settings.protection.ejection.as_ref();
+        let panics = any && ejection.is_none_or(|it| it.panics(wanted, usable));
+        if self.panics.swap(panics, Ordering::Relaxed) != panics {
+            let upstream = self.name();
+            match panics {
+                true => tracing::warn!(
+                    upstream,
+                    usable,
+                    "too few servers are left: ejected ones are used too"
+                ),
+                false => tracing::info!(upstream, usable, "ejected servers are left out again"),
+            }
+        }
+        for endpoint in endpoints {
+            endpoint
+                .standing()
+                .leave_out(!panics && is_ejected(endpoint));
+        }
+    }
+
+    /// Whether ejected servers are used for want of others.
+    pub fn panics(&self) -> bool {
+        self.panics.load(Ordering::Relaxed)
+    }
+
+    /// Requests that wait for one of its servers.
+    pub fn queue(&self) -> &Arc<Queue> {
+        &self.queue
+    }
+
+    /// Has as many of those who wait come as there is room for. If nobody is eligible all come, to be told so.
+    pub(super) fn call_waiting(&self) {
+        if self.queue.is_used() {
+            let members = self.members();
+            self.queue.call_as_many_as(|most| members.room(most));
+        }
+    }
+
+    /// Has new limits and the like set at once.
+    pub(super) fn regulate_soon(&self) {
+        self.failing.notify_one();
+    }
+
+    /// Resolves when a server has failed often enough in a row, or there are new limits.
+    pub(super) async fn failing(&self) {
+        self.failing.notified().await;
     }
 
     pub(super) async fn eligibility_changed(&self) {
@@ -305,4 +437,18 @@ impl Upstream {
     pub fn members(&self) -> Arc<Members> {
         self.members.load_full()
     }
+}
+
+/// The shares of servers, slow starts included. A consistent hash has none: keys would move with each step.
+fn weights(endpoints: &[Arc<Endpoint>], settings: &Settings) -> Vec<u32> {
+    let now = Instant::now();
+    let length = match settings.strategy {
+        Kind::ConsistentHash => Duration::ZERO,
+        _ => settings.protection.slow_start,
+    };
+    let shares = endpoints.iter().map(|it| {
+        let share = it.standing().start_share(now, length);
+        (it.weight(), share)
+    });
+    slow_start::weights(&shares.collect::<Vec<_>>())
 }

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 use http::HeaderMap;
+use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 
@@ -49,6 +50,15 @@ pub struct Pool {
     connections: RefCell<Vec<Rc<Shared>>>,
     /// How many streams a connection may have, as far as the server has said so on others.
     streams: Cell<usize>,
+    /// Those who wait for a stream to end.
+    freed: Rc<Freed>,
+}
+
+/// Tells that a stream has ended.
+#[derive(Debug, Default)]
+struct Freed {
+    waiting: Cell<usize>,
+    notify: Notify,
 }
 
 impl Default for Pool {
@@ -56,6 +66,7 @@ impl Default for Pool {
         Self {
             connections: RefCell::default(),
             streams: Cell::new(MAX_STREAMS),
+            freed: Rc::default(),
         }
     }
 }
@@ -70,6 +81,7 @@ struct Shared {
     /// How long the server may take nothing.
     idle: Duration,
     streams: Cell<usize>,
+    freed: Rc<Freed>,
     /// Set when its task has ended, or the server has said that it takes no more streams.
     closed: Cell<bool>,
     since: Instant,
@@ -113,6 +125,18 @@ impl Pool {
         newest.has_room().then(|| Exchange::new(newest))
     }
 
+    /// Waits until there is room for a stream on one of the connections that are there.
+    pub async fn wait(&self, announced: Option<Announced>) -> Exchange {
+        self.freed.waiting.set(self.freed.waiting.get() + 1);
+        let _leaves = Leaves(&self.freed);
+        loop {
+            if let Some(exchange) = self.take(announced) {
+                return exchange;
+            }
+            self.freed.notify.notified().await;
+        }
+    }
+
     /// Opens a connection, and a stream on it.
     ///
     /// # Errors
@@ -142,6 +166,7 @@ impl Pool {
             announced,
             idle,
             streams: Cell::new(0),
+            freed: Rc::clone(&self.freed),
             closed: Cell::new(false),
             since: clock::now(),
             idle_since: Cell::new(clock::now()),
@@ -173,6 +198,15 @@ impl Pool {
         });
     }
 
+    /// Lets go of one that has no streams.
+    pub fn close_one(&self) {
+        let mut connections = self.connections.borrow_mut();
+        let unused = connections.iter().position(|it| it.streams.get() == 0);
+        if let Some(index) = unused {
+            connections.remove(index);
+        }
+    }
+
     /// Lets go of those that only this client could use.
     pub fn forget(&self, client: SocketAddr) {
         let is_its = |it: &Shared| it.announced.is_some_and(|told| told.is_of(client));
@@ -183,6 +217,15 @@ impl Pool {
     /// Whether there is no connection.
     pub fn is_empty(&self) -> bool {
         self.connections.borrow().is_empty()
+    }
+}
+
+/// One of those who wait for a stream to end.
+struct Leaves<'a>(&'a Freed);
+
+impl Drop for Leaves<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.set(self.0.waiting.get() - 1);
     }
 }
 
@@ -361,6 +404,10 @@ impl Drop for Exchange {
         self.connection.streams.set(streams);
         if streams == 0 {
             self.connection.idle_since.set(clock::now());
+        }
+        let freed = &self.connection.freed;
+        if freed.waiting.get() > 0 {
+            freed.notify.notify_one();
         }
     }
 }

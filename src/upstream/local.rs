@@ -11,14 +11,17 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
+use tokio::task::{AbortHandle, spawn_local};
+use tokio::time::timeout;
 
 use super::announce::Announced;
 use super::connection::Connection;
 use super::endpoint::Endpoint;
 use super::group::{Members, Protocol, Settings, Upstream};
 use super::pool::Pool;
+use super::sockets::OpenSocket;
 use super::{dial, http2};
-use crate::balance::{Candidate, Load, Pick, Strategy};
+use crate::balance::{Candidate, Load};
 use crate::net::{Traffic, connect};
 
 /// A server, with this worker's connections to it.
@@ -37,7 +40,9 @@ pub struct LocalEndpoint {
     /// When its TLS was last complained of.
     complaint: Cell<Option<Instant>>,
     /// Set while a pick must pass it over.
-    excluded: Cell<bool>,
+    pub(super) excluded: Cell<bool>,
+    /// Closes unused connections when other workers want one; there is one while connections are limited.
+    closer: RefCell<Option<AbortHandle>>,
 }
 
 /// What a request wants to be sent over.
@@ -67,7 +72,46 @@ impl LocalEndpoint {
             dialing: RefCell::default(),
             complaint: Cell::new(None),
             excluded: Cell::new(false),
+            closer: RefCell::default(),
         }
+    }
+
+    /// Counts one more connection, for which another may have to be closed, here or by another worker.
+    ///
+    /// # Errors
+    /// None was closed within `limit`.
+    async fn open_socket(self: &Rc<Self>, limit: Duration) -> io::Result<OpenSocket> {
+        if self.shared.sockets().is_limited() {
+            self.watch_for_wishes();
+        }
+        if let Some(socket) = OpenSocket::open(&self.shared) {
+            return Ok(socket);
+        }
+        if !self.pool.close_one() {
+            self.http2.close_one();
+        }
+        let opened = timeout(limit, OpenSocket::wait(&self.shared)).await;
+        opened.map_err(|_| io::Error::new(ErrorKind::QuotaExceeded, "max_connections"))
+    }
+
+    /// Begins to close unused connections when others want one.
+    fn watch_for_wishes(self: &Rc<Self>) {
+        let mut closer = self.closer.borrow_mut();
+        if closer.is_some() {
+            return;
+        }
+        let (shared, this) = (Arc::clone(&self.shared), Rc::downgrade(self));
+        let task = spawn_local(async move {
+            let close = || {
+                if let Some(this) = this.upgrade()
+                    && !this.pool.close_one()
+                {
+                    this.http2.close_one();
+                }
+            };
+            shared.sockets().serve(close).await;
+        });
+        *closer = Some(task.abort_handle());
     }
 
     /// The connection that is being opened for this client, or is to be.
@@ -104,7 +148,9 @@ impl LocalEndpoint {
 
     /// Takes back what a request was sent over, once its answer has been read.
     pub fn release(&self, connection: Connection, cx: &mut Context<'_>) {
-        if let Connection::Http1(connection) = connection {
+        if let Connection::Http1(connection) = connection
+            && !self.shared.sockets().are_wanted()
+        {
             self.pool.put(connection, cx);
         }
     }
@@ -132,6 +178,14 @@ impl LocalEndpoint {
     }
 }
 
+impl Drop for LocalEndpoint {
+    fn drop(&mut self) {
+        if let Some(closer) = self.closer.take() {
+            closer.abort();
+        }
+    }
+}
+
 impl Candidate for Rc<LocalEndpoint> {
     fn load(&self, measure: Load, now: Instant) -> u64 {
         let in_flight = u64::from(self.shared.in_flight());
@@ -146,24 +200,7 @@ impl Candidate for Rc<LocalEndpoint> {
     }
 
     fn available(&self) -> bool {
-        !self.excluded.get()
-    }
-}
-
-/// A request on its way to a server: counts as load until it is dropped.
-#[derive(Debug)]
-pub struct InFlight(Rc<LocalEndpoint>);
-
-impl InFlight {
-    /// The server.
-    pub fn endpoint(&self) -> &Rc<LocalEndpoint> {
-        &self.0
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.shared.end_request();
+        !self.excluded.get() && self.shared.load().has_room()
     }
 }
 
@@ -172,15 +209,16 @@ impl Drop for InFlight {
 pub struct LocalUpstream {
     /// What all workers share.
     pub shared: Arc<Upstream>,
-    worker: usize,
+    pub(super) worker: usize,
     generation: Cell<u64>,
-    view: RefCell<View>,
+    pub(super) view: RefCell<View>,
 }
 
+/// The members, as a worker knows them.
 #[derive(Debug)]
-struct View {
-    members: Arc<Members>,
-    endpoints: Vec<Rc<LocalEndpoint>>,
+pub(super) struct View {
+    pub(super) members: Arc<Members>,
+    pub(super) endpoints: Vec<Rc<LocalEndpoint>>,
 }
 
 impl LocalUpstream {
@@ -196,24 +234,8 @@ impl LocalUpstream {
         }
     }
 
-    /// Chooses a server that is not in `tried` and counts the request as its load.
-    pub fn pick(&self, pick: &mut Pick<'_>, tried: &[Rc<LocalEndpoint>]) -> Option<InFlight> {
-        self.refresh();
-        let view = self.view.borrow();
-        tried
-            .iter()
-            .for_each(|endpoint| endpoint.excluded.set(true));
-        let choice = view.members.balancer.pick(&view.endpoints, pick);
-        tried
-            .iter()
-            .for_each(|endpoint| endpoint.excluded.set(false));
-        let endpoint = Rc::clone(&view.endpoints[choice?]);
-        endpoint.shared.begin_request();
-        Some(InFlight(endpoint))
-    }
-
     /// Takes over what the control thread has published since the last pick.
-    fn refresh(&self) {
+    pub(super) fn refresh(&self) {
         let generation = self.shared.generation();
         if generation != self.generation.get() {
             self.generation.set(generation);
@@ -237,7 +259,11 @@ impl LocalUpstream {
     ///
     /// # Errors
     /// The server could not be reached in time. It is counted against the server's health, unless the reason is here.
-    pub async fn connect(&self, endpoint: &LocalEndpoint, wish: Wish) -> io::Result<Connection> {
+    pub async fn connect(
+        &self,
+        endpoint: &Rc<LocalEndpoint>,
+        wish: Wish,
+    ) -> io::Result<Connection> {
         let Wish {
             announced,
             fresh,
@@ -266,7 +292,7 @@ impl LocalUpstream {
 
     async fn dial(
         &self,
-        endpoint: &LocalEndpoint,
+        endpoint: &Rc<LocalEndpoint>,
         announced: Option<Announced>,
         fresh: bool,
     ) -> io::Result<Connection> {
@@ -305,10 +331,11 @@ impl LocalUpstream {
 
     async fn dial_http1(
         &self,
-        endpoint: &LocalEndpoint,
+        endpoint: &Rc<LocalEndpoint>,
         announced: Option<Announced>,
     ) -> io::Result<Connection> {
-        let (settings, traffic) = (self.settings_held(), self.traffic(endpoint));
+        let settings = self.settings_held();
+        let traffic = self.traffic(endpoint).await?;
         let dialed = dial::http1(endpoint, &settings, announced, traffic).await;
         // A server that does not speak HTTP/1.1 may be well all the same.
         let tells = settings.protocol == Protocol::Http1;
@@ -317,16 +344,30 @@ impl LocalUpstream {
 
     async fn dial_any(
         &self,
-        endpoint: &LocalEndpoint,
+        endpoint: &Rc<LocalEndpoint>,
         announced: Option<Announced>,
     ) -> io::Result<Connection> {
-        let (settings, traffic) = (self.settings_held(), self.traffic(endpoint));
+        let settings = self.settings_held();
+        // Where connections are limited, room on one that is there may come first.
+        let traffic = tokio::select! {
+            biased;
+            traffic = self.traffic(endpoint) => traffic?,
+            exchange = endpoint.http2.wait(announced), if endpoint.shared.sockets().is_limited() => {
+                return Ok(Connection::Http2(exchange));
+            }
+        };
         let dialed = dial::any(endpoint, &settings, announced, traffic).await;
         self.judge(endpoint, dialed, true)
     }
 
-    fn traffic(&self, endpoint: &LocalEndpoint) -> Traffic {
-        Traffic::new(Arc::clone(&endpoint.shared.bytes), self.worker)
+    /// Where a new connection is counted, with its bytes.
+    ///
+    /// # Errors
+    /// There are as many as there may be.
+    async fn traffic(&self, endpoint: &Rc<LocalEndpoint>) -> io::Result<Traffic> {
+        let socket = endpoint.open_socket(self.shared.settings().connect).await?;
+        let bytes = Arc::clone(&endpoint.shared.bytes);
+        Ok(Traffic::new(bytes, self.worker).holding(socket))
     }
 
     /// Counts how connecting to a server went, and whether a failed handshake `tells` something of the server.
@@ -381,6 +422,9 @@ impl LocalUpstream {
             .for_each(|e| {
                 e.pool.prune(now, max_idle);
                 e.http2.prune(now, max_idle);
+                if e.shared.sockets().are_wanted() {
+                    e.http2.close_one();
+                }
             });
     }
 }

@@ -4,24 +4,38 @@
 //! is healthy, and publishes the eligible ones as one immutable [`Members`]. [`local`] is a worker's own side of an
 //! upstream: its view of the members and its pool of connections, which no other thread touches.
 
+pub mod adaptive;
 pub mod announce;
+mod conduct;
 pub mod connection;
 mod dial;
 mod driver;
+pub mod ejection;
 pub mod endpoint;
 mod group;
 pub mod http1;
 pub mod http2;
 pub mod latency;
+mod load;
 pub mod local;
+mod picking;
 pub mod pool;
+mod protection;
+pub mod queue;
 mod reconfigure;
+mod regulator;
 mod request;
+mod slow_start;
+mod sockets;
+mod standing;
 pub mod supervisor;
 
 pub use announce::{Announced, Announces};
 pub use connection::Connection;
 pub use endpoint::{Endpoint, Origin};
 pub use group::{Members, Protocol, RosterError, Settings, Upstream, UpstreamStats};
-pub use local::{InFlight, LocalEndpoint, LocalUpstream, Wish};
+pub use local::{LocalEndpoint, LocalUpstream, Wish};
+pub use picking::{InFlight, Picked};
+pub use protection::Protection;
+pub use queue::{Priority, Refusal, Waiter};
 pub use reconfigure::proven;

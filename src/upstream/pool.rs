@@ -75,6 +75,16 @@ impl Pool {
         idle.retain(|idle| !idle.connection.is_only_for(client));
     }
 
+    /// Closes the one that has been unused for the longest time; false if there is none.
+    pub fn close_one(&self) -> bool {
+        let mut idle = self.idle.borrow_mut();
+        let any = !idle.is_empty();
+        if any {
+            idle.remove(0);
+        }
+        any
+    }
+
     /// How many connections are unused.
     pub fn len(&self) -> usize {
         self.idle.borrow().len()

@@ -38,7 +38,7 @@ impl Upstream {
                 if roster.endpoints.iter().any(is_same) {
                     continue;
                 }
-                let endpoint = Arc::new(self.endpoint(spec.clone(), &roster.settings));
+                let endpoint = self.newcomer(spec.clone(), &roster.settings);
                 if others && roster.settings.health.is_some() {
                     endpoint.set_trusted(false);
                 }
@@ -69,7 +69,7 @@ impl Upstream {
                         endpoint.follow(&spec);
                         endpoint
                     }
-                    None => Arc::new(self.endpoint(spec, &roster.settings)),
+                    None => self.newcomer(spec, &roster.settings),
                 };
                 if new_checks {
                     endpoint.set_fall(roster.settings.fall());
@@ -79,6 +79,7 @@ impl Upstream {
         }
         former.values().for_each(|it| it.set_draining(true));
         self.publish_roster();
+        self.regulate_soon();
     }
 }
 
@@ -90,15 +91,20 @@ pub async fn proven(endpoints: &[Arc<Endpoint>], limit: Duration) {
     while endpoints.iter().any(is_open) && Instant::now() < end {
         sleep(LOOK_INTERVAL).await;
     }
-    let configured = endpoints.iter().filter(|it| it.origin() == Origin::Config);
-    configured.for_each(|it| it.set_trusted(true));
+    for endpoint in endpoints.iter().filter(|it| it.origin() == Origin::Config) {
+        let was_fit = endpoint.is_fit();
+        endpoint.set_trusted(true);
+        if endpoint.is_fit() && !was_fit && endpoint.standing().is_late() {
+            endpoint.standing().start_slowly(Instant::now());
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::balance::Kind;
-    use crate::upstream::{Announces, Protocol};
+    use crate::upstream::{Announces, Protection, Protocol};
 
     fn settings() -> Settings {
         let one = std::num::NonZeroU32::MIN;
@@ -119,6 +125,7 @@ mod tests {
             response: Duration::from_secs(60),
             idle: Duration::from_secs(60),
             pool_idle: Duration::from_secs(30),
+            protection: Protection::default(),
         }
     }
 

@@ -1,5 +1,5 @@
-//! What the control thread does for an upstream while it exists: resolves its servers' names, probes each server, and
-//! publishes who is eligible.
+//! What the control thread does for an upstream while it exists: resolves its servers' names, probes each server,
+//! regulates their load, and publishes who is eligible.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 use super::announce::Announces;
 use super::endpoint::Endpoint;
 use super::group::{Protocol, Upstream};
+use super::regulator::regulate;
 use crate::config::types::ServerAddress;
 use crate::health;
 
@@ -35,7 +36,11 @@ pub async fn resolve_names(endpoints: &[Arc<Endpoint>], limit: Duration) {
 
 /// Supervises an upstream for ever. To be run on the control thread; dropping it ends everything that it started.
 pub async fn supervise(upstream: Arc<Upstream>) {
-    tokio::join!(watch_roster(&upstream), publish_changes(&upstream));
+    tokio::join!(
+        watch_roster(&upstream),
+        publish_changes(&upstream),
+        regulate(&upstream)
+    );
 }
 
 /// Publishes after changes of health. Changes that come while a large upstream is being published wait for each other.

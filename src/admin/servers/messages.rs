@@ -1,13 +1,16 @@
 //! What requests and answers about servers look like.
 
+use jiff::{Timestamp, Unit};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_path_to_error::Track;
+use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use crate::admin::error::ApiError;
 use crate::admin::weight::Weight;
 use crate::config::types::ServerAddress;
+use crate::upstream::ejection::Ejected;
 use crate::upstream::{Endpoint, Origin, Upstream};
 
 /// A server as it is now.
@@ -30,8 +33,16 @@ pub(in crate::admin) struct ServerView {
     health: String,
     /// Whether it gets new requests.
     eligible: bool,
+    /// The ejection that is in force, if one is.
+    ejected: Option<EjectionView>,
+    /// The share of its weight that it has, from 0 to 1; less than 1 while it starts slowly.
+    #[schema(example = 1.0)]
+    start_share: f64,
     /// Requests in flight.
     in_flight: u32,
+    /// How many there may be; none without a limit.
+    #[schema(example = 512)]
+    in_flight_limit: Option<u32>,
     /// Who put it there: `config` or `admin`.
     #[schema(example = "config")]
     origin: &'static str,
@@ -40,6 +51,28 @@ pub(in crate::admin) struct ServerView {
     /// Its IP addresses; none while its name is not resolved.
     #[schema(example = json!(["127.0.0.1:3000"]))]
     resolved: Vec<String>,
+}
+
+/// An ejection of a server that fails requests.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::admin) struct EjectionView {
+    /// When it ends.
+    #[schema(example = "2026-01-01T12:00:30Z")]
+    until: String,
+    /// `consecutive_failures`, `error_ratio` or `latency`.
+    #[schema(example = "consecutive_failures")]
+    reason: &'static str,
+}
+
+impl EjectionView {
+    fn of(ejected: Ejected, now: Instant) -> Self {
+        let left = ejected.until.saturating_duration_since(now);
+        let until = Timestamp::now() + left;
+        Self {
+            until: until.round(Unit::Second).unwrap_or(until).to_string(),
+            reason: ejected.reason.name(),
+        }
+    }
 }
 
 impl ServerView {
@@ -52,6 +85,7 @@ impl ServerView {
                 .map(|class| class.get())
                 .sum()
         });
+        let now = Instant::now();
         Self {
             id: endpoint.id().to_owned(),
             upstream: upstream.name().to_owned(),
@@ -60,7 +94,16 @@ impl ServerView {
             draining: endpoint.draining(),
             health: endpoint.health().to_string(),
             eligible: endpoint.eligible(),
+            ejected: endpoint
+                .standing()
+                .ejected()
+                .map(|it| EjectionView::of(it, now)),
+            start_share: endpoint
+                .standing()
+                .start_share(now, upstream.settings().protection.slow_start)
+                .map_or(1.0, |share| (share * 100.0).round() / 100.0),
             in_flight: endpoint.in_flight(),
+            in_flight_limit: endpoint.load().limit(),
             origin: match endpoint.origin() {
                 Origin::Config => "config",
                 Origin::Admin => "admin",

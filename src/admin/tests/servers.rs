@@ -26,8 +26,8 @@ async fn are_listed_with_all_that_is_known() {
         list.body["servers"][0],
         json!({
             "id": "app@127.0.0.1:3000", "upstream": "app", "address": "127.0.0.1:3000", "weight": 1, "draining": false,
-            "health": "unknown", "eligible": true, "in_flight": 0, "origin": "config", "requests": 2,
-            "resolved": ["127.0.0.1:3000"],
+            "health": "unknown", "eligible": true, "ejected": null, "start_share": 1.0, "in_flight": 0,
+            "in_flight_limit": null, "origin": "config", "requests": 2, "resolved": ["127.0.0.1:3000"],
         })
     );
     assert_eq!(

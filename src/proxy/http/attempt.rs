@@ -51,7 +51,15 @@ impl Attempt {
         self.status = status;
         let now = clock::now();
         let endpoint = &self.endpoint().shared;
-        endpoint.answered(now - self.started, now.into_std());
+        endpoint.answered(self.worker, status, now - self.started, now.into_std());
+    }
+
+    /// There is none. If that is the server's fault, it is counted against it.
+    pub fn failed(&self, failure: Failure) -> Failure {
+        if failure.is_servers() {
+            self.endpoint().shared.failed(self.worker);
+        }
+        failure
     }
 }
 
@@ -100,9 +108,18 @@ impl Failure {
         match self {
             Self::Connect(error) => {
                 let is_other = matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::InvalidData);
-                !is_local(error) && !is_other
+                !is_local(error) && !is_other && !is_too_many(error)
             }
             _ => false,
+        }
+    }
+
+    /// Whether the server is at fault, and not this machine or the client.
+    fn is_servers(&self) -> bool {
+        match self {
+            Self::Connect(error) => !is_local(error) && !is_too_many(error),
+            Self::Unsent | Self::Reset | Self::BadAnswer(_) | Self::Timeout => true,
+            Self::Upload(_) => false,
         }
     }
 
@@ -112,6 +129,7 @@ impl Failure {
             Self::Connect(error) if error.kind() == ErrorKind::TimedOut => {
                 ProxyError::ConnectTimeout
             }
+            Self::Connect(error) if is_too_many(&error) => ProxyError::Overloaded,
             Self::Connect(_) => ProxyError::Connect,
             Self::Unsent | Self::Reset => ProxyError::Reset,
             Self::BadAnswer(_) => ProxyError::BadAnswer,
@@ -119,6 +137,11 @@ impl Failure {
             Self::Upload(error) => error,
         }
     }
+}
+
+/// Whether there are as many connections to the server as there may be.
+fn is_too_many(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::QuotaExceeded && error.raw_os_error().is_none()
 }
 
 /// Sends a request and waits for the answer's headers.

@@ -72,6 +72,12 @@ pub enum ProxyError {
         /// When the next probes may have found one.
         retry_after: Duration,
     },
+    /// All servers have as many requests as they may, and as many wait.
+    #[error("too many requests are being served; try again later")]
+    Overloaded,
+    /// All servers had as many requests as they may for as long as a request waits.
+    #[error("no server became free for this request in time; try again later")]
+    QueueTimeout,
     /// The upstream's fault: none of the servers tried accepted a connection.
     #[error("the server could not be reached")]
     Connect,
@@ -109,7 +115,9 @@ impl ProxyError {
             }
             Self::Upload(UploadError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::NoServer { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoServer { .. } | Self::Overloaded | Self::QueueTimeout => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Connect | Self::Reset | Self::BadAnswer => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout | Self::AnswerTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -132,6 +140,8 @@ impl ProxyError {
             Self::Upload(UploadError::TooLarge) => "body_too_large",
             Self::RateLimited(_) => "rate_limited",
             Self::NoServer { .. } => "no_server",
+            Self::Overloaded => "overloaded",
+            Self::QueueTimeout => "queue_timeout",
             Self::Connect => "connect_failed",
             Self::ConnectTimeout => "connect_timeout",
             Self::Reset => "server_closed",
@@ -178,6 +188,7 @@ impl ProxyError {
                 let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
                 reply = reply.with(&RETRY_AFTER, seconds.max(1).to_string().as_bytes());
             }
+            Self::Overloaded | Self::QueueTimeout => reply = reply.with(&RETRY_AFTER, b"1"),
             _ => {}
         }
         reply.closes = closes;

@@ -20,7 +20,9 @@ use crate::message::h1::{Answer, Framing};
 use crate::message::headers;
 use crate::proxy::snapshot::Forward;
 use crate::upstream::connection::SendError;
-use crate::upstream::{Connection, LocalEndpoint, LocalUpstream, UpstreamStats, Wish};
+use crate::upstream::{
+    Connection, LocalEndpoint, LocalUpstream, Picked, Refusal, UpstreamStats, Waiter, Wish,
+};
 
 /// `Retry-After` when nobody probes the servers.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -49,7 +51,7 @@ pub async fn forward(
     let stats = upstream.shared.stats.shard(local.worker);
     let mut tries = Tries::default();
     loop {
-        let flight = {
+        let picked = {
             let mut pick = Pick {
                 rng: &mut local.rng.borrow_mut(),
                 now: exchange.started.into_std(),
@@ -58,8 +60,23 @@ pub async fn forward(
             };
             upstream.pick(&mut pick, &tries.endpoints)
         };
-        let Some(flight) = flight else {
-            return Err(tries.conclude(upstream, stats));
+        let flight = match picked {
+            Picked::Flight(flight) => flight,
+            Picked::Full if tries.endpoints.is_empty() => {
+                let waiter = Waiter {
+                    client: exchange.address,
+                    priority: policy.priority.of(&head.headers),
+                };
+                // Boxed: most requests need no room for this.
+                let waiting = Box::pin(upstream.wait(&local.rng, hash, waiter));
+                match waiting.await {
+                    Ok(flight) => flight,
+                    Err(Refusal::Shed) => return Err(ProxyError::Overloaded),
+                    Err(Refusal::Overdue) => return Err(ProxyError::QueueTimeout),
+                    Err(Refusal::Nobody) => return Err(tries.conclude(upstream, stats)),
+                }
+            }
+            Picked::Full | Picked::Nobody => return Err(tries.conclude(upstream, stats)),
         };
         if tries.endpoints.len() > policy.retries as usize
             && let Some(error) = tries.last
@@ -143,19 +160,19 @@ impl Outgoing<'_> {
         };
         // What is awaited in an arm of a match keeps what is matched: so the answer is taken out of it first.
         let (connection, answer) = loop {
-            let connection = upstream
-                .connect(&endpoint, wish)
-                .await
-                .map_err(Failure::Connect)?;
+            let connection = match upstream.connect(&endpoint, wish).await {
+                Ok(connection) => connection,
+                Err(error) => return Err(attempt.failed(Failure::Connect(error))),
+            };
             match attempt::send(&connection, &self.0, endpoint.shared.host()).await {
                 Ok(answer) if self.accepts(&answer) => break (connection, answer),
-                Ok(_) => return Err(Failure::BadAnswer(Invalid::Syntax)),
+                Ok(_) => return Err(attempt.failed(Failure::BadAnswer(Invalid::Syntax))),
                 Err(failure)
                     if connection.may_be_stale() && !wish.fresh && self.replayable(&failure) =>
                 {
                     wish.fresh = true;
                 }
-                Err(failure) => return Err(failure),
+                Err(failure) => return Err(attempt.failed(failure)),
             }
         };
         attempt.answered(answer.status.as_u16());

@@ -1,0 +1,174 @@
+//! Servers that fail requests: left out for a while, but never too many of them, and slowly taken back.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::backend::{Backend, RawBackend};
+use crate::support::client::{get, message, request};
+use crate::support::proxy::{Proxy, RunningProxy};
+use crate::support::wait_until;
+
+/// A server of which each so many-th answer is a 500, as long as the test wants that.
+struct Failing {
+    backend: RawBackend,
+    fails: Arc<AtomicBool>,
+}
+
+impl Failing {
+    fn start(each: usize) -> Self {
+        let fails = Arc::new(AtomicBool::new(true));
+        let (does, count) = (Arc::clone(&fails), AtomicUsize::new(0));
+        let backend = RawBackend::start(move |connection| {
+            loop {
+                connection.read_head()?;
+                let number = count.fetch_add(1, Ordering::Relaxed);
+                let fails = does.load(Ordering::Relaxed) && number.is_multiple_of(each);
+                let status = if fails { "500 No" } else { "200 OK" };
+                let answer =
+                    format!("HTTP/1.1 {status}\r\nx-backend: failing\r\ncontent-length: 0\r\n\r\n");
+                connection.stream.write_all(answer.as_bytes())?;
+            }
+        });
+        Self { backend, fails }
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.backend.addr()
+    }
+}
+
+/// A server in the admin API's words.
+fn server(proxy: &RunningProxy, address: SocketAddr) -> Value {
+    let answer = get(proxy.admin(), &format!("/servers/app@{address}"));
+    assert_eq!(answer.status, 200);
+    answer.json()
+}
+
+#[test]
+fn a_server_that_fails_half_of_its_requests_is_ejected_within_seconds() {
+    let (failing, good) = (Failing::start(2), Backend::start());
+    let proxy = Proxy::new()
+        .setting("workers = 2")
+        .unprobed("app", &[failing.addr(), good.addr()])
+        .start();
+    let start = Instant::now();
+    let mut client = proxy.connect();
+    while proxy.metric("lb_server_ejected") == 0 {
+        (0..20).for_each(|_| _ = client.get("/").expect("an answer"));
+        assert!(start.elapsed() < Duration::from_secs(5));
+    }
+    for _ in 0..20 {
+        assert_eq!(client.get("/").expect("an answer").status, 200);
+    }
+    let view = server(&proxy, failing.addr());
+    assert_eq!(view["ejected"]["reason"], "error_ratio", "{view}");
+    assert_eq!(view["eligible"], false);
+    assert_eq!(view["health"], "unknown");
+    assert_eq!(server(&proxy, good.addr())["ejected"], Value::Null);
+    proxy.process().wait_for_line("server is ejected");
+}
+
+#[test]
+fn failures_in_a_row_eject_at_once_and_the_server_starts_slowly_afterwards() {
+    let (failing, good) = (Failing::start(1), Backend::start());
+    let proxy = Proxy::new()
+        .setting("workers = 2")
+        .unprobed_with(
+            "app",
+            &[failing.addr(), good.addr()],
+            "ejection = { base = \"1s\" }\nslow_start = \"1h\"",
+        )
+        .start();
+    let failures = (0..40).filter(|_| proxy.get("/").status == 500).count();
+    // Two workers may have sent one more each before they knew.
+    assert!((5..=7).contains(&failures), "{failures}");
+    assert_eq!(
+        server(&proxy, failing.addr())["ejected"]["reason"],
+        "consecutive_failures"
+    );
+    failing.fails.store(false, Ordering::Relaxed);
+    wait_until("it is back", || {
+        server(&proxy, failing.addr())["eligible"] == true
+    });
+    assert_eq!(server(&proxy, failing.addr())["start_share"], 0.05);
+    let sent = (0..200)
+        .filter(|_| proxy.get("/").headers.get("x-backend") == Some("failing"))
+        .count();
+    assert!((1..30).contains(&sent), "{sent} of 200");
+    assert_eq!(proxy.metric("lb_server_ejections_total"), 1);
+}
+
+#[test]
+fn no_more_than_the_share_is_ejected() {
+    let failing = [Failing::start(1), Failing::start(1), Failing::start(1)];
+    let good = Backend::start();
+    let mut servers = failing.each_ref().map(Failing::addr).to_vec();
+    servers.push(good.addr());
+    let proxy = Proxy::new().unprobed("app", &servers).start();
+    for _ in 0..60 {
+        proxy.get("/");
+        assert!(proxy.metric("lb_server_ejected") <= 2);
+    }
+    wait_until("half of them are ejected", || {
+        proxy.get("/");
+        proxy.metric("lb_server_ejected") == 2
+    });
+    assert_eq!(proxy.metric("lb_upstream_panic"), 0);
+    assert_eq!(proxy.metric("lb_upstream_eligible_servers"), 2);
+}
+
+#[test]
+fn ejected_servers_are_used_rather_than_none() {
+    let (failing, mut good) = (Failing::start(1), Backend::start());
+    let health = "health_check = { kind = \"tcp\", interval = \"100ms\", fall = 2, rise = 1 }";
+    let proxy = Proxy::new()
+        .upstream_with("app", &[failing.addr(), good.addr()], health)
+        .start();
+    wait_until("it is ejected", || {
+        proxy.get("/");
+        proxy.metric("lb_server_ejected") == 1
+    });
+    failing.fails.store(false, Ordering::Relaxed);
+    good.kill_9();
+    wait_until("there is a panic", || {
+        proxy.metric("lb_upstream_panic") == 1
+    });
+    assert_eq!(proxy.get("/").headers.get("x-backend"), Some("failing"));
+    good.restart_on_same_port();
+    wait_until("it is over", || proxy.metric("lb_upstream_panic") == 0);
+    let answer = proxy.get("/");
+    assert_eq!(answer.headers.get("x-backend"), Some(good.name()));
+}
+
+#[test]
+fn ejection_can_be_switched_off() {
+    let (failing, good) = (Failing::start(1), Backend::start());
+    let proxy = Proxy::new()
+        .setting("workers = 1")
+        .unprobed_with("app", &[failing.addr(), good.addr()], "ejection = \"off\"")
+        .start();
+    let failures = (0..40).filter(|_| proxy.get("/").status == 500).count();
+    assert_eq!(failures, 20);
+}
+
+#[test]
+fn a_server_that_is_added_begins_with_a_small_share() {
+    let (old, new) = (Backend::start(), Backend::start());
+    let proxy = Proxy::new()
+        .unprobed_with("app", &[old.addr()], "slow_start = \"1h\"")
+        .start();
+    assert_eq!(server(&proxy, old.addr())["start_share"], 1.0);
+    let body = json!({ "address": new.addr().to_string() }).to_string();
+    let host = proxy.admin().to_string();
+    let add = message("POST", "/servers", &[("host", &host)], body.as_bytes());
+    assert_eq!(request(proxy.admin(), add).status, 201);
+    let sent = (0..200)
+        .filter(|_| proxy.get("/").headers.get("x-backend") == Some(new.name()))
+        .count();
+    assert!((1..30).contains(&sent), "{sent} of 200");
+}
