@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use loadbalancer::config;
-use loadbalancer::server::{self, Allocator, Start};
+use loadbalancer::server::{self, Allocator, Source, Start};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -23,6 +23,7 @@ static ALLOCATOR: Allocator = Allocator;
     RUST_LOG=debug           sets what is logged (to standard error)\n\n\
     Signals:\n  \
     SIGTERM, SIGINT          stop accepting, finish what is under way, exit; a second one exits at once\n  \
+    SIGHUP                   read the configuration again\n  \
     SIGUSR1                  reopen the access log\n  \
     SIGUSR2                  start this program anew with --upgrade"
 )]
@@ -64,7 +65,9 @@ fn main() -> ExitCode {
     if let Some(Command::Diff { old, new }) = &arguments.command {
         return diff(old, new);
     }
-    let config = match config::load(&arguments.config, environment()) {
+    let source = Source::new(arguments.config.clone(), environment());
+    let (edition, config) = source.load();
+    let config = match config {
         Ok(config) => config,
         Err(errors) => {
             eprintln!("{errors}");
@@ -84,12 +87,11 @@ fn main() -> ExitCode {
     }
     start_logging();
     raise_file_limit();
-    let effective = config::effective(&config);
     let start = match arguments.upgrade {
         true => Start::Upgrade,
         false => Start::Fresh,
     };
-    match server::run(&config, effective, start) {
+    match server::run(config, source, edition, start) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("loadbalancer: {error}");

@@ -22,7 +22,7 @@ use utoipa::ToSchema;
 
 use super::auth::{self, Access};
 use super::error::ApiError;
-use super::{AdminState, metrics, openapi, servers};
+use super::{AdminState, metrics, openapi, reload, servers};
 use crate::metrics::text;
 
 /// Bytes that a request's body may have.
@@ -46,6 +46,8 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Arc<AdminState>>)> {
         ),
         ("/remove-server", post(servers::remove_named)),
         ("/config", get(config)),
+        ("/config/reload", post(reload::reload)),
+        ("/config/status", get(reload::status)),
         ("/metrics", get(prometheus)),
         ("/openapi.json", get(document)),
     ]
@@ -151,7 +153,7 @@ pub(super) async fn readyz(State(state): State<Arc<AdminState>>) -> (StatusCode,
         (StatusCode::OK, "ready")
     };
     let mut upstreams = BTreeMap::new();
-    for entry in &state.snapshot.upstreams {
+    for entry in &state.snapshot().upstreams {
         let endpoints = entry.shared.endpoints();
         let eligible = endpoints
             .iter()
@@ -175,7 +177,7 @@ pub(super) async fn readyz(State(state): State<Arc<AdminState>>) -> (StatusCode,
     responses((status = 200, description = "The configuration, with the keys of its file", body = Object)),
 )]
 pub(super) async fn config(State(state): State<Arc<AdminState>>) -> Json<Value> {
-    Json(state.config.clone())
+    Json(Value::clone(&state.config.load()))
 }
 
 /// Metrics in the Prometheus text format.

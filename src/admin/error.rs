@@ -47,6 +47,9 @@ pub(super) enum ApiError {
         /// The servers' ids.
         ids: Vec<String>,
     },
+    /// A reload runs already.
+    #[error("another reload has not ended yet; GET /config/status tells when it has")]
+    Reloading,
     /// The body is too large.
     #[error("the body is too large")]
     TooLarge,
@@ -83,6 +86,7 @@ impl ApiError {
             Self::UnknownServer(_) => (StatusCode::NOT_FOUND, "unknown_server"),
             Self::Duplicate(_) => (StatusCode::CONFLICT, "duplicate"),
             Self::Ambiguous { .. } => (StatusCode::CONFLICT, "ambiguous"),
+            Self::Reloading => (StatusCode::CONFLICT, "reloading"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             Self::State(_) => (StatusCode::INTERNAL_SERVER_ERROR, "state_file"),
             Self::Timeout => (StatusCode::SERVICE_UNAVAILABLE, "timeout"),

@@ -2,6 +2,7 @@
 //!
 //! The families are tables: a name, what it says, and where the figure is. docs/admin.md lists them for users.
 
+use super::reload::ConfigStatus;
 use super::{AdminState, process};
 use crate::health::State;
 use crate::message::h2::Flood;
@@ -213,11 +214,16 @@ pub fn render(state: &AdminState) -> String {
         1,
     );
     process::write(&mut text);
-    requests(&mut text, &state.snapshot.listeners);
-    listeners(&mut text, &state.snapshot.listeners);
-    upstreams(&mut text, &state.snapshot);
-    servers(&mut text, &state.snapshot);
-    limits(&mut text, &state.snapshot.limits);
+    config(&mut text, &state.reloads.status());
+    let snapshot = state.snapshot();
+    // A listener that is gone is told of as long as it has connections.
+    let is_there = |it: &&ListenerEntry| !it.closed || it.stats.sum(|s| s.open.get()) > 0;
+    let there: Vec<&ListenerEntry> = snapshot.listeners.iter().filter(is_there).collect();
+    requests(&mut text, &there);
+    listeners(&mut text, &there);
+    upstreams(&mut text, &snapshot);
+    servers(&mut text, &snapshot);
+    limits(&mut text, &snapshot.limits);
     if let Some(log) = &state.access_log {
         text.counter(
             "lb_access_log_dropped_total",
@@ -228,16 +234,51 @@ pub fn render(state: &AdminState) -> String {
     text.finish()
 }
 
+fn config(text: &mut Text, status: &ConfigStatus) {
+    text.gauge(
+        "lb_config_generation",
+        "Counts the configurations that were in force, from 1 at the start.",
+    );
+    text.sample("lb_config_generation", &[], status.generation);
+    text.gauge(
+        "lb_config_last_reload_successful",
+        "0 if the last new configuration had errors or was given up again, else 1.",
+    );
+    let successful = u64::from(status.last_succeeded());
+    text.sample("lb_config_last_reload_successful", &[], successful);
+    text.gauge(
+        "lb_config_last_reload_success_timestamp_seconds",
+        "When the configuration came into force, in Unix time.",
+    );
+    let since = u64::try_from(status.since.as_second()).unwrap_or_default();
+    text.sample(
+        "lb_config_last_reload_success_timestamp_seconds",
+        &[],
+        since,
+    );
+    text.counter(
+        "lb_config_reloads_total",
+        "New configurations, by what came of them.",
+    );
+    for (result, count) in [
+        ("success", status.successes),
+        ("failure", status.failures),
+        ("rolled_back", status.rollbacks),
+    ] {
+        text.sample("lb_config_reloads_total", &[("result", result)], count);
+    }
+}
+
 /// By listener and route; requests that matched no route have the route "".
-fn requests(text: &mut Text, listeners: &[ListenerEntry]) {
+fn requests(text: &mut Text, listeners: &[&ListenerEntry]) {
     let mut outcomes = Vec::new();
     for listener in listeners {
         let name = ("listener", listener.name.as_str());
         let routes = listener
             .entries
             .iter()
-            .map(|route| ([name, ("route", route.name.as_str())], &route.stats));
-        outcomes.extend(routes.chain([([name, ("route", "")], &listener.unrouted)]));
+            .map(|route| ([name, ("route", route.name.as_str())], &*route.stats));
+        outcomes.extend(routes.chain([([name, ("route", "")], &*listener.unrouted)]));
     }
     text.counter(
         "lb_requests_total",
@@ -257,10 +298,10 @@ fn requests(text: &mut Text, listeners: &[ListenerEntry]) {
     }
 }
 
-fn listeners(text: &mut Text, listeners: &[ListenerEntry]) {
+fn listeners(text: &mut Text, listeners: &[&ListenerEntry]) {
     let listeners: Vec<_> = listeners
         .iter()
-        .map(|it| ([("listener", it.name.as_str())], it))
+        .map(|it| ([("listener", it.name.as_str())], *it))
         .collect();
     families(text, Text::counter, &LISTENER_COUNTERS, &listeners);
     families(text, Text::gauge, &LISTENER_GAUGES, &listeners);

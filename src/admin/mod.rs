@@ -3,6 +3,7 @@
 //! ```text
 //! listen ─▶ api: panic, deadline ─▶ auth ─▶ servers ─▶ state file, then the upstream's roster
 //!                                      ├──▶ metrics
+//!                                      ├──▶ reload ─▶ the control thread's reloads
 //!                                      └──▶ health, configuration, OpenAPI document
 //! ```
 //!
@@ -17,6 +18,7 @@ mod metrics;
 mod openapi;
 mod overlay;
 mod process;
+mod reload;
 mod servers;
 mod state;
 mod weight;
@@ -30,7 +32,10 @@ use std::sync::atomic::AtomicBool;
 pub use listen::{SharedSocket, Socket, bind, serve};
 pub use metrics::render;
 pub use overlay::Overlay;
-pub use state::{HeldState, StateError, StateFile};
+pub use reload::{Applied, Outcome, Problem, Reloads, Request, Trigger, Try};
+pub use state::{HeldState, StateError, StateFile, Transaction};
+
+use arc_swap::ArcSwap;
 
 use crate::config::types::Secret;
 use crate::metrics::access_log::AccessLog;
@@ -40,9 +45,11 @@ use crate::proxy::snapshot::Snapshot;
 #[derive(Debug)]
 pub struct AdminState {
     /// What the workers use.
-    pub snapshot: Arc<Snapshot>,
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// The effective configuration, its secrets hidden.
-    pub config: serde_json::Value,
+    pub config: ArcSwap<serde_json::Value>,
+    /// How configurations are changed.
+    pub reloads: Arc<Reloads>,
     /// The bearer token; without one only what cannot come from a web page of elsewhere is answered.
     pub token: Option<Secret>,
     /// Where changes are kept.
@@ -51,4 +58,12 @@ pub struct AdminState {
     pub access_log: Option<Arc<AccessLog>>,
     /// Whether the load balancer is ending, and no longer ready.
     pub draining: AtomicBool,
+}
+
+impl AdminState {
+    /// What the workers use now. A change of servers should look only once it holds the state file: a new configuration
+    /// may be about to come.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{api, servers};
+use super::{api, reload, servers};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -27,6 +27,8 @@ use super::{api, servers};
         servers::remove,
         servers::remove_named,
         api::config,
+        reload::reload,
+        reload::status,
         api::prometheus,
         api::document,
     ),

@@ -62,11 +62,12 @@ pub(super) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Json<ServerList>, ApiError> {
     let wanted = upstream_of_query(query.as_deref())?;
+    let snapshot = state.snapshot();
     if let Some(name) = wanted {
-        upstream_named(&state.snapshot, name)?;
+        upstream_named(&snapshot, name)?;
     }
     let mut servers = Vec::new();
-    for upstream in upstreams(&state.snapshot) {
+    for upstream in upstreams(&snapshot) {
         if wanted.is_none_or(|name| name == upstream.name()) {
             let endpoints = upstream.endpoints();
             servers.extend(
@@ -101,8 +102,9 @@ pub(super) async fn add(
     Body(new): Body<NewServer>,
 ) -> Result<impl IntoResponse, ApiError> {
     let view = to_the_end(async move {
-        let upstream = upstream_for(&state.snapshot, new.upstream.as_deref())?;
         let mut transaction = state.state.begin().await;
+        let snapshot = state.snapshot();
+        let upstream = upstream_for(&snapshot, new.upstream.as_deref())?;
         let duplicate = |endpoint: &Endpoint| ApiError::Duplicate(endpoint.id().to_owned());
         if let Some(endpoint) = upstream.find(&new.address) {
             return Err(duplicate(&endpoint));
@@ -148,7 +150,8 @@ pub(super) async fn show(
     State(state): State<Arc<AdminState>>,
     id: Id,
 ) -> Result<Json<ServerView>, ApiError> {
-    let (upstream, endpoint) = locate(&state.snapshot, &id_of(id)?)?;
+    let snapshot = state.snapshot();
+    let (upstream, endpoint) = locate(&snapshot, &id_of(id)?)?;
     Ok(Json(ServerView::of(upstream, &endpoint)))
 }
 
@@ -178,7 +181,8 @@ pub(super) async fn change(
     }
     to_the_end(async move {
         let mut transaction = state.state.begin().await;
-        let (upstream, endpoint) = locate(&state.snapshot, &id)?;
+        let snapshot = state.snapshot();
+        let (upstream, endpoint) = locate(&snapshot, &id)?;
         let address = endpoint.address();
         transaction
             .record(|overlay| overlay.change(upstream.name(), address, weight, drain))
@@ -233,7 +237,8 @@ pub(super) async fn remove_named(
 async fn remove_by_id(state: Arc<AdminState>, id: String) -> Result<Json<ServerView>, ApiError> {
     to_the_end(async move {
         let mut transaction = state.state.begin().await;
-        let (upstream, endpoint) = locate(&state.snapshot, &id)?;
+        let snapshot = state.snapshot();
+        let (upstream, endpoint) = locate(&snapshot, &id)?;
         let address = endpoint.address();
         transaction
             .record(|overlay| overlay.remove(upstream.name(), address))

@@ -189,7 +189,7 @@ impl StateFile {
     }
 
     /// Begins a change. The next one begins when this one has been dropped.
-    pub(super) async fn begin(&self) -> Transaction<'_> {
+    pub async fn begin(&self) -> Transaction<'_> {
         Transaction {
             path: &self.path,
             kept: self.kept.lock().await,
@@ -199,7 +199,7 @@ impl StateFile {
 
 /// The right to change servers, which one change at a time has.
 #[derive(Debug)]
-pub(super) struct Transaction<'a> {
+pub struct Transaction<'a> {
     path: &'a Path,
     kept: MutexGuard<'a, Kept>,
 }
@@ -217,6 +217,23 @@ impl HeldState<'_> {
 }
 
 impl Transaction<'_> {
+    /// What is kept.
+    pub fn overlay(&self) -> &Overlay {
+        &self.kept.overlay
+    }
+
+    /// Keeps what became of it under a new configuration. If it cannot be written, the file is behind until the next change
+    /// that can.
+    pub async fn keep(&mut self, overlay: Overlay) {
+        if self.kept.overlay == overlay {
+            return;
+        }
+        if let Err(error) = self.record(|kept| kept.clone_from(&overlay)).await {
+            tracing::warn!("{error}");
+            self.kept.overlay = overlay;
+        }
+    }
+
     /// Edits what is kept. It is on the disk when this returns.
     ///
     /// # Errors

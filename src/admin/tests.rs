@@ -4,6 +4,7 @@ mod access;
 mod connections;
 mod document;
 mod metrics;
+mod reload;
 mod servers;
 
 use std::path::{Path, PathBuf};
@@ -12,16 +13,18 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use std::{env, fs, process};
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, Method, Request, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 use tower::ServiceExt;
 
 use super::api::router;
 use super::auth::Access;
-use super::{AdminState, Overlay, StateFile};
+use super::{AdminState, Overlay, Reloads, Request, StateFile};
 use crate::balance::Kind;
 use crate::config::types::ServerAddress;
 use crate::message::forwarded::TrustedProxies;
@@ -72,6 +75,8 @@ const TWO: Upstreams<'_> = &[
 struct Admin {
     state: Arc<AdminState>,
     router: Router,
+    /// Who asks for reloads.
+    requests: Option<mpsc::Receiver<Request>>,
 }
 
 /// What the API answered.
@@ -86,9 +91,11 @@ impl Admin {
     fn start(upstreams: Upstreams<'_>, state_file: &Path) -> Self {
         let mut overlay = StateFile::load(state_file).unwrap();
         let snapshot = snapshot(upstreams, &mut overlay);
+        let (reloads, requests) = Reloads::new();
         let state = Arc::new(AdminState {
-            snapshot: Arc::new(snapshot),
-            config: json!({"workers": 2}),
+            snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
+            config: ArcSwap::from_pointee(json!({"workers": 2})),
+            reloads,
             token: None,
             state: StateFile::new(state_file.to_owned(), overlay),
             access_log: None,
@@ -97,10 +104,11 @@ impl Admin {
         Self {
             router: router(Arc::clone(&state), Access::Loopback),
             state,
+            requests: Some(requests),
         }
     }
 
-    async fn send(&self, request: Request<Body>) -> Answer {
+    async fn send(&self, request: http::Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
@@ -163,8 +171,8 @@ impl Answer {
     }
 }
 
-fn request(method: Method, path: &str, body: Body) -> Request<Body> {
-    Request::builder()
+fn request(method: Method, path: &str, body: Body) -> http::Request<Body> {
+    http::Request::builder()
         .method(method)
         .uri(path)
         .header("host", "127.0.0.1:9901")
@@ -220,11 +228,12 @@ fn snapshot(upstreams: Upstreams<'_>, overlay: &mut Overlay) -> Snapshot {
             limit: Some(0),
             max_body: None,
             hsts: None,
-            stats: Sharded::new(2),
+            stats: Arc::new(Sharded::new(2)),
         })
     };
     let listener = |name: &str| ListenerEntry {
         name: name.to_owned(),
+        closed: false,
         timeouts,
         tls: None,
         proxy_protocol: false,
@@ -234,8 +243,8 @@ fn snapshot(upstreams: Upstreams<'_>, overlay: &mut Overlay) -> Snapshot {
         normalize_path: false,
         routes: RouteTable::build(Vec::new()).unwrap(),
         entries: vec![route("one"), route("two")],
-        unrouted: Sharded::new(2),
-        stats: Sharded::new(2),
+        unrouted: Arc::new(Sharded::new(2)),
+        stats: Arc::new(Sharded::new(2)),
         bytes: Arc::new(Sharded::new(2)),
     };
     Snapshot {
@@ -248,6 +257,7 @@ fn snapshot(upstreams: Upstreams<'_>, overlay: &mut Overlay) -> Snapshot {
         announces: false,
         trusted_proxies: TrustedProxies::new(Vec::new()),
         redis: None,
+        drain_timeout: Duration::from_secs(30),
     }
 }
 
@@ -265,6 +275,6 @@ fn limit(name: &str) -> LimitEntry {
         shared: Arc::new(shared),
         key: LimitKey::ClientIp,
         always: false,
-        stats: Sharded::new(2),
+        stats: Arc::new(Sharded::new(2)),
     }
 }

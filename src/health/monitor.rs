@@ -46,6 +46,11 @@ pub trait Subject: Send + Sync {
     /// Where to send the next probe; asked anew for each, since names may resolve differently.
     fn target(&self) -> Target;
 
+    /// What was known of it before it is watched.
+    fn state(&self) -> State {
+        State::Unknown
+    }
+
     /// Resolves while live traffic has seen [`Settings::fall`] consecutive connection failures, at once if it has
     /// already. Only called while the endpoint is not down; may be dropped and called again at any time.
     ///
@@ -60,7 +65,7 @@ pub trait Subject: Send + Sync {
 /// Probes `subject` for ever. Drop the future to stop: a probe under way ends with it.
 ///
 /// The first probe comes after a random delay of up to a tenth of `interval` and at most 100 ms, so that many
-/// endpoints are not probed in the same instant and a start is still quick.
+/// endpoints are not probed in the same instant and a start is still quick; of up to `interval` if the state is known.
 pub async fn watch<S: Subject, P: HealthProbe>(
     subject: S,
     probe: P,
@@ -69,10 +74,13 @@ pub async fn watch<S: Subject, P: HealthProbe>(
 ) {
     let mut watch = Watch {
         subject: &subject,
-        health: Health::new(settings.fall, settings.rise),
+        health: Health::resume(subject.state(), settings.fall, settings.rise),
         settings,
     };
-    let spread = settings.interval.min(CONFIRM_INTERVAL) / 10;
+    let spread = match watch.health.state() {
+        State::Unknown => settings.interval.min(CONFIRM_INTERVAL) / 10,
+        State::Up | State::Down => settings.interval,
+    };
     let mut pause = up_to(spread, &mut rng);
     loop {
         watch.hear_traffic_during(sleep(pause)).await;

@@ -119,7 +119,7 @@ impl Default for StatusRanges {
 }
 
 /// `GET path`, in the version of HTTP that the endpoint speaks. The status decides, as soon as the headers are there.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpProbe {
     /// Usually `/health`.
     pub path: PathAndQuery,
@@ -232,7 +232,7 @@ impl HealthProbe for TcpProbe {
 }
 
 /// Any of the probes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {
     /// See [`GrpcProbe`].
     Grpc(GrpcProbe),

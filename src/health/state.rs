@@ -45,7 +45,7 @@ pub struct Transition {
     pub to: State,
 }
 
-/// The state machine. It starts as [`State::Unknown`] and never returns there.
+/// The state machine. It starts as [`State::Unknown`], unless more is known, and never returns there.
 #[derive(Debug, Clone)]
 pub struct Health {
     state: State,
@@ -59,8 +59,14 @@ impl Health {
     /// `fall` consecutive failures take an endpoint down, `rise` consecutive successes bring it back.
     #[must_use]
     pub fn new(fall: NonZeroU32, rise: NonZeroU32) -> Self {
+        Self::resume(State::Unknown, fall, rise)
+    }
+
+    /// The same for an endpoint of which something is known already.
+    #[must_use]
+    pub fn resume(state: State, fall: NonZeroU32, rise: NonZeroU32) -> Self {
         Self {
-            state: State::Unknown,
+            state,
             fall,
             rise,
             streak: 0,

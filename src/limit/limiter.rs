@@ -101,6 +101,17 @@ impl LimiterShared {
         &self.quota
     }
 
+    /// Where it counts.
+    pub fn store(&self) -> Store {
+        let on_failure = match &self.counts {
+            Counts::Memory(_) => return Store::Memory,
+            Counts::Redis(Fallback::Local(_)) => OnStoreFailure::Local,
+            Counts::Redis(Fallback::Allow) => OnStoreFailure::Allow,
+            Counts::Redis(Fallback::Deny) => OnStoreFailure::Deny,
+        };
+        Store::Redis { on_failure }
+    }
+
     /// The header fields that tell a client about its quota.
     pub fn headers(&self) -> &QuotaHeaders {
         &self.headers

@@ -17,6 +17,14 @@ const BACKLOG: i32 = 4096;
 /// What the kernel says: the address is in use, not on this machine, or needs a privilege.
 pub fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
     drop(bind(address, false)?);
+    share(address, workers)
+}
+
+/// The same beside sockets of this process that have the port already, for another address or for all.
+///
+/// # Errors
+/// What the kernel says. That another process of the same user listens there is none.
+pub fn share(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
     let mut sockets = vec![bind(address, true)?];
     add(&mut sockets, workers)?;
     Ok(sockets)

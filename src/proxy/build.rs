@@ -3,6 +3,7 @@
 
 mod forward;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use http::uri::PathAndQuery;
 
+use super::former::Former;
 use super::protection;
 use super::snapshot::{
     Action, LimitEntry, ListenerEntry, RedisSettings, RouteEntry, Snapshot, UpstreamEntry,
@@ -36,31 +38,75 @@ pub struct TlsMaterial {
     pub upstreams: Vec<Option<Arc<ClientTls>>>,
 }
 
+/// A snapshot, and how to come to it from the one before.
+#[derive(Debug)]
+pub struct Built {
+    /// What requests need from the configuration.
+    pub snapshot: Snapshot,
+    /// The index in the snapshot of each listener of the configuration.
+    pub places: Vec<usize>,
+    /// What is to become of the upstreams that there were already.
+    pub kept: Vec<Kept>,
+}
+
+/// An upstream that was there already, and what it is to become.
+#[derive(Debug)]
+pub struct Kept {
+    /// As it still is.
+    pub upstream: Arc<Upstream>,
+    /// Its new policy.
+    pub settings: Settings,
+    /// Its new servers.
+    pub servers: Vec<Spec>,
+}
+
 impl Snapshot {
-    /// Builds what a configuration describes. `servers` gives the servers of the upstream at an index.
+    /// Builds what a configuration describes, and changes nothing. `servers` gives the servers of the upstream at an index.
+    /// What is named like something in `former` takes over its counts.
     ///
     /// # Errors
     /// The routes contradict each other. A validated configuration's do not.
     pub fn build(
         config: &Config,
         tls: &TlsMaterial,
+        former: Option<&Self>,
         mut servers: impl FnMut(usize) -> Vec<Spec>,
-    ) -> Result<Self, route::BuildError> {
+    ) -> Result<Built, route::BuildError> {
+        let former = Former::new(former);
         let mut limits = Vec::new();
-        let limit_of = limits_of_routes(config, &mut limits);
+        let limit_of = limits_of_routes(config, &former, &mut limits);
         let listeners = (0..config.listeners.len()).map(|index| {
             let tls = tls.listeners.get(index).cloned().flatten();
-            listener(config, index, tls, &limit_of)
+            listener(config, index, tls, &limit_of, &former)
         });
-        let upstreams = config.upstreams.iter().enumerate();
-        Ok(Self {
-            listeners: listeners.collect::<Result<_, _>>()?,
-            upstreams: upstreams
-                .map(|(index, it)| {
-                    let tls = tls.upstreams.get(index).cloned().flatten();
-                    upstream(it, tls, servers(index), config.workers.get())
-                })
-                .collect(),
+        let places = former.places(config);
+        let mut kept = Vec::new();
+        let upstreams = config.upstreams.iter().enumerate().map(|(index, it)| {
+            let tls = tls.upstreams.get(index).cloned().flatten();
+            let (settings, servers) = (settings(it, tls), servers(index));
+            let shared = match former.upstream(&it.name) {
+                Some(upstream) => {
+                    kept.push(Kept {
+                        upstream: Arc::clone(&upstream),
+                        settings,
+                        servers,
+                    });
+                    upstream
+                }
+                None => Upstream::new(it.name.clone(), settings, servers, config.workers.get()),
+            };
+            let hashes = it.strategy == StrategyKind::ConsistentHash;
+            UpstreamEntry {
+                shared,
+                hash: hashes.then(|| it.hash.clone()),
+                sticky: forward::sticky(it),
+            }
+        });
+        let upstreams = upstreams.collect();
+        let listeners = listeners.collect::<Result<_, _>>()?;
+        let snapshot = Self {
+            listeners: former.arrange(listeners, &places),
+            upstreams,
             limits,
             announces: config
                 .upstreams
@@ -72,6 +118,12 @@ impl Snapshot {
                 .then_some(config.redis.as_ref())
                 .flatten()
                 .map(redis),
+            drain_timeout: config.drain_timeout,
+        };
+        Ok(Built {
+            snapshot,
+            places,
+            kept,
         })
     }
 }
@@ -81,8 +133,12 @@ fn listener(
     index: usize,
     tls: Option<Arc<ServerTls>>,
     limit_of: &[Option<usize>],
+    former: &Former<'_>,
 ) -> Result<ListenerEntry, route::BuildError> {
     let workers = config.workers.get();
+    let listener = &config.listeners[index];
+    let former = former.listener(&listener.name);
+    let outcomes = former.map(ListenerEntry::outcomes).unwrap_or_default();
     let mut table = Vec::new();
     let mut entries = Vec::new();
     for (route, limit) in config.routes.iter().zip(limit_of) {
@@ -93,30 +149,41 @@ fn listener(
                 limit: *limit,
                 max_body: route.max_body,
                 hsts: route.hsts.as_ref().map(hsts),
-                stats: Sharded::new(workers),
+                stats: outcomes
+                    .get(route.name.as_str())
+                    .map_or_else(new_shards(workers), |stats| Arc::clone(stats)),
             });
             table.push((conditions(route), Arc::clone(&entry)));
             entries.push(entry);
         }
     }
-    let listener = &config.listeners[index];
     Ok(ListenerEntry {
         name: listener.name.clone(),
+        closed: false,
         timeouts: listener.timeouts,
         tls,
         proxy_protocol: listener.proxy_protocol,
         http2: listener.http2,
         per_address: listener
             .max_connections_per_ip
-            .map(|max| Arc::new(PerAddress::new(max))),
+            .map(|max| Arc::new(per_address(max, former))),
         min_body_rate: listener.min_body_rate,
         normalize_path: listener.normalize_path,
         routes: RouteTable::build(table)?,
         entries,
-        unrouted: Sharded::new(workers),
-        stats: Sharded::new(workers),
-        bytes: Arc::new(Sharded::new(workers)),
+        unrouted: former.map_or_else(new_shards(workers), |it| Arc::clone(&it.unrouted)),
+        stats: former.map_or_else(new_shards(workers), |it| Arc::clone(&it.stats)),
+        bytes: former.map_or_else(new_shards(workers), |it| Arc::clone(&it.bytes)),
     })
+}
+
+fn new_shards<T: Default>(workers: usize) -> impl FnOnce() -> Arc<Sharded<T>> {
+    move || Arc::new(Sharded::new(workers))
+}
+
+fn per_address(max: NonZeroU32, former: Option<&ListenerEntry>) -> PerAddress {
+    let former = former.and_then(|it| it.per_address.as_ref());
+    former.map_or_else(|| PerAddress::new(max), |it| it.with_max(max))
 }
 
 fn conditions(route: &model::Route) -> RouteSpec {
@@ -171,10 +238,13 @@ fn hsts(hsts: &model::Hsts) -> HeaderValue {
 }
 
 /// Makes the limits, and tells for each route which of them it is under.
-fn limits_of_routes(config: &Config, limits: &mut Vec<LimitEntry>) -> Vec<Option<usize>> {
-    let start = Instant::now();
+fn limits_of_routes(
+    config: &Config,
+    former: &Former<'_>,
+    limits: &mut Vec<LimitEntry>,
+) -> Vec<Option<usize>> {
     let mut push = |name: &str, it: &model::RateLimit| {
-        limits.push(limit(name, it, config.workers.get(), start));
+        limits.push(limit(name, it, config.workers.get(), former));
         limits.len() - 1
     };
     let global = config.rate_limit.as_ref().map(|it| push("global", it));
@@ -186,7 +256,7 @@ fn limits_of_routes(config: &Config, limits: &mut Vec<LimitEntry>) -> Vec<Option
     of_route.collect()
 }
 
-fn limit(name: &str, limit: &model::RateLimit, workers: usize, start: Instant) -> LimitEntry {
+fn limit(name: &str, limit: &model::RateLimit, workers: usize, former: &Former<'_>) -> LimitEntry {
     let quota = Quota {
         algorithm: match limit.algorithm {
             model::Algorithm::FixedWindow => Algorithm::FixedWindow,
@@ -206,11 +276,13 @@ fn limit(name: &str, limit: &model::RateLimit, workers: usize, start: Instant) -
         model::Store::Memory => Store::Memory,
         model::Store::Redis => Store::Redis { on_failure },
     };
+    let (counts, former) = former.limit(name, &quota, store, &limit.key);
+    let new = || Arc::new(LimiterShared::new(name, quota, store, Instant::now()));
     LimitEntry {
-        shared: Arc::new(LimiterShared::new(name, quota, store, start)),
+        shared: counts.unwrap_or_else(new),
         key: limit.key.clone(),
         always: limit.headers == model::LimitHeaders::Always,
-        stats: Sharded::new(workers),
+        stats: former.map_or_else(new_shards(workers), |it| Arc::clone(&it.stats)),
     }
 }
 
@@ -236,13 +308,8 @@ fn redis(redis: &model::Redis) -> RedisSettings {
     }
 }
 
-fn upstream(
-    upstream: &model::Upstream,
-    tls: Option<Arc<ClientTls>>,
-    servers: Vec<Spec>,
-    workers: usize,
-) -> UpstreamEntry {
-    let settings = Settings {
+fn settings(upstream: &model::Upstream, tls: Option<Arc<ClientTls>>) -> Settings {
+    Settings {
         strategy: match upstream.strategy {
             StrategyKind::RoundRobin => Kind::RoundRobin,
             StrategyKind::Random => Kind::Random,
@@ -268,11 +335,6 @@ fn upstream(
         idle: upstream.timeouts.idle,
         pool_idle: upstream.timeouts.pool_idle,
         protection: protection::protection(upstream),
-    };
-    UpstreamEntry {
-        shared: Upstream::new(upstream.name.clone(), settings, servers, workers),
-        hash: (upstream.strategy == StrategyKind::ConsistentHash).then(|| upstream.hash.clone()),
-        sticky: forward::sticky(upstream),
     }
 }
 

@@ -1,12 +1,15 @@
 //! The request's way through the load balancer.
 //!
-//! [`snapshot`] is what a request needs from the configuration, made by [`build`], of it [`policy`] what concerns its server; [`local`] is what a worker owns
-//! besides, among it the [`roster`] of its connections. [`http`] serves connections.
+//! [`snapshot`] is what a request needs from the configuration, of it [`policy`] what concerns its server; it is made by
+//! [`build`] with what [`former`] kept of the one before; a [`view`] is a worker's side of it; [`local`] is what a worker
+//! owns besides, among it the [`roster`] of its connections. [`http`] serves connections.
 
 pub mod build;
+mod former;
 pub mod http;
 pub mod local;
 pub mod policy;
 mod protection;
 pub mod roster;
 pub mod snapshot;
+pub mod view;

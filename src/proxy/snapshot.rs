@@ -22,7 +22,8 @@ use crate::upstream::{Priority, Sticky, Upstream};
 /// What requests need from the configuration.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// In the configuration's order.
+    /// A listener keeps its index for as long as there is one of its name, since its connections know it by that. Listeners
+    /// that are gone keep theirs too: they may still have connections, and may come back.
     pub listeners: Vec<ListenerEntry>,
     /// In the configuration's order.
     pub upstreams: Vec<UpstreamEntry>,
@@ -34,6 +35,18 @@ pub struct Snapshot {
     pub announces: bool,
     /// The Redis of limits that count there.
     pub redis: Option<RedisSettings>,
+    /// How long connections may go on once the load balancer ends.
+    pub drain_timeout: Duration,
+}
+
+impl Snapshot {
+    /// What all requests came to, by listener and route.
+    pub fn outcomes(&self) -> impl Iterator<Item = &Arc<Sharded<Outcomes>>> {
+        self.listeners.iter().flat_map(|listener| {
+            let routes = listener.entries.iter().map(|route| &route.stats);
+            routes.chain([&listener.unrouted])
+        })
+    }
 }
 
 /// The Redis of limits that count there.
@@ -45,11 +58,20 @@ pub struct RedisSettings {
     pub timeout: Duration,
 }
 
+impl RedisSettings {
+    /// Whether a connection made for these is as good for `other`.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.url.expose() == other.url.expose() && self.timeout == other.timeout
+    }
+}
+
 /// A listener, as its connections see it.
 #[derive(Debug)]
 pub struct ListenerEntry {
     /// Its name in the configuration.
     pub name: String,
+    /// Whether it is gone: nothing is accepted, and its connections finish what they are doing. It has no routes then.
+    pub closed: bool,
     /// Client-side timeouts.
     pub timeouts: ListenerTimeouts,
     /// Its certificates, if it speaks TLS.
@@ -69,9 +91,9 @@ pub struct ListenerEntry {
     /// The same routes, for metrics.
     pub entries: Vec<Arc<RouteEntry>>,
     /// Requests that matched no route.
-    pub unrouted: Sharded<Outcomes>,
+    pub unrouted: Arc<Sharded<Outcomes>>,
     /// Connections.
-    pub stats: Sharded<ListenerStats>,
+    pub stats: Arc<Sharded<ListenerStats>>,
     /// Bytes on the wire.
     pub bytes: Arc<Sharded<ByteStats>>,
 }
@@ -138,7 +160,7 @@ pub struct RouteEntry {
     /// Strict-Transport-Security of answers over TLS (RFC 6797).
     pub hsts: Option<HeaderValue>,
     /// Requests at this listener that took the route.
-    pub stats: Sharded<Outcomes>,
+    pub stats: Arc<Sharded<Outcomes>>,
 }
 
 /// What a route does.
@@ -207,7 +229,7 @@ pub struct LimitEntry {
     /// Whether admitted answers carry them too.
     pub always: bool,
     /// What it decided.
-    pub stats: Sharded<LimitStats>,
+    pub stats: Arc<Sharded<LimitStats>>,
 }
 
 /// What a limit decided.

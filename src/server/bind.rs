@@ -1,66 +1,260 @@
-//! Binding every address before anything starts, so that a port in use is one clear line and nothing else.
+//! Binding every address before anything changes, so that a port in use is one clear line and nothing else.
+//!
+//! Sockets belong to addresses first and to listeners second: a new configuration keeps those of addresses that stay, also
+//! when another listener has the address by now, so that no connection is refused in between.
 
-use std::net::TcpListener;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Weak};
 
 use tokio::sync::Semaphore;
 
 use super::StartError;
+use super::capacity::Capacity;
 use super::inherit::Inherited;
 use super::upgrade::Registry;
 use crate::admin;
-use crate::config::model::{AdminListen, Config};
+use crate::config::model::{AdminListen, Config, Listener};
 use crate::net::socket;
 
-/// A worker's socket of one listener's address.
+/// The sockets of one address, one a worker or more.
+#[derive(Debug, Clone)]
+struct Group {
+    id: u32,
+    listener: String,
+    /// As it is written; its port may be 0.
+    configured: SocketAddr,
+    bound: SocketAddr,
+    /// Index of the listener in the snapshot.
+    place: usize,
+    /// Open as long as the workers have them.
+    sockets: Vec<Weak<TcpListener>>,
+}
+
+/// All sockets that clients connect to.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    groups: Vec<Group>,
+    /// By listener.
+    capacities: HashMap<String, Capacity>,
+    next: u32,
+    /// Where they can be handed over from.
+    registry: Arc<Registry>,
+}
+
+/// The sockets of a configuration to be. Dropping it closes the new ones.
 #[derive(Debug)]
-pub struct Bound {
-    /// Index into the configuration's listeners.
+pub struct Plan {
+    groups: Vec<Group>,
+    new: Vec<(u32, Vec<Arc<TcpListener>>)>,
+    capacities: Vec<(String, usize)>,
+}
+
+/// An address that a listener is to have.
+#[derive(Debug)]
+struct Wanted {
+    listener: String,
+    configured: SocketAddr,
+    /// Index of the listener in the snapshot.
+    place: usize,
+}
+
+fn wanted<'a>(config: &'a Config, places: &'a [usize]) -> impl Iterator<Item = Wanted> + 'a {
+    let listeners = config.listeners.iter().zip(places);
+    listeners.flat_map(|(listener, place)| {
+        listener.addresses.iter().map(|configured| Wanted {
+            listener: listener.name.clone(),
+            configured: *configured,
+            place: *place,
+        })
+    })
+}
+
+impl Plan {
+    /// Has an address go on with the sockets that there are.
+    fn keep(&mut self, group: Group, wanted: Wanted) {
+        self.groups.push(Group {
+            listener: wanted.listener,
+            configured: wanted.configured,
+            place: wanted.place,
+            ..group
+        });
+    }
+}
+
+/// The sockets that a worker is to accept connections from. Others are to be closed.
+#[derive(Debug, Default)]
+pub struct Assignment {
+    /// All of them.
+    pub seats: Vec<Seat>,
+    /// Those that the worker does not have yet, by the ids of their seats. There may be several of one.
+    pub new: Vec<(u32, Arc<TcpListener>)>,
+}
+
+/// Whose connections a socket accepts.
+#[derive(Debug, Clone)]
+pub struct Seat {
+    /// That of its address' sockets, unique in the process.
+    pub id: u32,
+    /// Index of the listener in the snapshot.
     pub listener: usize,
-    /// Shares its port with the other workers' sockets.
-    pub socket: Arc<TcpListener>,
     /// The listener's `max_connections`, shared with all workers.
     pub permits: Arc<Semaphore>,
 }
 
-/// Binds all listeners, but for those that are `inherited`: a list of sockets for each worker.
-pub fn listeners(
-    config: &Config,
-    inherited: &mut Inherited,
-    registry: &Registry,
-) -> Result<Vec<Vec<Bound>>, StartError> {
-    let workers = config.workers.get();
-    let mut bound: Vec<Vec<Bound>> = (0..workers).map(|_| Vec::new()).collect();
-    for (index, listener) in config.listeners.iter().enumerate() {
-        let permits = Arc::new(Semaphore::new(
-            listener.max_connections.get().min(Semaphore::MAX_PERMITS),
-        ));
-        for &address in &listener.addresses {
-            let failed = |error| StartError::Listen {
-                listener: listener.name.clone(),
-                address,
-                error,
-            };
-            let sockets = match inherited.take(&listener.name, address) {
-                sockets if sockets.is_empty() => socket::listen(address, workers),
-                sockets => socket::inherit(sockets, workers),
-            };
-            let sockets = sockets.map_err(failed)?;
-            let actual = sockets[0].local_addr().map_err(failed)?;
-            tracing::info!(listener = %listener.name, address = %actual, "listening");
-            // Of another process there may be more than this one has workers.
-            for (number, socket) in sockets.into_iter().enumerate() {
-                let socket = Arc::new(socket);
-                registry.add(&listener.name, address, &socket);
-                bound[number % workers].push(Bound {
-                    listener: index,
-                    socket,
-                    permits: Arc::clone(&permits),
-                });
-            }
+impl Sockets {
+    /// No sockets yet, and where they can be handed over from once there are.
+    pub fn new(registry: Arc<Registry>) -> Self {
+        Self {
+            registry,
+            ..Self::default()
         }
     }
-    Ok(bound)
+
+    /// Binds what a configuration has and this does not, unless it is `inherited`. `places` are the listeners' indices in
+    /// the snapshot.
+    ///
+    /// # Errors
+    /// An address cannot be bound.
+    pub fn plan(
+        &self,
+        config: &Config,
+        places: &[usize],
+        inherited: &mut Inherited,
+    ) -> Result<Plan, StartError> {
+        let mut plan = Plan {
+            groups: Vec::new(),
+            new: Vec::new(),
+            capacities: Vec::new(),
+        };
+        let mut former = self.groups.clone();
+        let mut missing = Vec::new();
+        // First those that stay with their listener, then those that move to another.
+        for wanted in wanted(config, places) {
+            let is_same =
+                |it: &Group| it.listener == wanted.listener && it.configured == wanted.configured;
+            match former.iter().position(is_same) {
+                Some(position) => plan.keep(former.swap_remove(position), wanted),
+                None => missing.push(wanted),
+            }
+        }
+        for wanted in missing {
+            let has_it = |it: &Group| it.bound == wanted.configured;
+            match former.iter().position(has_it) {
+                Some(position) => plan.keep(former.swap_remove(position), wanted),
+                None => self.add(&mut plan, wanted, config.workers.get(), inherited)?,
+            }
+        }
+        let capacity = |it: &Listener| (it.name.clone(), it.max_connections.get());
+        plan.capacities = config.listeners.iter().map(capacity).collect();
+        Ok(plan)
+    }
+
+    /// Adds sockets that are not there yet to a plan.
+    fn add(
+        &self,
+        plan: &mut Plan,
+        wanted: Wanted,
+        workers: usize,
+        inherited: &mut Inherited,
+    ) -> Result<(), StartError> {
+        let Wanted {
+            listener,
+            configured,
+            place,
+        } = wanted;
+        let (bound, sockets) = match self.bind(&listener, configured, workers, inherited) {
+            Ok(bound) => bound,
+            Err(error) => {
+                return Err(StartError::Listen {
+                    listener,
+                    address: configured,
+                    error,
+                });
+            }
+        };
+        tracing::info!(%listener, address = %bound, "listening");
+        let id = self.next + u32::try_from(plan.new.len()).expect("ports are 16 bits");
+        plan.groups.push(Group {
+            id,
+            listener,
+            configured,
+            bound,
+            place,
+            sockets: sockets.iter().map(Arc::downgrade).collect(),
+        });
+        plan.new.push((id, sockets));
+        Ok(())
+    }
+
+    fn bind(
+        &self,
+        listener: &str,
+        address: SocketAddr,
+        workers: usize,
+        inherited: &mut Inherited,
+    ) -> io::Result<(SocketAddr, Vec<Arc<TcpListener>>)> {
+        // Sockets for one address and for all of them share a port, if they are all ours.
+        let is_beside = |it: &Group| {
+            it.bound.port() == address.port() && it.bound.is_ipv4() == address.is_ipv4()
+        };
+        let sockets = match inherited.take(listener, address) {
+            sockets if !sockets.is_empty() => socket::inherit(sockets, workers),
+            _ if self.groups.iter().any(is_beside) => socket::share(address, workers),
+            _ => socket::listen(address, workers),
+        }?;
+        let bound = sockets[0].local_addr()?;
+        Ok((bound, sockets.into_iter().map(Arc::new).collect()))
+    }
+
+    /// Puts a plan into force, and says what each of `workers` is to do for it.
+    pub fn commit(&mut self, plan: Plan, workers: usize) -> Vec<Assignment> {
+        self.next += u32::try_from(plan.new.len()).expect("ports are 16 bits");
+        for group in &self.groups {
+            if !plan.groups.iter().any(|it| it.id == group.id) {
+                let (listener, address) = (&group.listener, group.bound);
+                tracing::info!(%listener, %address, "listening no more");
+            }
+        }
+        self.groups = plan.groups;
+        let groups = self.groups.iter();
+        let sockets = groups.flat_map(|it| it.sockets.iter().map(move |socket| (it, socket)));
+        self.registry.set(
+            sockets
+                .map(|(group, socket)| (&*group.listener, group.configured, Weak::clone(socket))),
+        );
+        let mut former = std::mem::take(&mut self.capacities);
+        for (listener, max) in plan.capacities {
+            let capacity = match former.remove(&listener) {
+                Some(mut capacity) => {
+                    capacity.resize(max);
+                    capacity
+                }
+                None => Capacity::new(max),
+            };
+            self.capacities.insert(listener, capacity);
+        }
+        let seats = self.groups.iter().map(|group| Seat {
+            id: group.id,
+            listener: group.place,
+            permits: Arc::clone(self.capacities[&group.listener].permits()),
+        });
+        let seats: Vec<Seat> = seats.collect();
+        let mut assignments: Vec<_> = (0..workers)
+            .map(|_| Assignment {
+                seats: seats.clone(),
+                new: Vec::new(),
+            })
+            .collect();
+        for (id, sockets) in plan.new {
+            // Of another process there may be more than this one has workers.
+            for (number, socket) in sockets.into_iter().enumerate() {
+                assignments[number % workers].new.push((id, socket));
+            }
+        }
+        assignments
+    }
 }
 
 /// Binds the admin API's address, if it has one and it is not `inherited`.

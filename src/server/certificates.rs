@@ -23,17 +23,23 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug, Error)]
 pub struct CertificateErrors(Vec<(String, TlsErrors)>);
 
+impl CertificateErrors {
+    /// Each on one line.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.0
+            .iter()
+            .flat_map(|(whose, errors)| errors.iter().map(move |error| format!("{whose}: {error}")))
+    }
+}
+
 impl fmt::Display for CertificateErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines = self.0.iter().flat_map(|(whose, errors)| {
-            errors.iter().map(move |error| format!("{whose}: {error}"))
-        });
-        f.write_str(&lines.collect::<Vec<_>>().join("\n"))
+        f.write_str(&self.lines().collect::<Vec<_>>().join("\n"))
     }
 }
 
 /// The TLS of everything that has it.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 pub struct Certificates {
     /// By whom it belongs to.
     pub material: TlsMaterial,
@@ -67,15 +73,25 @@ impl Certificates {
 /// # Errors
 /// All that are in the files.
 pub fn load(config: &Config) -> Result<Certificates, CertificateErrors> {
+    load_after(&Certificates::default(), config)
+}
+
+/// The same for a new configuration. What it does not change is taken over from `former`, and its files are not read.
+///
+/// # Errors
+/// All that are in the files.
+pub fn load_after(
+    former: &Certificates,
+    config: &Config,
+) -> Result<Certificates, CertificateErrors> {
     let mut errors = Vec::new();
-    let mut certificates = Certificates {
-        material: TlsMaterial::default(),
-        servers: Vec::new(),
-        clients: Vec::new(),
-    };
+    let mut certificates = Certificates::default();
     for listener in &config.listeners {
         let name = format!("listener {:?}", listener.name);
-        let tls = server_settings(listener).map(ServerTls::load);
+        let tls = server_settings(listener).map(|settings| match named(&former.servers, &name) {
+            Some(former) => ServerTls::load_after(former, settings),
+            None => ServerTls::load(settings).map(Arc::new),
+        });
         let tls = keep(&name, tls, &mut errors);
         certificates
             .servers
@@ -84,7 +100,10 @@ pub fn load(config: &Config) -> Result<Certificates, CertificateErrors> {
     }
     for upstream in &config.upstreams {
         let name = format!("upstream {:?}", upstream.name);
-        let tls = client_settings(upstream).map(ClientTls::load);
+        let tls = client_settings(upstream).map(|settings| match named(&former.clients, &name) {
+            Some(former) => ClientTls::load_after(former, settings),
+            None => ClientTls::load(settings).map(Arc::new),
+        });
         let tls = keep(&name, tls, &mut errors);
         certificates
             .clients
@@ -94,20 +113,26 @@ pub fn load(config: &Config) -> Result<Certificates, CertificateErrors> {
     if !errors.is_empty() {
         return Err(CertificateErrors(errors));
     }
-    for warning in certificates.warnings() {
+    let told = former.warnings();
+    let warnings = certificates.warnings();
+    for warning in warnings.iter().filter(|it| !told.contains(it)) {
         tracing::warn!("{warning}");
     }
     Ok(certificates)
 }
 
+fn named<'a, T>(all: &'a [(String, Arc<T>)], name: &str) -> Option<&'a Arc<T>> {
+    all.iter().find(|(of, _)| of == name).map(|(_, tls)| tls)
+}
+
 /// What was loaded, if it was to be and could be; an error is added to `errors`.
 fn keep<T>(
     of: &str,
-    loaded: Option<Result<T, TlsErrors>>,
+    loaded: Option<Result<Arc<T>, TlsErrors>>,
     errors: &mut Vec<(String, TlsErrors)>,
 ) -> Option<Arc<T>> {
     match loaded? {
-        Ok(tls) => Some(Arc::new(tls)),
+        Ok(tls) => Some(tls),
         Err(error) => {
             errors.push((of.to_owned(), error));
             None

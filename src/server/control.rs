@@ -7,19 +7,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
-use tokio::task::spawn_blocking;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{interval, sleep, timeout};
 
+use super::reload::Reloader;
 use super::systemd;
 use super::upgrade::{self, Gate, Registry, Succession};
 use super::worker::{Crew, Drain};
 use crate::admin::{self, AdminState};
 use crate::metrics::access_log::AccessLog;
 use crate::proxy::snapshot::Snapshot;
-use crate::upstream::supervisor::{resolve_names as resolve_names_within, supervise};
+use crate::upstream::supervisor::resolve_names as resolve_names_within;
 
 /// Time between two looks for limiter keys that have expired.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -49,9 +51,10 @@ pub enum End {
 /// # Errors
 /// There can be no runtime.
 pub fn resolve_names(snapshot: &Snapshot) -> io::Result<()> {
-    let upstreams = snapshot.upstreams.iter().map(|it| Arc::clone(&it.shared));
+    let upstreams = snapshot.upstreams.iter();
+    let endpoints: Vec<_> = upstreams.flat_map(|it| it.shared.endpoints()).collect();
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(resolve_names_within(upstreams, NAMES_LIMIT));
+    runtime.block_on(resolve_names_within(&endpoints, NAMES_LIMIT));
     runtime.shutdown_background(); // a name server may still be asked
     Ok(())
 }
@@ -69,19 +72,36 @@ pub struct Upgrades {
     pub registry: Arc<Registry>,
 }
 
-/// Runs until a signal ends it or another process takes over, and the workers with it. `certificates` looks after those
-/// meanwhile.
+/// What the control thread has to do with.
+#[derive(Debug)]
+pub struct Duties {
+    /// Puts new configurations into force.
+    pub reloader: Reloader,
+    /// Where the admin API asks for them.
+    pub requests: mpsc::Receiver<admin::Request>,
+    /// What the workers use.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// The admin API.
+    pub admin: Option<(admin::Socket, Arc<AdminState>)>,
+    /// What is to be reopened.
+    pub access_log: Option<Arc<AccessLog>>,
+    /// How processes follow each other.
+    pub upgrades: Upgrades,
+}
+
+/// Runs until a signal ends it or another process takes over, and the workers with it.
 ///
 /// # Errors
 /// The runtime or the signal handlers cannot be set up.
-pub fn run(
-    snapshot: &Arc<Snapshot>,
-    admin: Option<(admin::Socket, Arc<AdminState>)>,
-    crew: Crew,
-    access_log: Option<Arc<AccessLog>>,
-    certificates: impl Future<Output = ()> + Send + 'static,
-    upgrades: Upgrades,
-) -> io::Result<End> {
+pub fn run(duties: Duties, crew: Crew) -> io::Result<End> {
+    let Duties {
+        reloader,
+        requests,
+        snapshot,
+        admin,
+        access_log,
+        upgrades,
+    } = duties;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let end = runtime.block_on(async {
         let Upgrades {
@@ -91,16 +111,11 @@ pub fn run(
             registry,
         } = upgrades;
         let mut signals = Signals::new()?;
-        for upstream in &snapshot.upstreams {
-            tokio::spawn(supervise(Arc::clone(&upstream.shared)));
-        }
-        tokio::spawn(sweep(Arc::clone(snapshot)));
-        tokio::spawn(certificates);
-        let (user1, hangup) = (
-            signal(SignalKind::user_defined1())?,
-            signal(SignalKind::hangup())?,
-        );
-        tokio::spawn(obey(user1, hangup, access_log));
+        tokio::spawn(sweep(snapshot));
+        let hangup = signal(SignalKind::hangup())?;
+        let reloads = tokio::spawn(reloader.run(hangup, requests));
+        let user1 = signal(SignalKind::user_defined1())?;
+        tokio::spawn(reopen(user1, access_log));
         let user2 = signal(SignalKind::user_defined2())?;
         tokio::spawn(upgrade(user2, program, gate.is_some()));
         let (handed_over, closing) = oneshot::channel::<()>();
@@ -127,6 +142,7 @@ pub fn run(
         let control = Control {
             admin: state.clone(),
             crew,
+            reloads,
             handed_over,
         };
         Ok(control.until_ended(&mut signals, successor).await)
@@ -155,6 +171,8 @@ fn open_gate(path: &Path, succeeds: bool) -> Option<Gate> {
 struct Control {
     admin: Option<Arc<AdminState>>,
     crew: Crew,
+    /// Puts new configurations into force, until the end begins.
+    reloads: JoinHandle<()>,
     /// Has the admin API accept no more connections when it is dropped.
     handed_over: oneshot::Sender<()>,
 }
@@ -173,11 +191,13 @@ impl Control {
                 if let Some(admin) = &self.admin {
                     admin.draining.store(true, Relaxed);
                 }
+                self.reloads.abort();
                 self.crew.drain(Drain::AcceptLast);
                 self.until_drained(signals).await
             }
             successor = successor => {
                 tracing::info!(successor, "another process has taken over: finishing what is under way");
+                self.reloads.abort();
                 drop(std::mem::replace(&mut self.handed_over, oneshot::channel().0));
                 self.crew.drain(Drain::HandedOver);
                 // Whoever ends the service signals both processes. This one is ending already.
@@ -236,18 +256,11 @@ async fn upgrade(mut user2: Signal, program: io::Result<PathBuf>, has_gate: bool
     }
 }
 
-/// SIGUSR1 reopens the access log, for log rotation. SIGHUP, which would end the process, only says that it does nothing.
-async fn obey(mut user1: Signal, mut hangup: Signal, access_log: Option<Arc<AccessLog>>) {
-    loop {
-        tokio::select! {
-            _ = user1.recv() => {
-                if let Some(log) = &access_log {
-                    log.reopen();
-                }
-            }
-            _ = hangup.recv() => {
-                tracing::warn!("SIGHUP: this version reads its configuration at the start only; restart it");
-            }
+/// SIGUSR1 reopens the access log, for log rotation.
+async fn reopen(mut user1: Signal, access_log: Option<Arc<AccessLog>>) {
+    while user1.recv().await.is_some() {
+        if let Some(log) = &access_log {
+            log.reopen();
         }
     }
 }
@@ -263,11 +276,11 @@ async fn serve_admin(
     }
 }
 
-async fn sweep(snapshot: Arc<Snapshot>) {
+async fn sweep(snapshot: Arc<ArcSwap<Snapshot>>) {
     let mut ticks = interval(SWEEP_INTERVAL);
     loop {
         ticks.tick().await;
-        for limit in &snapshot.limits {
+        for limit in &snapshot.load_full().limits {
             if let Some(store) = limit.shared.memory() {
                 store.sweep(Instant::now());
             }

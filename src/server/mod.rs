@@ -1,13 +1,16 @@
 //! Composition: from a configuration to a running load balancer, and to its end.
 //!
 //! The main thread becomes the control thread. It binds everything, starts the workers, and then runs what is not on a
-//! request's way: health checks, the admin API, expiry of limiter keys, signals.
+//! request's way: health checks, the admin API, new configurations, expiry of limiter keys, signals.
 
+mod accepting;
 mod bind;
+mod capacity;
 mod certificates;
 mod control;
 mod inherit;
 mod memory;
+mod reload;
 mod systemd;
 mod upgrade;
 mod worker;
@@ -19,19 +22,24 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use arc_swap::ArcSwap;
 use thiserror::Error;
 
-use crate::admin::{self, AdminState, Overlay, StateFile};
+use crate::admin::{self, AdminState, Overlay, Reloads, StateFile};
+use crate::config;
 use crate::config::model::{AccessLogFormat, Config};
 use crate::limit::{RedisConnection, StoreError};
 use crate::metrics::access_log::{AccessLog, Format, LogWriter};
-use crate::proxy::build::TlsMaterial;
+use crate::proxy::build::{Built, TlsMaterial};
 use crate::proxy::snapshot::Snapshot;
 use crate::route;
+use bind::Sockets;
 pub use certificates::CertificateErrors;
-use control::{End, Upgrades};
+use control::{Duties, End, Upgrades};
 use inherit::Inherited;
 pub use memory::Allocator;
+pub use reload::source::{Edition, Source};
+use reload::{Installation, Reloader};
 use upgrade::{Registry, Succession};
 
 /// Why the load balancer does not start.
@@ -126,80 +134,95 @@ pub enum Start {
     Upgrade,
 }
 
-/// Runs the load balancer until it is told to end. `effective` is the configuration as the admin API shows it.
+/// Runs the load balancer until it is told to end. `config` is what `source` gave in this `edition`.
 ///
 /// # Errors
 /// It could not start; nothing is left running, and a load balancer that was to hand over serves on.
 pub fn run(
-    config: &Config,
-    effective: serde_json::Value,
+    config: Config,
+    source: Source,
+    edition: Edition,
     start: Start,
 ) -> Result<ExitCode, StartError> {
     let program = std::env::current_exe();
-    let certificates = certificates::load(config)?;
-    let (succession, mut inherited) = inherit(config, start)?;
-    let registry = Registry::default();
-    let bound = bind::listeners(config, &mut inherited, &registry)?;
-    let admin_socket = bind::admin(config, &mut inherited)?;
-    for address in inherited.rest() {
-        tracing::warn!(%address, "a socket was handed over that no listener uses: closing it");
-    }
-    drop(inherited);
-    let registry = match (&config.admin, &admin_socket) {
-        (Some(admin), Some(socket)) => {
-            registry.with_admin(bind::shown(&admin.listen), socket.share()?)
-        }
-        _ => registry,
-    };
-    let (access_log, log_writer) = open_access_log(config)?;
+    let certificates = certificates::load(&config)?;
+    let (succession, mut inherited) = inherit(&config, start)?;
     let mut overlay = match &config.admin {
         Some(admin) => StateFile::load(&admin.state_file)?,
         None => Overlay::default(),
     };
-    let snapshot = build_snapshot(config, &certificates.material, &mut overlay)?;
-    let snapshot = Arc::new(snapshot);
-    if let Some(redis) = &snapshot.redis {
-        RedisConnection::new(redis.url.expose(), redis.timeout)?; // connects to nothing yet
+    let built = build_snapshot(&config, &certificates.material, None, &mut overlay)?;
+    let Built {
+        snapshot, places, ..
+    } = built;
+    let admin_socket = bind::admin(&config, &mut inherited)?;
+    let registry = match (&config.admin, &admin_socket) {
+        (Some(admin), Some(socket)) => {
+            Registry::of_admin(bind::shown(&admin.listen), socket.share()?)
+        }
+        _ => Registry::default(),
+    };
+    let registry = Arc::new(registry);
+    let mut sockets = Sockets::new(Arc::clone(&registry));
+    let plan = sockets.plan(&config, &places, &mut inherited)?;
+    for address in inherited.rest() {
+        tracing::warn!(%address, "a socket was handed over that no listener uses: closing it");
     }
+    drop(inherited);
+    let (access_log, log_writer) = open_access_log(&config)?;
+    let assignments = sockets.commit(plan, config.workers.get());
+    check_redis(&snapshot)?;
 
-    let admin = config
-        .admin
-        .as_ref()
-        .zip(admin_socket)
-        .map(|(admin, socket)| {
-            let state = AdminState {
-                snapshot: Arc::clone(&snapshot),
-                config: effective,
-                token: admin.token.clone(),
-                state: match succession {
-                    Some(_) => StateFile::waiting(admin.state_file.clone(), overlay),
-                    None => StateFile::new(admin.state_file.clone(), overlay),
-                },
-                access_log: access_log.clone(),
-                draining: AtomicBool::new(false),
-            };
-            (socket, Arc::new(state))
-        });
+    let snapshot = Arc::new(snapshot);
+    let current = Arc::new(ArcSwap::new(Arc::clone(&snapshot)));
+    let (reloads, requests) = Reloads::new();
+    let settings = config.admin.as_ref().zip(admin_socket);
+    let admin = settings.map(|(admin, socket)| {
+        let state = match succession {
+            Some(_) => StateFile::waiting(admin.state_file.clone(), overlay),
+            None => StateFile::new(admin.state_file.clone(), overlay),
+        };
+        let state = AdminState {
+            snapshot: Arc::clone(&current),
+            config: ArcSwap::from_pointee(config::effective(&config)),
+            reloads: Arc::clone(&reloads),
+            token: admin.token.clone(),
+            state,
+            access_log: access_log.clone(),
+            draining: AtomicBool::new(false),
+        };
+        (socket, Arc::new(state))
+    });
     control::resolve_names(&snapshot)?;
-    let crew = worker::start(bound, &snapshot, access_log.as_ref(), config.drain_timeout)?;
+    let crew = worker::start(assignments, &snapshot, access_log.as_ref())?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         workers = config.workers.get(),
         "started"
     );
-    let end = control::run(
-        &snapshot,
+    let gate = config.upgrade_socket.clone();
+    let installation = Installation::new(
+        config,
+        certificates,
+        Arc::clone(&current),
+        sockets,
+        crew.orders(),
+        admin.as_ref().map(|(_, state)| Arc::clone(state)),
+    );
+    let duties = Duties {
+        reloader: Reloader::new(source, edition, installation, reloads),
+        requests,
+        snapshot: current,
         admin,
-        crew,
-        access_log.clone(),
-        certificates.watch(),
-        Upgrades {
+        access_log: access_log.clone(),
+        upgrades: Upgrades {
             succession,
-            gate: config.upgrade_socket.clone(),
+            gate,
             program,
-            registry: Arc::new(registry),
+            registry,
         },
-    )?;
+    };
+    let end = control::run(duties, crew)?;
     if let (End::Drained, Some(writer)) = (end, log_writer) {
         // The last handle to the log, now that the workers and the admin API are gone.
         drop(access_log);
@@ -229,9 +252,10 @@ fn inherit(config: &Config, start: Start) -> Result<(Option<Succession>, Inherit
 fn build_snapshot(
     config: &Config,
     tls: &TlsMaterial,
+    former: Option<&Snapshot>,
     overlay: &mut Overlay,
-) -> Result<Snapshot, route::BuildError> {
-    Snapshot::build(config, tls, |index| {
+) -> Result<Built, StartError> {
+    let built = Snapshot::build(config, tls, former, |index| {
         let upstream = &config.upstreams[index];
         let configured = upstream
             .servers
@@ -239,7 +263,16 @@ fn build_snapshot(
             .map(|server| (server.address.clone(), server.weight))
             .collect();
         overlay.apply(&upstream.name, configured)
-    })
+    });
+    Ok(built?)
+}
+
+/// Whether the Redis of limits can be connected to, as far as that can be told without trying.
+fn check_redis(snapshot: &Snapshot) -> Result<(), StartError> {
+    if let Some(redis) = &snapshot.redis {
+        RedisConnection::new(redis.url.expose(), redis.timeout)?; // connects to nothing yet
+    }
+    Ok(())
 }
 
 fn open_access_log(

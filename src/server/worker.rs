@@ -1,26 +1,24 @@
 //! A worker: one thread with its own runtime, sockets, connections and counters.
 
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_local;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, interval, sleep, timeout};
 
-use super::bind::Bound;
+use super::accepting::Accepting;
+use super::bind::Assignment;
 use super::memory;
-use crate::listener::{self, Acceptor};
 use crate::metrics::access_log::AccessLog;
-use crate::net::Tcp;
-use crate::proxy::http::task::ClientTask;
 use crate::proxy::local::Local;
 use crate::proxy::roster::Roster;
-use crate::proxy::snapshot::{ListenerStats, Snapshot};
+use crate::proxy::snapshot::Snapshot;
+use crate::proxy::view::View;
 
 /// How often a worker tidies up.
 const TIDY_INTERVAL: Duration = Duration::from_secs(1);
@@ -33,6 +31,7 @@ const EVENT_INTERVAL: u32 = 256;
 #[derive(Debug)]
 pub struct Crew {
     threads: Vec<JoinHandle<()>>,
+    orders: Orders,
     drain: watch::Sender<Option<Drain>>,
     /// Closes when the last worker has ended.
     running: mpsc::Receiver<()>,
@@ -47,7 +46,46 @@ pub enum Drain {
     HandedOver,
 }
 
+/// Tells all workers of new configurations.
+#[derive(Debug, Clone)]
+pub struct Orders(Vec<mpsc::UnboundedSender<Change>>);
+
+/// A new configuration, for one worker.
+#[derive(Debug)]
+struct Change {
+    snapshot: Arc<Snapshot>,
+    assignment: Assignment,
+    /// Told when the worker uses it.
+    done: oneshot::Sender<()>,
+}
+
+impl Orders {
+    /// Has each worker use `snapshot` and the sockets that it is assigned. When this returns all of them do, or are ending.
+    pub async fn give(&self, snapshot: &Arc<Snapshot>, assignments: Vec<Assignment>) {
+        let mut all_done = Vec::new();
+        for (worker, assignment) in self.0.iter().zip(assignments) {
+            let (done, is_done) = oneshot::channel();
+            let change = Change {
+                snapshot: Arc::clone(snapshot),
+                assignment,
+                done,
+            };
+            if worker.send(change).is_ok() {
+                all_done.push(is_done);
+            }
+        }
+        for is_done in all_done {
+            _ = is_done.await; // without a word from a worker that has ended
+        }
+    }
+}
+
 impl Crew {
+    /// What tells the workers of new configurations.
+    pub fn orders(&self) -> Orders {
+        self.orders.clone()
+    }
+
     /// Has the workers accept no more, finish what they are doing within the drain limit, and end.
     pub fn drain(&self, drain: Drain) {
         self.drain.send_replace(Some(drain));
@@ -68,28 +106,30 @@ impl Crew {
     }
 }
 
-/// Starts a worker for each list of sockets, and waits until all accept connections.
+/// Starts a worker for each assignment of sockets, and waits until all accept connections.
 ///
 /// # Errors
 /// A thread or its runtime cannot be started.
 pub fn start(
-    bound: Vec<Vec<Bound>>,
+    assignments: Vec<Assignment>,
     snapshot: &Arc<Snapshot>,
     access_log: Option<&Arc<AccessLog>>,
-    drain_limit: Duration,
 ) -> io::Result<Crew> {
     let (drain, drained) = watch::channel(None);
     let (alive, running) = mpsc::channel(1);
     let (ready, all_ready) = std::sync::mpsc::channel();
     let mut threads = Vec::new();
-    for (index, bound) in bound.into_iter().enumerate() {
+    let mut orders = Vec::new();
+    for (index, assignment) in assignments.into_iter().enumerate() {
+        let (order, changes) = mpsc::unbounded_channel();
+        orders.push(order);
         let worker = Worker {
             index,
-            bound,
+            assignment,
+            changes,
             snapshot: Arc::clone(snapshot),
             access_log: access_log.cloned(),
             drain: drained.clone(),
-            drain_limit,
             ready: ready.clone(),
         };
         let alive = alive.clone();
@@ -109,6 +149,7 @@ pub fn start(
     }
     Ok(Crew {
         threads,
+        orders: Orders(orders),
         drain,
         running,
     })
@@ -116,11 +157,11 @@ pub fn start(
 
 struct Worker {
     index: usize,
-    bound: Vec<Bound>,
+    assignment: Assignment,
+    changes: mpsc::UnboundedReceiver<Change>,
     snapshot: Arc<Snapshot>,
     access_log: Option<Arc<AccessLog>>,
     drain: watch::Receiver<Option<Drain>>,
-    drain_limit: Duration,
     /// Dropped when the worker accepts connections; takes the error if it cannot.
     ready: std::sync::mpsc::Sender<io::Error>,
 }
@@ -140,28 +181,40 @@ impl Worker {
     async fn serve(self) {
         let Self {
             index,
-            bound,
+            assignment,
+            mut changes,
             snapshot,
             access_log,
             mut drain,
-            drain_limit,
             ready,
         } = self;
         let local = Local::new(index, snapshot, access_log);
-        if let Some(redis) = &local.redis {
-            redis.warm_up().await;
-        }
-        for bound in bound {
-            spawn_local(listen(bound, Rc::clone(&local)));
-        }
+        local.view().warm_up().await;
+        let mut accepting = Accepting::new(&local);
+        accepting.assign(assignment);
         spawn_local(tick(Rc::clone(&local)));
         spawn_local(tidy_up(Rc::clone(&local)));
         drop(ready);
 
-        let drain = drain.wait_for(Option::is_some).await;
-        let handed_over = drain.is_ok_and(|drain| *drain == Some(Drain::HandedOver));
+        let handed_over = loop {
+            tokio::select! {
+                drain = drain.wait_for(Option::is_some) => {
+                    break drain.is_ok_and(|drain| *drain == Some(Drain::HandedOver));
+                }
+                Some(change) = changes.recv() => {
+                    let Change { snapshot, assignment, done } = change;
+                    let view = View::new(snapshot, index, Some(&local.view()));
+                    view.warm_up().await;
+                    local.replace(view);
+                    accepting.assign(assignment);
+                    _ = done.send(()); // or nobody waits any more
+                }
+            }
+        };
+        drop(changes); // whoever waits for a change to be made waits in vain
         local.drain.begin(handed_over);
         local.roster.wake_all();
+        let drain_limit = local.view().snapshot.drain_timeout;
         if timeout(drain_limit, local.drain.closed()).await.is_err() {
             let connections = local.drain.count();
             tracing::warn!(
@@ -175,13 +228,13 @@ impl Worker {
 
 /// Wakes connections whose time is up.
 async fn tick(local: Rc<Local>) {
-    let timeouts = local.snapshot.listeners.iter().map(|it| &it.timeouts);
-    let limits = timeouts.flat_map(|it| [it.headers, it.keep_alive]);
-    let shortest = limits.min().unwrap_or(Duration::MAX);
-    let mut ticks = interval(Roster::interval(shortest));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        let view = local.view();
+        let timeouts = view.snapshot.listeners.iter().map(|it| &it.timeouts);
+        let limits = timeouts.flat_map(|it| [it.headers, it.keep_alive]);
+        let shortest = limits.min().unwrap_or(Duration::MAX);
+        drop(view);
+        sleep(Roster::interval(shortest)).await;
         local.roster.tick(Instant::now());
     }
 }
@@ -191,85 +244,7 @@ async fn tidy_up(local: Rc<Local>) {
     let mut ticks = interval(TIDY_INTERVAL);
     loop {
         ticks.tick().await;
-        local.upstreams.iter().for_each(|upstream| upstream.prune());
+        local.tidy_up();
         memory::give_back();
-    }
-}
-
-/// Accepts connections until the worker drains; the last ones are those that the kernel has accepted by then.
-async fn listen(bound: Bound, local: Rc<Local>) {
-    let Bound {
-        listener,
-        socket,
-        permits,
-    } = bound;
-    local.drain.enter();
-    let acceptor = Connections {
-        listener,
-        local: Rc::clone(&local),
-    };
-    match listener::watch(socket) {
-        Ok(socket) => {
-            tokio::select! {
-                () = listener::accept(&socket, &permits, &acceptor) => {}
-                () = local.drain.begun() => {}
-            }
-            // Else they would be shared with who has taken over, for as long as there are new ones.
-            if !local.drain.handed_over() {
-                listener::accept_waiting(socket.get_ref(), &permits, &acceptor);
-            }
-        }
-        Err(error) => acceptor.failed(&error),
-    }
-    local.drain.leave();
-}
-
-/// Serves what a listener accepts.
-struct Connections {
-    listener: usize,
-    local: Rc<Local>,
-}
-
-impl Connections {
-    fn stats(&self) -> &ListenerStats {
-        self.local.snapshot.listeners[self.listener]
-            .stats
-            .shard(self.local.worker)
-    }
-}
-
-impl Acceptor for Connections {
-    fn accepted(&self, tcp: Tcp, peer: SocketAddr, permit: OwnedSemaphorePermit) {
-        self.stats().accepted.increment();
-        let local = Rc::clone(&self.local);
-        let entry = &local.snapshot.listeners[self.listener];
-        let mut counted = None;
-        if let Some(table) = &entry.per_address
-            && !entry.proxy_protocol
-        {
-            counted = table.admit(peer.ip());
-            if counted.is_none() {
-                self.stats().over_address_limit.increment();
-                return;
-            }
-        }
-        spawn_local(ClientTask::new(
-            tcp,
-            peer,
-            self.listener,
-            local,
-            permit,
-            counted,
-        ));
-    }
-
-    fn failed(&self, error: &io::Error) {
-        let failures = &self.stats().accept_failures;
-        failures.increment();
-        // The first of each thousand: out of file descriptors it is 20 a second.
-        if failures.get() % 1000 == 1 {
-            let listener = &self.local.snapshot.listeners[self.listener].name;
-            tracing::error!(%listener, %error, "accepting a connection failed; trying again");
-        }
     }
 }

@@ -18,7 +18,7 @@ use super::provider::{key_log, provider};
 use super::{Alpn, Refresh};
 
 /// What TLS towards servers is made of.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientSettings {
     /// The file of the authorities that servers' certificates must come from, in PEM; `None` is the system's.
     pub ca: Option<PathBuf>,
@@ -84,6 +84,20 @@ impl ClientTls {
                 failure: None,
             }),
         })
+    }
+
+    /// The TLS of an upstream that had `former` until now: the same if its settings are.
+    ///
+    /// # Errors
+    /// Those of [`load`](Self::load).
+    pub fn load_after(
+        former: &Arc<Self>,
+        settings: ClientSettings,
+    ) -> Result<Arc<Self>, TlsErrors> {
+        if former.settings == settings {
+            return Ok(Arc::clone(former));
+        }
+        Self::load(settings).map(Arc::new)
     }
 
     /// The configuration for a new connection.

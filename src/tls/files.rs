@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// What tells a file from the one that was at its path before: renames change the inode, symbolic links the resolved
 /// path, writes the size or time.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamp {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
     resolved: PathBuf,
     device: u64,
     inode: u64,
@@ -16,8 +16,8 @@ struct Stamp {
 }
 
 impl Stamp {
-    /// `None` when there is no such file.
-    fn of(path: &Path) -> Option<Self> {
+    /// The file that is at `path` now; `None` when there is none.
+    pub fn of(path: &Path) -> Option<Self> {
         let resolved = fs::canonicalize(path).ok()?;
         let metadata = fs::metadata(&resolved).ok()?;
         Some(Self {

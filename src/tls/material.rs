@@ -16,7 +16,7 @@ use super::error::TlsError;
 use super::provider::provider;
 
 /// The files of a certificate.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateFiles {
     /// The certificate and then those between it and the root, in PEM.
     pub cert: PathBuf,

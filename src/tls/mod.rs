@@ -6,7 +6,7 @@
 
 mod client;
 mod error;
-mod files;
+pub mod files;
 mod identity;
 mod material;
 mod names;

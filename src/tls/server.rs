@@ -19,7 +19,7 @@ use super::provider::{key_log, provider};
 use super::{Alpn, Refresh};
 
 /// What a listener's TLS is made of.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerSettings {
     /// At least one; the first is for clients that ask for no name that a certificate is for.
     pub certificates: Vec<CertificateFiles>,
@@ -43,7 +43,7 @@ pub enum MinVersion {
 }
 
 /// Whether clients show certificates, and the file of the authorities that those must come from, in PEM.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientAuth {
     /// They are not asked.
     None,
@@ -93,9 +93,32 @@ impl ServerTls {
     /// # Errors
     /// All that are in the files.
     pub fn load(settings: ServerSettings) -> Result<Self, TlsErrors> {
+        Self::load_with_tickets(settings, None)
+    }
+
+    /// The TLS of a listener that had `former` until now: the same if its settings are. If not, sessions that were begun
+    /// with it can still be resumed, unless clients' authorities have changed.
+    ///
+    /// # Errors
+    /// Those of [`load`](Self::load).
+    pub fn load_after(
+        former: &Arc<Self>,
+        settings: ServerSettings,
+    ) -> Result<Arc<Self>, TlsErrors> {
+        if former.settings == settings {
+            return Ok(Arc::clone(former));
+        }
+        let tickets = former.state().tickets.clone();
+        Self::load_with_tickets(settings, tickets.as_ref()).map(Arc::new)
+    }
+
+    fn load_with_tickets(
+        settings: ServerSettings,
+        former: Option<&Tickets>,
+    ) -> Result<Self, TlsErrors> {
         let files = Watched::new(settings.paths());
         let material = Material::read(&settings)?;
-        let tickets = settings.tickets(None, &material.authorities)?;
+        let tickets = settings.tickets(former, &material.authorities)?;
         let key_log = key_log();
         let warnings = material.warnings();
         let config = settings.config(material, tickets.as_ref(), &key_log)?;

@@ -21,10 +21,13 @@ use crate::health;
 use crate::metrics::{Counter, Outcomes, Sharded};
 use crate::net::stream::ByteStats;
 
+/// So many connection failures there are never: nobody is told.
+const NEVER: u32 = u32::MAX;
+
 /// Who put a server into its upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// The configuration file. It is used until its first probe has failed: at start there is no better knowledge.
+    /// The configuration file. At start it is used until its first probe has failed, since there is no better knowledge.
     Config,
     /// The admin API. It is used only after its first probe has succeeded.
     Admin,
@@ -50,10 +53,11 @@ pub struct Endpoint {
     address: ServerAddress,
     host: HeaderValue,
     identity: u64,
-    origin: Origin,
-    checked: bool,
+    configured: AtomicBool,
+    /// Whether it is used while nothing is known of its health.
+    trusted: AtomicBool,
     /// Consecutive connection failures after which the health checks are told.
-    fall: u32,
+    fall: AtomicU32,
     weight: AtomicU32,
     draining: AtomicBool,
     health: AtomicU8,
@@ -105,9 +109,9 @@ impl Endpoint {
             host: HeaderValue::try_from(&address).expect("a server address is a valid field value"),
             identity: xxh3_64(address.as_bytes()),
             address: spec.address,
-            origin: spec.origin,
-            checked: fall.is_some(),
-            fall: fall.unwrap_or(u32::MAX),
+            configured: AtomicBool::new(spec.origin == Origin::Config),
+            trusted: AtomicBool::new(fall.is_none() || spec.origin == Origin::Config),
+            fall: AtomicU32::new(fall.unwrap_or(NEVER)),
             weight: AtomicU32::new(spec.weight),
             draining: AtomicBool::new(spec.draining),
             health: AtomicU8::new(health::State::Unknown as u8),
@@ -146,7 +150,37 @@ impl Endpoint {
 
     /// Who put it there.
     pub fn origin(&self) -> Origin {
-        self.origin
+        match self.configured.load(Relaxed) {
+            true => Origin::Config,
+            false => Origin::Admin,
+        }
+    }
+
+    /// Takes over what a new configuration says of it.
+    pub(super) fn follow(&self, spec: &Spec) {
+        self.configured
+            .store(spec.origin == Origin::Config, Relaxed);
+        self.set_weight(spec.weight);
+        self.set_draining(spec.draining);
+    }
+
+    /// Whether it is used while nothing is known of its health.
+    pub(super) fn set_trusted(&self, trusted: bool) {
+        self.trusted.store(trusted, Relaxed);
+    }
+
+    /// Whether its health is checked.
+    pub(super) fn is_checked(&self) -> bool {
+        self.fall.load(Relaxed) != NEVER
+    }
+
+    /// Its health checks are others from now on, or there are none any more. What they have found out stays.
+    pub(super) fn set_fall(&self, fall: Option<u32>) {
+        self.fall.store(fall.unwrap_or(NEVER), Relaxed);
+        if fall.is_none() {
+            self.set_trusted(true);
+            self.set_health(health::State::Unknown);
+        }
     }
 
     /// Its share relative to others; 0 gets no new requests.
@@ -193,7 +227,7 @@ impl Endpoint {
         let healthy = match self.health() {
             health::State::Up => true,
             health::State::Down => false,
-            health::State::Unknown => !self.checked || self.origin == Origin::Config,
+            health::State::Unknown => self.trusted.load(Relaxed),
         };
         healthy && self.is_wanted()
     }
@@ -244,7 +278,7 @@ impl Endpoint {
 
     /// Live traffic could not connect; after `fall` times in a row the health checks hear of it.
     pub(super) fn connect_failed(&self) {
-        if self.connect_failures.fetch_add(1, Relaxed) + 1 >= self.fall {
+        if self.connect_failures.fetch_add(1, Relaxed) + 1 >= self.fall.load(Relaxed) {
             self.trouble.notify_one();
         }
     }
@@ -272,7 +306,7 @@ impl Endpoint {
 
     /// Resolves when live traffic failed to connect `fall` times in a row.
     pub(super) async fn trouble(&self) {
-        while self.connect_failures.load(Relaxed) < self.fall {
+        while self.connect_failures.load(Relaxed) < self.fall.load(Relaxed) {
             self.trouble.notified().await;
         }
     }

@@ -60,9 +60,29 @@ pub struct Settings {
     pub protection: Protection,
 }
 
-/// The eligible servers, in the order that their balancer knows.
+impl Settings {
+    /// How many connection failures in a row speak for a server that is down, if its health is checked at all.
+    pub(super) fn fall(&self) -> Option<u32> {
+        let health = self.health.as_ref();
+        health.map(|(_, settings)| settings.fall.get())
+    }
+
+    /// Whether connections that were opened under `former` are as good as new ones.
+    pub fn connects_like(&self, former: &Self) -> bool {
+        let same_tls = match (&self.tls, &former.tls) {
+            (Some(tls), Some(former)) => Arc::ptr_eq(tls, former),
+            (None, None) => true,
+            _ => false,
+        };
+        same_tls && self.protocol == former.protocol && self.announces == former.announces
+    }
+}
+
+/// The eligible servers, in the order that their balancer knows, and the policy that holds for them: published as one.
 #[derive(Debug)]
 pub struct Members {
+    /// The upstream's policy.
+    pub settings: Arc<Settings>,
     /// Healthy, not draining, weight above 0, not ejected (or all are needed).
     pub endpoints: Vec<Arc<Endpoint>>,
     /// Chooses among them.
@@ -72,11 +92,12 @@ pub struct Members {
 }
 
 impl Members {
-    fn new(endpoints: Vec<Arc<Endpoint>>, balancer: Balancer) -> Self {
+    fn new(settings: Arc<Settings>, endpoints: Vec<Arc<Endpoint>>, balancer: Balancer) -> Self {
         let identities = endpoints.iter().map(|endpoint| endpoint.identity());
         let mut by_identity: Vec<_> = identities.zip(0..).collect();
         by_identity.sort_unstable();
         Self {
+            settings,
             endpoints,
             balancer,
             by_identity,
@@ -112,9 +133,8 @@ impl Members {
 pub struct Upstream {
     name: String,
     workers: usize,
-    settings: Settings,
-    /// All servers. Only the control thread locks it.
-    roster: Mutex<Vec<Arc<Endpoint>>>,
+    /// Only the control thread locks it.
+    roster: Mutex<Roster>,
     members: ArcSwap<Members>,
     /// Counts the publications of `members`, so that a worker sees with one load whether its view is current.
     generation: AtomicU64,
@@ -128,6 +148,14 @@ pub struct Upstream {
     panics: AtomicBool,
     /// By worker.
     pub stats: Sharded<UpstreamStats>,
+}
+
+/// What the members are made of.
+#[derive(Debug)]
+pub(super) struct Roster {
+    pub(super) settings: Arc<Settings>,
+    /// All servers.
+    pub(super) endpoints: Vec<Arc<Endpoint>>,
 }
 
 /// Why the servers of an upstream could not be changed.
@@ -144,15 +172,19 @@ pub enum RosterError {
 impl Upstream {
     /// An upstream with these servers, their addresses distinct.
     pub fn new(name: String, settings: Settings, servers: Vec<Spec>, workers: usize) -> Arc<Self> {
+        let settings = Arc::new(settings);
         let upstream = Self {
             members: ArcSwap::from_pointee(Members::new(
+                Arc::clone(&settings),
                 Vec::new(),
                 Balancer::build(settings.strategy, &[], None),
             )),
             name,
             workers,
-            settings,
-            roster: Mutex::default(),
+            roster: Mutex::new(Roster {
+                settings: Arc::clone(&settings),
+                endpoints: Vec::new(),
+            }),
             generation: AtomicU64::new(0),
             roster_changed: Notify::new(),
             eligibility_changed: Notify::new(),
@@ -163,22 +195,17 @@ impl Upstream {
         };
         let endpoints = servers
             .into_iter()
-            .map(|spec| Arc::new(upstream.endpoint(spec)))
+            .map(|spec| Arc::new(upstream.endpoint(spec, &settings)))
             .collect();
-        *upstream.roster() = endpoints;
+        upstream.roster().endpoints = endpoints;
         upstream.publish();
         Arc::new(upstream)
     }
 
-    fn endpoint(&self, spec: Spec) -> Endpoint {
-        let fall = self
-            .settings
-            .health
-            .as_ref()
-            .map(|(_, settings)| settings.fall.get());
+    fn endpoint(&self, spec: Spec, settings: &Settings) -> Endpoint {
         let (queue, failing) = (Arc::clone(&self.queue), Arc::clone(&self.failing));
+        let fall = settings.fall();
         let endpoint = Endpoint::new(&self.name, spec, fall, self.workers, queue, failing);
-        let settings = self.settings();
         let protection = &settings.protection;
         let most = protection.most_in_flight(settings.protocol);
         let initial = protection.adaptive.map(|it| it.initial);
@@ -191,32 +218,41 @@ impl Upstream {
         endpoint
     }
 
+    /// A server that comes after its upstream.
+    pub(super) fn newcomer(&self, spec: Spec, settings: &Settings) -> Arc<Endpoint> {
+        let endpoint = self.endpoint(spec, settings);
+        endpoint.standing().comes_late();
+        if endpoint.is_fit() {
+            endpoint.standing().start_slowly(Instant::now());
+        }
+        Arc::new(endpoint)
+    }
+
     /// Its name in the configuration.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its policy.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
+    /// Its policy as it is now. On a request's way it is the worker's own view of the upstream that has it.
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.members.load().settings)
     }
 
-    fn roster(&self) -> MutexGuard<'_, Vec<Arc<Endpoint>>> {
-        // Every change to the roster is a single push or remove: a panic cannot leave it half changed.
+    pub(super) fn roster(&self) -> MutexGuard<'_, Roster> {
+        // Every change to the roster is a single step: a panic cannot leave it half changed.
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All servers, eligible or not.
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
-        self.roster().clone()
+        self.roster().endpoints.clone()
     }
 
     /// The server at this address.
     pub fn find(&self, address: &ServerAddress) -> Option<Arc<Endpoint>> {
-        self.roster()
-            .iter()
-            .find(|endpoint| endpoint.address() == address)
-            .cloned()
+        let roster = self.roster();
+        let found = roster.endpoints.iter().find(|it| it.address() == address);
+        found.cloned()
     }
 
     /// Adds a server. Workers know it when this returns; it gets requests after its first good probe.
@@ -224,23 +260,17 @@ impl Upstream {
     /// # Errors
     /// The address is there already.
     pub fn add(&self, spec: Spec) -> Result<Arc<Endpoint>, RosterError> {
-        let endpoint = Arc::new(self.endpoint(spec));
-        endpoint.standing().comes_late();
-        if endpoint.is_fit() {
-            endpoint.standing().start_slowly(Instant::now());
-        }
-        {
+        let endpoint = {
             let mut roster = self.roster();
-            if roster
-                .iter()
-                .any(|other| other.address() == endpoint.address())
-            {
+            let is_same = |it: &Arc<Endpoint>| *it.address() == spec.address;
+            if roster.endpoints.iter().any(is_same) {
                 return Err(RosterError::Duplicate);
             }
-            roster.push(Arc::clone(&endpoint));
-        }
-        self.publish();
-        self.roster_changed.notify_one();
+            let endpoint = self.newcomer(spec, &roster.settings);
+            roster.endpoints.push(Arc::clone(&endpoint));
+            endpoint
+        };
+        self.publish_roster();
         Ok(endpoint)
     }
 
@@ -251,14 +281,13 @@ impl Upstream {
     pub fn remove(&self, address: &ServerAddress) -> Result<Arc<Endpoint>, RosterError> {
         let endpoint = {
             let mut roster = self.roster();
-            let position = roster
-                .iter()
-                .position(|endpoint| endpoint.address() == address);
-            roster.remove(position.ok_or(RosterError::Unknown)?)
+            let mut endpoints = roster.endpoints.iter();
+            let position = endpoints.position(|endpoint| endpoint.address() == address);
+            let position = position.ok_or(RosterError::Unknown)?;
+            roster.endpoints.remove(position)
         };
         endpoint.set_draining(true);
-        self.publish();
-        self.roster_changed.notify_one();
+        self.publish_roster();
         Ok(endpoint)
     }
 
@@ -296,16 +325,23 @@ impl Upstream {
         }
     }
 
+    /// Makes the workers, and whoever supervises the servers, see who is there now.
+    pub(super) fn publish_roster(&self) {
+        self.publish();
+        self.roster_changed.notify_one();
+    }
+
     /// Makes the workers see who is eligible now, and with which shares.
     pub(super) fn publish(&self) {
         let roster = self.roster();
         self.leave_ejected_out(&roster);
         let endpoints: Vec<_> = roster
+            .endpoints
             .iter()
             .filter(|endpoint| endpoint.eligible())
             .cloned()
             .collect();
-        let weights = self.weights(&endpoints);
+        let weights = weights(&endpoints, &roster.settings);
         let members: Vec<_> = endpoints
             .iter()
             .zip(weights)
@@ -315,27 +351,33 @@ impl Upstream {
             })
             .collect();
         let balancer = Balancer::build(
-            self.settings.strategy,
+            roster.settings.strategy,
             &members,
             Some(&self.members.load().balancer),
         );
-        self.members
-            .store(Arc::new(Members::new(endpoints, balancer)));
+        let settings = Arc::clone(&roster.settings);
+        let members = Members::new(settings, endpoints, balancer);
+        self.members.store(Arc::new(members));
         self.generation.fetch_add(1, Ordering::Release);
         drop(roster);
         self.call_waiting();
     }
 
     /// Says of each ejected server that it is left out, unless too few would be left.
-    fn leave_ejected_out(&self, roster: &[Arc<Endpoint>]) {
+    fn leave_ejected_out(
+        &self,
+        Roster {
+            settings,
+            endpoints,
+        }: &Roster,
+    ) {
         let is_ejected = |it: &Endpoint| it.standing().ejected().is_some();
-        let wanted = roster.iter().filter(|it| it.is_wanted()).count();
-        let usable = roster
+        let wanted = endpoints.iter().filter(|it| it.is_wanted()).count();
+        let usable = endpoints
             .iter()
             .filter(|it| it.is_fit() && !is_ejected(it))
             .count();
-        let any = roster.iter().any(|it| it.is_fit() && is_ejected(it));
-        let settings = self.settings();
+        let any = endpoints.iter().any(|it| it.is_fit() && is_ejected(it));
         let ejection = settings.protection.ejection.as_ref();
         let panics = any && ejection.is_none_or(|it| it.panics(wanted, usable));
         if self.panics.swap(panics, Ordering::Relaxed) != panics {
@@ -349,26 +391,11 @@ impl Upstream {
                 false => tracing::info!(upstream, usable, "ejected servers are left out again"),
             }
         }
-        for endpoint in roster {
+        for endpoint in endpoints {
             endpoint
                 .standing()
                 .leave_out(!panics && is_ejected(endpoint));
         }
-    }
-
-    /// The shares of servers, slow starts included. A consistent hash has none: keys would move with each step.
-    fn weights(&self, endpoints: &[Arc<Endpoint>]) -> Vec<u32> {
-        let now = Instant::now();
-        let settings = self.settings();
-        let length = match settings.strategy {
-            Kind::ConsistentHash => Duration::ZERO,
-            _ => settings.protection.slow_start,
-        };
-        let shares = endpoints.iter().map(|it| {
-            let share = it.standing().start_share(now, length);
-            (it.weight(), share)
-        });
-        slow_start::weights(&shares.collect::<Vec<_>>())
     }
 
     /// Whether ejected servers are used for want of others.
@@ -389,7 +416,12 @@ impl Upstream {
         }
     }
 
-    /// Resolves when a server has failed often enough in a row.
+    /// Has new limits and the like set at once.
+    pub(super) fn regulate_soon(&self) {
+        self.failing.notify_one();
+    }
+
+    /// Resolves when a server has failed often enough in a row, or there are new limits.
     pub(super) async fn failing(&self) {
         self.failing.notified().await;
     }
@@ -411,4 +443,18 @@ impl Upstream {
     pub fn members(&self) -> Arc<Members> {
         self.members.load_full()
     }
+}
+
+/// The shares of servers, slow starts included. A consistent hash has none: keys would move with each step.
+fn weights(endpoints: &[Arc<Endpoint>], settings: &Settings) -> Vec<u32> {
+    let now = Instant::now();
+    let length = match settings.strategy {
+        Kind::ConsistentHash => Duration::ZERO,
+        _ => settings.protection.slow_start,
+    };
+    let shares = endpoints.iter().map(|it| {
+        let share = it.standing().start_share(now, length);
+        (it.weight(), share)
+    });
+    slow_start::weights(&shares.collect::<Vec<_>>())
 }

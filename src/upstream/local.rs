@@ -1,6 +1,6 @@
 //! A worker's own side of an upstream: its view of the members and its connections to them.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
@@ -75,7 +75,7 @@ impl LocalEndpoint {
     fn new(shared: Arc<Endpoint>, settings: &Settings) -> Self {
         Self {
             shared,
-            pool: Pool::new(settings.pool_idle),
+            pool: Pool::default(),
             http2: http2::Pool::default(),
             spoken: Cell::new(settings.protocol),
             dialing: RefCell::default(),
@@ -245,7 +245,7 @@ impl LocalUpstream {
     /// Worker number `worker`'s side of `shared`.
     pub fn new(shared: Arc<Upstream>, worker: usize) -> Self {
         let generation = shared.generation();
-        let view = View::new(shared.members(), Vec::new(), &shared);
+        let view = View::new(shared.members(), None);
         let now = clock::now();
         Self {
             shared,
@@ -264,9 +264,18 @@ impl LocalUpstream {
         if generation != self.generation.get() {
             self.generation.set(generation);
             let mut view = self.view.borrow_mut();
-            let endpoints = std::mem::take(&mut view.endpoints);
-            *view = View::new(self.shared.members(), endpoints, &self.shared);
+            *view = View::new(self.shared.members(), Some(&view));
         }
+    }
+
+    /// The upstream's policy, as this worker knows it since its last pick.
+    pub fn settings(&self) -> Ref<'_, Settings> {
+        Ref::map(self.view.borrow(), |view| &*view.members.settings)
+    }
+
+    /// The same to be held while something is waited for.
+    fn settings_held(&self) -> Arc<Settings> {
+        Arc::clone(&self.view.borrow().members.settings)
     }
 
     /// What to send a request to a server over: an unused connection, or one with room for a stream, unless `fresh`; else
@@ -286,10 +295,13 @@ impl LocalUpstream {
             certain,
             within,
         } = wish;
-        let settings = self.shared.settings();
-        let announced = announced.filter(|_| settings.announces.is_some());
+        let (announces, protocol) = {
+            let settings = self.settings();
+            (settings.announces.is_some(), settings.protocol)
+        };
+        let announced = announced.filter(|_| announces);
         // HTTP/2 has no such thing.
-        let upgrade = upgrade && settings.protocol != Protocol::Http2;
+        let upgrade = upgrade && protocol != Protocol::Http2;
         if !fresh
             && !upgrade
             && let Some(connection) = endpoint.take_now(announced, certain).await
@@ -318,7 +330,7 @@ impl LocalUpstream {
         announced: Option<Announced>,
         fresh: bool,
     ) -> io::Result<Connection> {
-        if self.shared.settings().protocol == Protocol::Http1 {
+        if self.settings().protocol == Protocol::Http1 {
             return self.dial_http1(endpoint, announced).await;
         }
         loop {
@@ -356,9 +368,9 @@ impl LocalUpstream {
         endpoint: &Rc<LocalEndpoint>,
         announced: Option<Announced>,
     ) -> io::Result<Connection> {
-        let settings = self.shared.settings();
+        let settings = self.settings_held();
         let traffic = self.traffic(endpoint).await?;
-        let dialed = dial::http1(endpoint, settings, announced, traffic).await;
+        let dialed = dial::http1(endpoint, &settings, announced, traffic).await;
         // A server that does not speak HTTP/1.1 may be well all the same.
         let tells = settings.protocol == Protocol::Http1;
         self.judge(endpoint, dialed, tells).map(Connection::Http1)
@@ -369,7 +381,7 @@ impl LocalUpstream {
         endpoint: &Rc<LocalEndpoint>,
         announced: Option<Announced>,
     ) -> io::Result<Connection> {
-        let settings = self.shared.settings();
+        let settings = self.settings_held();
         // Where connections are limited, room on one that is there may come first.
         let traffic = tokio::select! {
             biased;
@@ -378,7 +390,7 @@ impl LocalUpstream {
                 return Ok(Connection::Http2(exchange));
             }
         };
-        let dialed = dial::any(endpoint, settings, announced, traffic).await;
+        let dialed = dial::any(endpoint, &settings, announced, traffic).await;
         self.judge(endpoint, dialed, true)
     }
 
@@ -423,7 +435,7 @@ impl LocalUpstream {
 
     /// Closes the connections that only this client could use, which has gone.
     pub fn forget(&self, client: SocketAddr) {
-        if self.shared.settings().announces.is_none() {
+        if self.settings().announces.is_none() {
             return;
         }
         for endpoint in &self.view.borrow().endpoints {
@@ -436,14 +448,13 @@ impl LocalUpstream {
     pub fn prune(&self) {
         self.refresh();
         let now = tokio::time::Instant::now();
-        let max_idle = self.shared.settings().pool_idle;
-        self.view
-            .borrow()
-            .endpoints
+        let view = self.view.borrow();
+        let max_idle = view.members.settings.pool_idle;
+        view.endpoints
             .iter()
             .filter(|e| !e.pool.is_empty() || !e.http2.is_empty())
             .for_each(|e| {
-                e.pool.prune(now);
+                e.pool.prune(now, max_idle);
                 e.http2.prune(now, max_idle);
                 if e.shared.sockets().are_wanted() {
                     e.http2.close_one();
@@ -453,16 +464,19 @@ impl LocalUpstream {
 }
 
 impl View {
-    /// A view of `members` that keeps the connections of those who were in the view before.
-    fn new(members: Arc<Members>, before: Vec<Rc<LocalEndpoint>>, upstream: &Upstream) -> Self {
-        let mut known: HashMap<*const Endpoint, Rc<LocalEndpoint>> = before
-            .into_iter()
+    /// A view of `members` that keeps the connections of those who were in the view `before`, unless they were made for
+    /// other settings.
+    fn new(members: Arc<Members>, before: Option<&Self>) -> Self {
+        let settings = &members.settings;
+        let before = before.filter(|it| settings.connects_like(&it.members.settings));
+        let before = before.map_or(&[][..], |it| &it.endpoints);
+        let known: HashMap<*const Endpoint, &Rc<LocalEndpoint>> = before
+            .iter()
             .map(|endpoint| (Arc::as_ptr(&endpoint.shared), endpoint))
             .collect();
-        let local = |shared: &Arc<Endpoint>| {
-            known.remove(&Arc::as_ptr(shared)).unwrap_or_else(|| {
-                Rc::new(LocalEndpoint::new(Arc::clone(shared), upstream.settings()))
-            })
+        let local = |shared: &Arc<Endpoint>| match known.get(&Arc::as_ptr(shared)) {
+            Some(endpoint) => Rc::clone(endpoint),
+            None => Rc::new(LocalEndpoint::new(Arc::clone(shared), settings)),
         };
         let endpoints = members.endpoints.iter().map(local).collect();
         Self { members, endpoints }

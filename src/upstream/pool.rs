@@ -17,10 +17,9 @@ use crate::net::clock;
 const MAX_IDLE: usize = 1024;
 
 /// Unused connections to one server.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Pool {
     idle: RefCell<Vec<Idle>>,
-    max_age: Duration,
 }
 
 #[derive(Debug)]
@@ -30,14 +29,6 @@ struct Idle {
 }
 
 impl Pool {
-    /// A pool that keeps connections unused for up to `max_age`.
-    pub fn new(max_age: Duration) -> Self {
-        Self {
-            idle: RefCell::default(),
-            max_age,
-        }
-    }
-
     /// The connection that was used last and is still open, of those that may serve this client. With `certain` the
     /// kernel is asked whether it is, besides the runtime.
     pub fn take(
@@ -75,11 +66,11 @@ impl Pool {
         }
     }
 
-    /// Closes what has been unused for too long or was closed by the server.
-    pub fn prune(&self, now: Instant) {
+    /// Closes what has been unused for `max_idle` or was closed by the server.
+    pub fn prune(&self, now: Instant, max_idle: Duration) {
         let mut cx = Context::from_waker(Waker::noop());
         self.idle.borrow_mut().retain(|idle| {
-            now.saturating_duration_since(idle.since) < self.max_age
+            now.saturating_duration_since(idle.since) < max_idle
                 && idle.connection.is_reusable(&mut cx)
         });
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::lookup_host;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::announce::Announces;
@@ -20,12 +20,13 @@ use crate::health;
 /// Time between two resolutions of a name.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Looks the names of all servers up for the first time, as far as that takes no longer than `limit`, so that the first
+/// Looks the names of these servers up for the first time, as far as that takes no longer than `limit`, so that the first
 /// requests know where to go.
-pub async fn resolve_names(upstreams: impl Iterator<Item = Arc<Upstream>>, limit: Duration) {
+pub async fn resolve_names(endpoints: &[Arc<Endpoint>], limit: Duration) {
     let mut look_ups = JoinSet::new();
-    for endpoint in upstreams.flat_map(|upstream| upstream.endpoints()) {
+    for endpoint in endpoints {
         if let ServerAddress::Name { .. } = endpoint.address() {
+            let endpoint = Arc::clone(endpoint);
             // Whoever supervises it says what is wrong.
             look_ups.spawn(async move { resolve(&endpoint, false).await });
         }
@@ -55,8 +56,15 @@ async fn publish_changes(upstream: &Upstream) {
 async fn watch_roster(upstream: &Arc<Upstream>) {
     let mut tasks = JoinSet::new();
     let mut running = HashMap::new();
+    let mut checks = upstream.settings().health.clone();
     loop {
         let mut gone = std::mem::take(&mut running);
+        let now = upstream.settings();
+        if now.health != checks {
+            // New checks go on from what the former ones have found out.
+            checks.clone_from(&now.health);
+            gone.drain().for_each(|(_, task)| stop(&task));
+        }
         for endpoint in upstream.endpoints() {
             let key = Arc::as_ptr(&endpoint) as usize;
             let task = gone
@@ -64,10 +72,14 @@ async fn watch_roster(upstream: &Arc<Upstream>) {
                 .unwrap_or_else(|| tasks.spawn(watch(Arc::clone(upstream), endpoint)));
             running.insert(key, task);
         }
-        gone.into_values().for_each(|task| task.abort());
+        gone.values().for_each(stop);
         while tasks.try_join_next().is_some() {}
         upstream.roster_changed().await;
     }
+}
+
+fn stop(task: &AbortHandle) {
+    task.abort();
 }
 
 async fn watch(upstream: Arc<Upstream>, endpoint: Arc<Endpoint>) {
@@ -150,6 +162,10 @@ impl health::Subject for Watched {
             },
             header: settings.announces.map_or(&[], Announces::for_own),
         }
+    }
+
+    fn state(&self) -> health::State {
+        self.endpoint.health()
     }
 
     async fn live_failures(&self) {

@@ -111,9 +111,8 @@ impl Proxy {
         self
     }
 
-    /// Starts the proxy and waits until it says that it is ready.
-    pub fn start(self) -> RunningProxy {
-        let directory = TempDir::new();
+    /// The configuration file.
+    fn text(&self, directory: &TempDir) -> String {
         let state_file = directory.path().join("state");
         let gate = directory.path().join("upgrade");
         let Self {
@@ -121,22 +120,27 @@ impl Proxy {
             listener,
             upstreams,
             extra,
-            variables,
+            ..
         } = self;
-        let config = format!(
+        format!(
             "{settings}\n\
              upgrade_socket = {gate:?}\n\
              [admin]\nlisten = \"127.0.0.1:0\"\nstate_file = {state_file:?}\n\n\
              [[listeners]]\nname = \"web\"\nlisten = \"127.0.0.1:0\"\n{listener}\n\
              {upstreams}\n{extra}"
-        );
+        )
+    }
+
+    /// Starts the proxy and waits until it says that it is ready.
+    pub fn start(self) -> RunningProxy {
+        let directory = TempDir::new();
         let file = config_file(&directory);
-        fs::write(&file, config)
+        fs::write(&file, self.text(&directory))
             .unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
-        let (process, addr, admin) = launch(&directory, &variables);
+        let (process, addr, admin) = launch(&directory, &self.variables);
         RunningProxy {
             directory,
-            variables,
+            variables: self.variables,
             process,
             addr,
             admin,
@@ -163,6 +167,47 @@ impl RunningProxy {
     /// For clients that want URLs.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.addr)
+    }
+
+    /// The configuration file.
+    pub fn config_file(&self) -> PathBuf {
+        config_file(&self.directory)
+    }
+
+    /// Puts another configuration in the place of the file, as editors do.
+    pub fn write(&self, config: &Proxy) {
+        self.write_text(&config.text(&self.directory));
+    }
+
+    /// The same with this text.
+    pub fn write_text(&self, text: &str) {
+        let beside = self.directory.path().join("config.toml.new");
+        fs::write(&beside, text).expect("the directory is the test's own");
+        fs::rename(&beside, self.config_file()).expect("the directory is the test's own");
+    }
+
+    /// Has the admin API read the file again.
+    pub fn reload(&self) -> Response {
+        let host = self.admin.to_string();
+        let headers = [("host", host.as_str())];
+        client::request(
+            self.admin,
+            client::message("POST", "/config/reload", &headers, b""),
+        )
+    }
+
+    /// Puts another configuration into force, and returns what has changed.
+    pub fn change_to(&self, config: &Proxy) -> Vec<String> {
+        self.write(config);
+        let answer = self.reload();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let changes = answer.json()["changes"].clone();
+        serde_json::from_value(changes).expect("a list of texts")
+    }
+
+    /// The answer of GET at the admin API.
+    pub fn admin_json(&self, path: &str) -> serde_json::Value {
+        client::get(self.admin, path).json()
     }
 
     pub fn process(&self) -> &Process {

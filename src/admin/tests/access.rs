@@ -26,7 +26,7 @@ async fn health_and_readiness_need_no_token() {
         json!({"status": "ready", "upstreams": upstreams})
     );
 
-    let app = &admin.state.snapshot.upstreams[0].shared;
+    let app = &admin.state.snapshot().upstreams[0].shared;
     app.change(&address("127.0.0.1:3000"), None, Some(true))
         .unwrap();
     admin.state.draining.store(true, Relaxed);
@@ -75,7 +75,7 @@ async fn everything_else_needs_the_token() {
         (401, "unauthorized")
     );
     assert_eq!(
-        admin.state.snapshot.upstreams[0].shared.endpoints().len(),
+        admin.state.snapshot().upstreams[0].shared.endpoints().len(),
         2
     );
     assert_eq!(

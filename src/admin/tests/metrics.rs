@@ -67,7 +67,7 @@ impl Scrape {
 async fn every_figure_is_in_its_family() {
     let dir = TempDir::new();
     let admin = Admin::start(TWO, &dir.path().join("state"));
-    let listener = &admin.state.snapshot.listeners[0];
+    let listener = &admin.state.snapshot().listeners[0];
     listener.entries[1]
         .stats
         .shard(0)
@@ -87,7 +87,7 @@ async fn every_figure_is_in_its_family() {
     listener.stats.shard(1).stalled_bodies.add(20);
     listener.bytes.shard(1).received.add(7);
     listener.bytes.shard(1).sent.add(8);
-    let upstream = &admin.state.snapshot.upstreams[0].shared;
+    let upstream = &admin.state.snapshot().upstreams[0].shared;
     upstream.stats.shard(0).retries[0].add(9);
     upstream.stats.shard(0).nobody.add(10);
     upstream
@@ -103,7 +103,7 @@ async fn every_figure_is_in_its_family() {
     server.stats.shard(1).connect_failures.add(12);
     server.bytes.shard(0).received.add(13);
     server.bytes.shard(0).sent.add(14);
-    let limit = &admin.state.snapshot.limits[1];
+    let limit = &admin.state.snapshot().limits[1];
     limit.stats.shard(0).allowed.add(15);
     limit.stats.shard(0).denied.add(16);
     limit.stats.shard(1).store_failures.add(17);

@@ -12,7 +12,7 @@ use super::*;
 async fn are_listed_with_all_that_is_known() {
     let dir = TempDir::new();
     let admin = Admin::start(ONE, &dir.path().join("state"));
-    let endpoint = admin.state.snapshot.upstreams[0]
+    let endpoint = admin.state.snapshot().upstreams[0]
         .shared
         .endpoints()
         .remove(0);
@@ -80,7 +80,7 @@ async fn an_added_server_is_there_when_the_call_returns() {
         (&added.body["origin"], &added.body["weight"]),
         (&json!("admin"), &json!(3))
     );
-    let members = admin.state.snapshot.upstreams[0].shared.members();
+    let members = admin.state.snapshot().upstreams[0].shared.members();
     assert!(
         members
             .endpoints
@@ -312,7 +312,7 @@ async fn change_weight_and_drain() {
         (&json!(7), &json!(true), &json!(false))
     );
     assert_eq!(
-        admin.state.snapshot.upstreams[0]
+        admin.state.snapshot().upstreams[0]
             .shared
             .members()
             .endpoints
@@ -353,7 +353,7 @@ async fn a_removed_server_gets_nothing_new() {
         admin.delete("/servers/app@127.0.0.1:3000").await.error(),
         (404, "unknown_server")
     );
-    let members = admin.state.snapshot.upstreams[0].shared.members();
+    let members = admin.state.snapshot().upstreams[0].shared.members();
     assert!(
         members
             .endpoints

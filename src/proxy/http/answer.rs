@@ -76,8 +76,7 @@ pub async fn answer(
         stalled: false,
     };
 
-    let mut keep_alive =
-        keep_alive && !closes && ending != Ending::Close && !client.local.drain.draining();
+    let mut keep_alive = keep_alive && !closes && ending != Ending::Close && !client.is_ending();
     if let Some(upload) = &upload {
         upload.answered();
         keep_alive &= poll_fn(|cx| Poll::Ready(will_be_taken(upload, cx))).await;
@@ -103,7 +102,8 @@ pub async fn answer(
 
     let sent = poll_fn(|cx| sending.poll(cx)).await;
     if sending.stalled {
-        let stats = client.listener().stats.shard(client.local.worker);
+        let listener = client.listener();
+        let stats = listener.stats.shard(client.local.worker);
         stats.stalled_answers.increment();
     }
     {

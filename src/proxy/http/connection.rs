@@ -32,9 +32,9 @@ use crate::message::forwarded::Hop;
 use crate::message::h1::{Framing, Request, Wire, read_request};
 use crate::message::headers;
 use crate::net::{Stream, Traffic, clock};
-use crate::proxy::local::Local;
+use crate::proxy::local::{Listener, Local};
 use crate::proxy::roster::Place;
-use crate::proxy::snapshot::ListenerEntry;
+use crate::proxy::view::View;
 use crate::tls::{self, ClientIdentity};
 use crate::upstream::Announced;
 
@@ -52,7 +52,7 @@ const WATCH_AFTER: Duration = Duration::from_millis(100);
 pub struct Client {
     /// The worker's own state.
     pub local: Rc<Local>,
-    /// Index into the snapshot's listeners.
+    /// Index into the snapshots' listeners.
     pub listener: usize,
     /// Its address, by the word of a PROXY header if there was one.
     pub peer: SocketAddr,
@@ -76,14 +76,15 @@ impl Client {
             mut facts,
             ..
         } = opened;
-        let trusted = &local.snapshot.trusted_proxies;
+        let view = local.view();
+        let trusted = &view.snapshot.trusted_proxies;
         let hop = Hop::new(peer, trusted, transport.is_encrypted());
         let certificates = transport.peer_certificates();
         let identity = certificates.and_then(tls::identity).map(Box::new);
-        let entry = &local.snapshot.listeners[listener];
+        let entry = &view.snapshot.listeners[listener];
         let traffic = Traffic::new(Arc::clone(&entry.bytes), local.worker);
         // Not asked for in vain: it is a system call.
-        let announced = local.snapshot.announces.then(|| {
+        let announced = view.snapshot.announces.then(|| {
             let told = facts.as_ref().and_then(|facts| facts.destination);
             let socket = transport.tcp().socket();
             let own = || socket?.local_addr().ok()?.as_socket();
@@ -104,14 +105,27 @@ impl Client {
         (client, stream)
     }
 
-    /// What a server that takes PROXY headers is to be told of the connection.
-    pub fn announced(&self) -> Option<Announced> {
-        self.announced
+    /// What a server that takes PROXY headers is to be told of the connection, under this configuration.
+    pub fn announced(&self, view: &View) -> Option<Announced> {
+        if self.announced.is_some() || !view.snapshot.announces {
+            return self.announced;
+        }
+        // When the connection began, no server wanted to know.
+        let facts = &mut *self.facts.borrow_mut();
+        let facts = facts.get_or_insert_default();
+        let presence = || Presence::new(&self.local, self.peer);
+        facts.presence.get_or_insert_with(presence);
+        Some(Announced::new(self.peer, facts.destination))
     }
 
     /// The listener that accepted it.
-    pub fn listener(&self) -> &ListenerEntry {
-        &self.local.snapshot.listeners[self.listener]
+    pub fn listener(&self) -> Listener {
+        self.local.listener(self.listener)
+    }
+
+    /// Whether the connection is to end as soon as what is under way is done.
+    pub fn is_ending(&self) -> bool {
+        self.local.is_ending(self.listener)
     }
 }
 
@@ -248,7 +262,8 @@ impl Connection {
                     Ok(Some(request)) => return Poll::Ready(Ok(request)),
                     Ok(None) => {}
                     Err(invalid) => {
-                        let stats = self.client.listener().stats.shard(self.client.local.worker);
+                        let listener = self.client.listener();
+                        let stats = listener.stats.shard(self.client.local.worker);
                         stats.malformed.increment();
                         refuse(&self.client, wire, cx, invalid.into(), self.since);
                         return Poll::Ready(Err(End::Linger));
@@ -266,7 +281,7 @@ impl Connection {
             self.since = clock::now();
         }
         let local = &self.client.local;
-        let timeouts = &self.client.listener().timeouts;
+        let timeouts = self.client.listener().timeouts;
         let (limit, end) = match self.waiting_for {
             Wait::Head => (timeouts.headers, End::Linger),
             Wait::Request if local.drain.closes_idle() && self.is_new => (DRAIN_GRACE, End::Close),
@@ -283,10 +298,11 @@ impl Connection {
             return Poll::Pending;
         }
         if self.waiting_for == Wait::Head {
-            let stats = self.client.listener().stats.shard(local.worker);
+            let listener = self.client.listener();
+            let stats = listener.stats.shard(local.worker);
             stats.header_timeouts.increment();
             tracing::info!(
-                listener = %self.client.listener().name, peer = %self.client.peer,
+                listener = %listener.name, peer = %self.client.peer,
                 "a client takes too long for a request's headers"
             );
             refuse(
@@ -386,8 +402,8 @@ fn refuse(
     error: ProxyError,
     since: Instant,
 ) {
-    let listener = &client.listener().name;
-    tracing::debug!(%listener, %error, "a client sent what is no request");
+    let listener = client.listener();
+    tracing::debug!(listener = %listener.name, %error, "a client sent what is no request");
     answer::refusal(client, error, since, &mut wire.output.head);
     // The socket is empty but for pipelined answers; a client that does not read those gets no more.
     _ = wire.poll_flush(cx);

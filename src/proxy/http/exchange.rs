@@ -17,14 +17,17 @@ use super::connection::Client;
 use crate::message::{Upload, UploadError};
 use crate::metrics::access_log::Record;
 use crate::net::clock;
-use crate::proxy::snapshot::RouteEntry;
-use crate::upstream::{LocalEndpoint, LocalUpstream};
+use crate::proxy::snapshot::{ListenerEntry, RouteEntry};
+use crate::proxy::view::View;
+use crate::upstream::{Announced, LocalEndpoint, LocalUpstream};
 
 /// One request and its answer.
 #[derive(Debug)]
 pub struct Exchange {
     /// The connection that it came over.
     pub client: Rc<Client>,
+    /// The configuration that it began under, which it uses to its end.
+    pub view: Rc<View>,
     /// When its headers were complete.
     pub started: Instant,
     /// Where it comes from, by the word of trusted proxies.
@@ -73,6 +76,7 @@ impl Exchange {
     pub fn open(client: &Rc<Client>, request: &Parts, upload: Option<Rc<Upload>>) -> Box<Self> {
         let headers = &request.headers;
         let local = &client.local;
+        let view = local.view_for(client.listener);
         let line = local.access_log.is_some().then(|| {
             Box::new(Line {
                 time: Timestamp::now(),
@@ -87,7 +91,8 @@ impl Exchange {
         Box::new(Self {
             client: Rc::clone(client),
             started: clock::now(),
-            address: client.hop.client(headers, &local.snapshot.trusted_proxies),
+            address: client.hop.client(headers, &view.snapshot.trusted_proxies),
+            view,
             id: local.request_ids.id_of(headers),
             route: None,
             upload,
@@ -102,6 +107,16 @@ impl Exchange {
             error: "",
             line,
         })
+    }
+
+    /// The listener that it came to.
+    pub fn listener(&self) -> &ListenerEntry {
+        &self.view.snapshot.listeners[self.client.listener]
+    }
+
+    /// What a server that takes PROXY headers is to be told of the client's connection.
+    pub fn announced(&self) -> Option<Announced> {
+        self.client.announced(&self.view)
     }
 
     /// Lets the request's body go, which has ended.
@@ -169,7 +184,8 @@ pub fn record_refusal(
 ) {
     let local = &client.local;
     let duration = clock::now() - since;
-    let stats = client.listener().unrouted.shard(local.worker);
+    let listener = client.listener();
+    let stats = listener.unrouted.shard(local.worker);
     stats.record(status.as_u16(), duration);
     if let Some(log) = &local.access_log {
         log.write(&Record {
@@ -210,14 +226,14 @@ impl Drop for Exchange {
         let client = &self.client;
         let stats = match &self.route {
             Some(route) => &route.stats,
-            None => &client.listener().unrouted,
+            None => &self.listener().unrouted,
         };
         stats
             .shard(client.local.worker)
             .record(self.status, clock::now() - self.started);
         let failure = self.upload.as_ref().and_then(|upload| upload.error());
         if failure == Some(UploadError::Stalled) {
-            let stats = client.listener().stats.shard(client.local.worker);
+            let stats = self.listener().stats.shard(client.local.worker);
             stats.stalled_bodies.increment();
         }
         if let Some(line) = &self.line {

@@ -19,6 +19,7 @@ use super::{hedge, mirror, sticky};
 use crate::message::headers;
 use crate::proxy::policy::{Forward, Hedge, Target};
 use crate::proxy::snapshot::UpstreamEntry;
+use crate::proxy::view::View;
 use crate::upstream::sticky::Session;
 use crate::upstream::{InFlight, Picked, Refusal, RetryReason, Sticky, Waiter};
 
@@ -34,7 +35,8 @@ pub async fn forward(
     let client = Rc::clone(&exchange.client);
     let local = &client.local;
     let target = choice::target(policy, exchange.address, head, &local.rng);
-    let entry = &local.snapshot.upstreams[target.upstream];
+    let view = Rc::clone(&exchange.view);
+    let entry = &view.snapshot.upstreams[target.upstream];
     let own_cookie = entry.sticky.as_ref().map(Sticky::cookie);
     let upgrade = match head.version {
         Version::HTTP_11 | Version::HTTP_2 => headers::upgrade(&head.headers),
@@ -51,6 +53,7 @@ pub async fn forward(
     };
     let request = Request {
         client: &client,
+        view: &view,
         policy,
         target,
         entry,
@@ -72,6 +75,7 @@ pub async fn forward(
 /// A request to an upstream: what is the same for all its tries.
 struct Request<'a> {
     client: &'a Client,
+    view: &'a View,
     policy: &'a Forward,
     target: &'a Target,
     entry: &'a UpstreamEntry,
@@ -84,7 +88,7 @@ struct Request<'a> {
 impl Request<'_> {
     async fn find_answer(&self, exchange: &mut Exchange) -> Result<Answered, ProxyError> {
         let local = &self.client.local;
-        let upstream = &local.upstreams[self.target.upstream];
+        let upstream = &self.view.upstreams[self.target.upstream];
         let retry = &self.policy.retry;
         let since = exchange.started;
         let hash = match &self.entry.hash {
@@ -158,7 +162,7 @@ impl Request<'_> {
     /// Waits for a server, as all have as many requests as they may.
     async fn wait(&self, exchange: &Exchange, hash: u64) -> Result<InFlight, Refusal> {
         let local = &self.client.local;
-        let upstream = &local.upstreams[self.target.upstream];
+        let upstream = &self.view.upstreams[self.target.upstream];
         let waiter = Waiter {
             client: exchange.address,
             priority: self.policy.priority.of(&self.head.headers),
@@ -236,6 +240,7 @@ impl Request<'_> {
     fn rewrite<'b>(&'b self, exchange: &'b Exchange) -> Rewrite<'b> {
         Rewrite {
             client: self.client,
+            view: self.view,
             id: &exchange.id,
             head: self.head,
             upload: exchange.upload.as_ref(),

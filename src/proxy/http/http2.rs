@@ -21,6 +21,7 @@ use super::connection::{Client, linger};
 use super::metered::{Metered, Seen};
 use super::stream;
 use crate::message::h2::{Fault, Flood, Liveness, Step};
+use crate::metrics::Counter;
 use crate::net::{Stream, clock};
 use crate::proxy::roster::Place;
 use crate::proxy::snapshot::ListenerStats;
@@ -145,7 +146,7 @@ impl Session {
                 Due::Ping => self.ping(cx),
                 Due::SlowHead => self.refuse_slow_head(),
                 Due::Stalled => {
-                    self.stats().stalled_answers.increment();
+                    self.count(|stats| &stats.stalled_answers);
                     return Poll::Ready(());
                 }
                 Due::Close => return Poll::Ready(()),
@@ -156,10 +157,10 @@ impl Session {
     /// Waits until it is time for something.
     fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
         let local = &self.client.local;
-        if self.ending.is_none() && local.drain.draining() {
+        if self.ending.is_none() && self.client.is_ending() {
             return Poll::Ready(Due::Goodbye);
         }
-        let timeouts = &self.client.listener().timeouts;
+        let timeouts = self.client.listener().timeouts;
         let now = clock::now();
         if self.streams.open.get() == 0 && self.connection.has_streams() {
             // The last of an answer waits for the client to take it.
@@ -202,9 +203,9 @@ impl Session {
         }
     }
 
-    fn stats(&self) -> &ListenerStats {
+    fn count(&self, counter: impl FnOnce(&ListenerStats) -> &Counter) {
         let listener = self.client.listener();
-        listener.stats.shard(self.client.local.worker)
+        counter(listener.stats.shard(self.client.local.worker)).increment();
     }
 
     /// Takes note of why the h2 crate, or the socket, has ended the connection.
@@ -214,14 +215,14 @@ impl Session {
         }
         let stalled = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
         if error.get_io().is_some_and(stalled) {
-            self.stats().stalled_answers.increment();
+            self.count(|stats| &stats.stalled_answers);
         }
-        let listener = &self.client.listener().name;
-        tracing::debug!(%listener, peer = %self.client.peer, %error, "an HTTP/2 connection has failed");
+        let listener = self.client.listener();
+        tracing::debug!(listener = %listener.name, peer = %self.client.peer, %error, "an HTTP/2 connection has failed");
     }
 
     fn note_flood(&self, flood: Flood) {
-        self.stats().floods[flood.index()].increment();
+        self.count(|stats| &stats.floods[flood.index()]);
         tracing::warn!(
             listener = %self.client.listener().name, peer = %self.client.peer, flood = flood.name(),
             "a client floods its HTTP/2 connection, which is closed"
@@ -232,16 +233,16 @@ impl Session {
         match fault {
             Fault::Flood(flood) => self.note_flood(flood),
             Fault::Preface | Fault::Size => {
-                self.stats().malformed.increment();
-                let listener = &self.client.listener().name;
-                tracing::debug!(%listener, peer = %self.client.peer, %fault, "a client sent what is no HTTP/2");
+                self.count(|stats| &stats.malformed);
+                let listener = self.client.listener();
+                tracing::debug!(listener = %listener.name, peer = %self.client.peer, %fault, "a client sent what is no HTTP/2");
             }
         }
         self.close(fault.reason());
     }
 
     fn refuse_slow_head(&mut self) {
-        self.stats().header_timeouts.increment();
+        self.count(|stats| &stats.header_timeouts);
         tracing::info!(
             listener = %self.client.listener().name, peer = %self.client.peer,
             "a client takes too long for a request's headers"

@@ -22,6 +22,7 @@ use crate::message::Upload;
 use crate::net::clock;
 use crate::proxy::local::Local;
 use crate::proxy::policy::{Forward, Mirror};
+use crate::proxy::view::View;
 use crate::upstream::{LocalUpstream, MirrorResult, Picked};
 
 /// Copies of a worker that may be under way.
@@ -54,7 +55,7 @@ pub fn begin<'a>(
 /// Sends a copy of a request, if its body is there and there is room.
 pub fn send(mirror: &Arc<Mirror>, exchange: &Exchange, head: &Parts, own_cookie: Option<&str>) {
     let local = &exchange.client.local;
-    let upstream = Rc::clone(&local.upstreams[mirror.target.upstream]);
+    let upstream = Rc::clone(&exchange.view.upstreams[mirror.target.upstream]);
     let stats = upstream.shared.stats.shard(local.worker);
     let count = |result: MirrorResult| stats.mirrored[result as usize].increment();
     let upload = match &exchange.upload {
@@ -73,6 +74,7 @@ pub fn send(mirror: &Arc<Mirror>, exchange: &Exchange, head: &Parts, own_cookie:
     let copy = Copy {
         _slot: Slot::new(Rc::clone(local)),
         client: Rc::clone(&exchange.client),
+        view: Rc::clone(&exchange.view),
         id: exchange.id.clone(),
         address: exchange.address,
         head: head.clone(),
@@ -88,6 +90,7 @@ pub fn send(mirror: &Arc<Mirror>, exchange: &Exchange, head: &Parts, own_cookie:
 struct Copy {
     _slot: Slot,
     client: Rc<Client>,
+    view: Rc<View>,
     id: HeaderValue,
     address: IpAddr,
     head: Parts,
@@ -99,7 +102,7 @@ struct Copy {
 
 impl Copy {
     async fn run(self) {
-        let limit = self.upstream.shared.settings().connect + self.mirror.target.timeout;
+        let limit = self.upstream.settings().connect + self.mirror.target.timeout;
         let result = match timeout(limit, self.ask()).await {
             Ok(true) => MirrorResult::Answered,
             Ok(false) | Err(_) => MirrorResult::Failed,
@@ -112,7 +115,7 @@ impl Copy {
     async fn ask(&self) -> bool {
         let local = &self.client.local;
         let target = &self.mirror.target;
-        let hash = match &local.snapshot.upstreams[target.upstream].hash {
+        let hash = match &self.view.snapshot.upstreams[target.upstream].hash {
             Some(key) => hash_of(key, self.address, &self.head),
             None => 0,
         };
@@ -124,6 +127,7 @@ impl Copy {
         let outgoing = Outgoing {
             rewrite: Rewrite {
                 client: &self.client,
+                view: &self.view,
                 id: &self.id,
                 head: &self.head,
                 upload: self.upload.as_ref(),

@@ -64,12 +64,12 @@ pub async fn open(mut opened: Opened, deadline: Instant) -> Option<Idle> {
         return None; // it has been opened
     };
     let local = Rc::clone(&opened.local);
-    let entry = &local.snapshot.listeners[opened.listener];
+    let entry = local.listener(opened.listener);
     let stats = entry.stats.shard(local.worker);
 
     if entry.proxy_protocol {
         let address = opened.peer.ip().to_canonical();
-        let trusted = local.snapshot.trusted_proxies.contains(address);
+        let trusted = local.view().snapshot.trusted_proxies.contains(address);
         let header = proxy_header(&mut tcp, opened.peer, trusted);
         match in_time(deadline, header).await {
             Ok(source) => {
@@ -92,7 +92,7 @@ pub async fn open(mut opened: Opened, deadline: Instant) -> Option<Idle> {
                 opened.facts = Some(Box::new(facts));
             }
             Err(error) => {
-                refused(entry, opened.peer, &error, &stats.proxy_header_failures);
+                refused(&entry, opened.peer, &error, &stats.proxy_header_failures);
                 return None;
             }
         }
@@ -105,7 +105,7 @@ pub async fn open(mut opened: Opened, deadline: Instant) -> Option<Idle> {
                 transport
             }
             Err((error, tcp)) => {
-                refused(entry, opened.peer, &error, &stats.tls_failures);
+                refused(&entry, opened.peer, &error, &stats.tls_failures);
                 if let (OpenError::NotTls, Some(tcp)) = (error, tcp) {
                     opened.transport = tcp.into();
                     connection::refuse_plain(opened).await;

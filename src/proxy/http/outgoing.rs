@@ -67,7 +67,7 @@ impl Outgoing<'_> {
         let endpoint = Rc::clone(attempt.endpoint());
         let is_idempotent = self.rewrite.head.method.is_idempotent();
         let mut wish = Wish {
-            announced: self.rewrite.client.announced(),
+            announced: self.rewrite.client.announced(self.rewrite.view),
             fresh: false,
             upgrade: self.rewrite.upgrade.is_some(),
             certain: !is_idempotent,
@@ -140,7 +140,7 @@ pub async fn deliver(
         connection,
         answer,
     } = reached;
-    let idle = upstream.shared.settings().idle;
+    let idle = upstream.settings().idle;
     if answer.status == StatusCode::SWITCHING_PROTOCOLS {
         // Boxed: most answers need no room for this.
         return Box::pin(switch(upload, connection, attempt, answer, idle)).await;

@@ -17,6 +17,7 @@ use crate::message::h1::RequestHead;
 use crate::message::headers::{self, Trailers};
 use crate::message::{Upload, cookie};
 use crate::proxy::policy::Target;
+use crate::proxy::view::View;
 use crate::upstream::connection::Sending;
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -26,6 +27,8 @@ const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 pub struct Rewrite<'a> {
     /// Who sent it.
     pub client: &'a Client,
+    /// The configuration that it began under.
+    pub view: &'a View,
     /// X-Request-Id.
     pub id: &'a HeaderValue,
     /// Its head, as the client sent it.

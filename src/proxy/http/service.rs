@@ -93,7 +93,7 @@ async fn handle(
         return Err(ProxyError::Expectation);
     }
 
-    let route = routing::find(client.listener(), head)?;
+    let route = routing::find(exchange.listener(), head)?;
     exchange.route = Some(Arc::clone(&route));
 
     let limit_headers = admit(client, exchange, &route, &head.headers).await?;
@@ -203,8 +203,8 @@ async fn admit(
     let Some(index) = route.limit else {
         return Ok(None);
     };
-    let entry = &client.local.snapshot.limits[index];
-    let limiter = &client.local.limiters[index];
+    let entry = &exchange.view.snapshot.limits[index];
+    let limiter = &exchange.view.limiters[index];
     let key = match &entry.key {
         LimitKey::ClientIp => limit::LimitKey::address(exchange.address),
         LimitKey::Header(name) => {

@@ -267,7 +267,8 @@ impl Sending {
                 Poll::Ready(None) => return Poll::Ready(Err(Reason::CANCEL.into())),
                 Poll::Pending => {
                     ready!(self.stall.poll_stalled(cx));
-                    let stats = client.listener().stats.shard(client.local.worker);
+                    let listener = client.listener();
+                    let stats = listener.stats.shard(client.local.worker);
                     stats.stalled_answers.increment();
                     return Poll::Ready(Err(self.reset(Reason::CANCEL)));
                 }

@@ -6,7 +6,7 @@
 //!     │  ▲                                    │  │
 //!     │  └────────────────────────────────────┘  └──▶ closed
 //!     │     no request for PARK_AFTER
-//!     └──▶ closed: keep_alive, or the worker drains
+//!     └──▶ closed: keep_alive, or the worker drains, or the listener is gone
 //! ```
 //!
 //! While it is parked the socket, this task and a place in the roster are all that there is of a connection. It begins that
@@ -31,15 +31,16 @@ use super::connection;
 use super::open::{self, Opened};
 use crate::listener::Counted;
 use crate::message::h1::wire::poll_first_read;
+use crate::metrics::Counter;
 use crate::net::{Tcp, Transport, clock};
-use crate::proxy::local::Local;
+use crate::proxy::local::{Listener, Local};
 use crate::proxy::roster::Place;
-use crate::proxy::snapshot::{ListenerEntry, ListenerStats};
+use crate::proxy::snapshot::ListenerEntry;
 
 /// How long a connection waits for its next request before it is parked.
 pub const PARK_AFTER: Duration = Duration::from_secs(1);
 
-/// How long a connection on which nothing has arrived is kept when the worker drains.
+/// How long a connection on which nothing has arrived is kept when the worker drains or its listener is gone.
 pub const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
 /// A client's connection, to be run as a task. It counts as open until it is dropped.
@@ -121,8 +122,7 @@ impl Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        let upstreams = self.local.upstreams.iter();
-        upstreams.for_each(|upstream| upstream.forget(self.client));
+        self.local.forget(self.client);
     }
 }
 
@@ -171,7 +171,7 @@ impl ClientTask {
         permit: OwnedSemaphorePermit,
         counted: Option<Counted>,
     ) -> Self {
-        let entry = &local.snapshot.listeners[listener];
+        let entry = local.listener(listener);
         let stats = entry.stats.shard(local.worker);
         stats.open.increment();
         stats.parked.increment();
@@ -191,21 +191,21 @@ impl ClientTask {
         }
     }
 
-    fn listener(&self) -> &ListenerEntry {
-        &self.local.snapshot.listeners[self.listener as usize]
+    fn listener(&self) -> Listener {
+        self.local.listener(self.listener as usize)
     }
 
-    fn stats(&self) -> &ListenerStats {
-        self.listener().stats.shard(self.local.worker)
+    fn count_parked(&self, count: fn(&Counter)) {
+        count(&self.listener().stats.shard(self.local.worker).parked);
     }
 
     fn poll_states(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match &mut self.state {
                 State::Parked(parked) => {
-                    let entry = &self.local.snapshot.listeners[self.listener as usize];
-                    let woken = ready!(parked.poll(cx, entry, &self.local, self.place));
-                    self.stats().parked.decrement();
+                    let listener = self.local.listener(self.listener as usize);
+                    let woken = ready!(parked.poll(cx, &listener, &self.local, self.place));
+                    self.count_parked(Counter::decrement);
                     if let State::Parked(mut parked) = mem::replace(&mut self.state, State::Closed)
                     {
                         if matches!(woken, Woken::Gone) && parked.transport.is_encrypted() {
@@ -248,7 +248,7 @@ impl ClientTask {
     }
 
     fn park(&mut self, idle: Idle) {
-        self.stats().parked.increment();
+        self.count_parked(Counter::increment);
         self.peer = idle.peer;
         self.state = State::Parked(Parked {
             transport: idle.transport,
@@ -341,7 +341,8 @@ impl fmt::Debug for State {
 
 impl Drop for ClientTask {
     fn drop(&mut self) {
-        let stats = self.stats();
+        let listener = self.listener();
+        let stats = listener.stats.shard(self.local.worker);
         stats.open.decrement();
         if matches!(self.state, State::Parked(_)) {
             stats.parked.decrement();

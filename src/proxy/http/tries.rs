@@ -180,7 +180,8 @@ impl<'a> Tries<'a> {
 
     /// What it comes to when no server is left to try, and the last one failed with `error`.
     pub fn conclude(&self, error: Option<ProxyError>) -> ProxyError {
-        let health = self.upstream.shared.settings().health.as_ref();
+        let settings = self.upstream.settings();
+        let health = settings.health.as_ref();
         match error {
             // Probed servers that all refuse are as good as none: their probes have only not noticed yet.
             Some(error) if self.reached || health.is_none() => error,

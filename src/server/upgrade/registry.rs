@@ -29,21 +29,22 @@ pub(super) struct Held<'a> {
 }
 
 impl Registry {
-    /// Has the admin API's socket too; `listen` is what its configuration says of it.
-    pub fn with_admin(mut self, listen: String, socket: SharedSocket) -> Self {
-        self.admin = Some((listen, socket));
-        self
+    /// The admin API's socket, to which the listeners' will be added; `listen` is what its configuration says of it.
+    pub fn of_admin(listen: String, socket: SharedSocket) -> Self {
+        Self {
+            admin: Some((listen, socket)),
+            ..Self::default()
+        }
     }
 
-    /// Adds a socket of the listener of this name; `address` is the one of its configuration.
-    pub fn add(&self, name: &str, address: SocketAddr, socket: &Arc<TcpListener>) {
-        let mut listeners = self.lock();
-        listeners.retain(|it| it.socket.strong_count() > 0);
-        listeners.push(Registered {
+    /// Sets the listeners' sockets: each with the name of its listener, and the address of that one's configuration.
+    pub fn set<'a>(&self, sockets: impl Iterator<Item = (&'a str, SocketAddr, Weak<TcpListener>)>) {
+        let sockets = sockets.map(|(name, address, socket)| Registered {
             name: name.to_owned(),
             address,
-            socket: Arc::downgrade(socket),
+            socket,
         });
+        *self.lock() = sockets.collect();
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Registered>> {

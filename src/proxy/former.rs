@@ -1,0 +1,122 @@
+//! What the snapshot to be takes over from the one before: places, counts and whatever has a memory, each by its name.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::snapshot::{LimitEntry, ListenerEntry, Snapshot};
+use crate::config::model::{Config, LimitKey};
+use crate::limit::{LimiterShared, Quota, Store};
+use crate::metrics::{Outcomes, Sharded};
+use crate::route::RouteTable;
+use crate::upstream::Upstream;
+
+/// The snapshot before, if there is one.
+pub(super) struct Former<'a> {
+    snapshot: Option<&'a Snapshot>,
+    upstreams: HashMap<&'a str, &'a Arc<Upstream>>,
+    limits: HashMap<&'a str, &'a LimitEntry>,
+}
+
+impl<'a> Former<'a> {
+    pub(super) fn new(snapshot: Option<&'a Snapshot>) -> Self {
+        let upstreams = snapshot.iter().flat_map(|it| &it.upstreams);
+        let limits = snapshot.iter().flat_map(|it| &it.limits);
+        Self {
+            snapshot,
+            upstreams: upstreams.map(|it| (it.shared.name(), &it.shared)).collect(),
+            limits: limits.map(|it| (it.shared.name(), it)).collect(),
+        }
+    }
+
+    fn listeners(&self) -> &'a [ListenerEntry] {
+        self.snapshot.map_or(&[], |it| &it.listeners)
+    }
+
+    /// The listeners' places in the snapshot to be, by their places in the configuration.
+    pub(super) fn places(&self, config: &Config) -> Vec<usize> {
+        let former = self.listeners();
+        let names = former.iter().enumerate();
+        let known: HashMap<&str, usize> = names.map(|(at, it)| (it.name.as_str(), at)).collect();
+        let mut next = former.len();
+        let place = |name: &str| {
+            known.get(name).copied().unwrap_or_else(|| {
+                next += 1;
+                next - 1
+            })
+        };
+        let listeners = config.listeners.iter().map(|it| it.name.as_str());
+        listeners.map(place).collect()
+    }
+
+    /// All listeners in their places: those of the configuration, and the others as closed ones.
+    pub(super) fn arrange(
+        &self,
+        listeners: Vec<ListenerEntry>,
+        places: &[usize],
+    ) -> Vec<ListenerEntry> {
+        let former = self.listeners();
+        let last = places.iter().map(|place| place + 1).max();
+        let count = former.len().max(last.unwrap_or(0));
+        let mut arranged: Vec<Option<ListenerEntry>> = (0..count).map(|_| None).collect();
+        for (listener, place) in listeners.into_iter().zip(places) {
+            arranged[*place] = Some(listener);
+        }
+        let arranged = arranged.into_iter().enumerate();
+        arranged
+            .map(|(place, listener)| listener.unwrap_or_else(|| former[place].closed()))
+            .collect()
+    }
+
+    /// The listener of this name, even if it was closed.
+    pub(super) fn listener(&self, name: &str) -> Option<&'a ListenerEntry> {
+        self.listeners().iter().find(|it| it.name == name)
+    }
+
+    /// The upstream of this name.
+    pub(super) fn upstream(&self, name: &str) -> Option<Arc<Upstream>> {
+        self.upstreams.get(name).map(|it| Arc::clone(it))
+    }
+
+    /// A limit with its counts, and a count of its decisions, as far as there were such.
+    pub(super) fn limit(
+        &self,
+        name: &str,
+        quota: &Quota,
+        store: Store,
+        key: &LimitKey,
+    ) -> (Option<Arc<LimiterShared>>, Option<&'a LimitEntry>) {
+        let former = self.limits.get(name).copied();
+        let counts = former.filter(|it| {
+            it.shared.quota() == quota && it.shared.store() == store && it.key == *key
+        });
+        (counts.map(|it| Arc::clone(&it.shared)), former)
+    }
+}
+
+impl ListenerEntry {
+    /// The requests that its routes have had, by the routes' names.
+    pub(super) fn outcomes(&self) -> HashMap<&str, &Arc<Sharded<Outcomes>>> {
+        let entries = self.entries.iter();
+        entries.map(|it| (it.name.as_str(), &it.stats)).collect()
+    }
+
+    /// The same listener, gone.
+    fn closed(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            closed: true,
+            timeouts: self.timeouts,
+            tls: self.tls.clone(),
+            proxy_protocol: self.proxy_protocol,
+            http2: self.http2,
+            per_address: self.per_address.clone(),
+            min_body_rate: self.min_body_rate,
+            normalize_path: self.normalize_path,
+            routes: RouteTable::build(Vec::new()).expect("no routes do not contradict each other"),
+            entries: self.entries.clone(),
+            unrouted: Arc::clone(&self.unrouted),
+            stats: Arc::clone(&self.stats),
+            bytes: Arc::clone(&self.bytes),
+        }
+    }
+}
