@@ -1,7 +1,7 @@
 //! What went wrong once: races between the two sides, framings that few use, ends that nobody had thought of.
 
 use std::fs;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpListener;
 use std::sync::Mutex;
 use std::sync::mpsc;
@@ -12,7 +12,9 @@ use loadbalancer::net::connect::connect as connect_to_server;
 use serde_json::Value;
 use socket2::SockRef;
 
-use crate::support::backend::{Backend, FullPort, RawBackend, RawConnection, RefusingPort};
+use crate::support::backend::{
+    Backend, FullPort, RawBackend, RawConnection, RefusingPort, report, reporting,
+};
 use crate::support::client::{message, request};
 use crate::support::proxy::{Proxy, RunningProxy, before_script};
 use crate::support::temp_dir::TempDir;
@@ -423,4 +425,25 @@ fn it_is_ready_when_its_workers_are() {
     let elapsed = start.elapsed();
     assert!(elapsed > Duration::from_millis(900), "{elapsed:?}");
     assert_eq!(proxy.get("/").status, 200);
+}
+
+/// Ports that wait after a close are as good as used up: a client that gives up thousands of requests a second would leave
+/// none for others.
+#[test]
+fn what_a_client_gives_up_ends_with_a_reset_at_the_server() {
+    let (backend, ends) = reporting(|connection| {
+        connection.read_head()?;
+        let mut rest = Vec::new();
+        let end = connection.stream.read_to_end(&mut rest);
+        Ok(end.err().map(|error| error.kind()))
+    });
+    let proxy = before_script(&backend);
+    let mut client = proxy.connect();
+    let fields = [("content-length", "1000")];
+    client
+        .send_raw(message("POST", "/", &fields, b"some"))
+        .expect("sent");
+    wait_until("the server has the request", || !backend.heads().is_empty());
+    drop(client);
+    assert_eq!(report(&ends), Some(ErrorKind::ConnectionReset));
 }

@@ -39,6 +39,8 @@ struct Inner {
     answer: Stall,
     keep_alive: bool,
     reused: bool,
+    /// Whether an answer is owed.
+    busy: bool,
     /// What the kernel had taken before the present request.
     sent_before: u64,
     /// The only client that it serves, if there is such a one.
@@ -61,6 +63,7 @@ impl Connection {
             answer: Stall::new(Duration::MAX),
             keep_alive: true,
             reused: false,
+            busy: false,
             sent_before: 0,
             announced,
         })))
@@ -101,6 +104,7 @@ impl Connection {
         limit: Duration,
     ) -> io::Result<()> {
         let inner = &mut *self.0.borrow_mut();
+        inner.busy = true;
         inner.answer.restart(limit);
         inner.sent_before = inner.wire.stream.sent();
         let mut sent = 0;
@@ -200,6 +204,11 @@ impl Connection {
         }
     }
 
+    /// The answer has been read, whether all of the request was sent or not.
+    pub(super) fn set_answered(&self) {
+        self.0.borrow_mut().busy = false;
+    }
+
     /// Whether it can serve another request: the last one is over on both sides, the server keeps the connection open, and
     /// has sent nothing that nobody asked for.
     pub(super) fn is_reusable(&self, cx: &mut Context<'_>) -> bool {
@@ -226,9 +235,25 @@ impl Connection {
     /// The rest of the request could not be sent.
     pub async fn into_stream(self) -> Result<(Stream, Bytes), SendError> {
         poll_fn(|cx| self.poll_send(cx)).await?;
-        let inner = Rc::into_inner(self.0).expect("the rest of the request was sent here");
+        self.set_answered();
+        let inner = Rc::clone(&self.0);
+        drop(self);
+        let inner = Rc::into_inner(inner).expect("the rest of the request was sent here");
         let Wire { stream, input, .. } = inner.into_inner().wire;
         Ok((stream, input.freeze()))
+    }
+}
+
+impl Drop for Connection {
+    /// An exchange that is given up ends with a reset. The server learns of it at once, and the port is free at once: who
+    /// gives up thousands a second would else use them all up.
+    fn drop(&mut self) {
+        if let Ok(inner) = self.0.try_borrow()
+            && inner.busy
+            && let Some(socket) = inner.wire.stream.tcp().socket()
+        {
+            _ = socket.set_linger(Some(Duration::ZERO));
+        }
     }
 }
 

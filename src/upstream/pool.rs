@@ -54,6 +54,7 @@ impl Pool {
 
     /// Keeps a connection whose answer has been read, if it can be used again.
     pub fn put(&self, connection: Connection, cx: &mut Context<'_>) {
+        connection.set_answered();
         if connection.is_reusable(cx) {
             let mut idle = self.idle.borrow_mut();
             if idle.len() < MAX_IDLE {
