@@ -13,14 +13,19 @@ use crate::support::client::{get, message, request};
 use crate::support::proxy::{Proxy, RunningProxy};
 use crate::support::wait_until;
 
-/// A server of which each so many-th answer is a 500, as long as the test wants that.
+/// A server of which each so many-th answer is a failure, as long as the test wants that.
 struct Failing {
     backend: RawBackend,
     fails: Arc<AtomicBool>,
 }
 
 impl Failing {
+    /// With 500, which is nobody's to try again.
     fn start(each: usize) -> Self {
+        Self::answering("500 No", each)
+    }
+
+    fn answering(failure: &'static str, each: usize) -> Self {
         let fails = Arc::new(AtomicBool::new(true));
         let (does, count) = (Arc::clone(&fails), AtomicUsize::new(0));
         let backend = RawBackend::start(move |connection| {
@@ -28,7 +33,7 @@ impl Failing {
                 connection.read_head()?;
                 let number = count.fetch_add(1, Ordering::Relaxed);
                 let fails = does.load(Ordering::Relaxed) && number.is_multiple_of(each);
-                let status = if fails { "500 No" } else { "200 OK" };
+                let status = if fails { failure } else { "200 OK" };
                 let answer =
                     format!("HTTP/1.1 {status}\r\nx-backend: failing\r\ncontent-length: 0\r\n\r\n");
                 connection.stream.write_all(answer.as_bytes())?;
@@ -47,6 +52,19 @@ fn server(proxy: &RunningProxy, address: SocketAddr) -> Value {
     let answer = get(proxy.admin(), &format!("/servers/app@{address}"));
     assert_eq!(answer.status, 200);
     answer.json()
+}
+
+/// Nothing is tried again.
+const ONCE: &str = "[[routes]]\nupstream = \"app\"\nretry = { attempts = 0 }";
+
+#[test]
+fn answers_of_500_in_a_row_say_little_of_a_server() {
+    let (failing, good) = (Failing::start(1), Backend::start());
+    let servers = [failing.addr(), good.addr()];
+    let proxy = Proxy::new().unprobed("app", &servers).start();
+    // Fewer than it takes to know their share.
+    (0..16).for_each(|_| _ = proxy.get("/"));
+    assert_eq!(proxy.metric("lb_server_ejected"), 0);
 }
 
 #[test]
@@ -75,7 +93,7 @@ fn a_server_that_fails_half_of_its_requests_is_ejected_within_seconds() {
 
 #[test]
 fn failures_in_a_row_eject_at_once_and_the_server_starts_slowly_afterwards() {
-    let (failing, good) = (Failing::start(1), Backend::start());
+    let (failing, good) = (Failing::answering("503 No", 1), Backend::start());
     let proxy = Proxy::new()
         .setting("workers = 2")
         .unprobed_with(
@@ -83,8 +101,9 @@ fn failures_in_a_row_eject_at_once_and_the_server_starts_slowly_afterwards() {
             &[failing.addr(), good.addr()],
             "ejection = { base = \"1s\" }\nslow_start = \"1h\"",
         )
+        .extra(ONCE)
         .start();
-    let failures = (0..40).filter(|_| proxy.get("/").status == 500).count();
+    let failures = (0..40).filter(|_| proxy.get("/").status == 503).count();
     // Two workers may have sent one more each before they knew.
     assert!((5..=7).contains(&failures), "{failures}");
     assert_eq!(
@@ -105,11 +124,11 @@ fn failures_in_a_row_eject_at_once_and_the_server_starts_slowly_afterwards() {
 
 #[test]
 fn no_more_than_the_share_is_ejected() {
-    let failing = [Failing::start(1), Failing::start(1), Failing::start(1)];
+    let failing = [(); 3].map(|()| Failing::answering("503 No", 1));
     let good = Backend::start();
     let mut servers = failing.each_ref().map(Failing::addr).to_vec();
     servers.push(good.addr());
-    let proxy = Proxy::new().unprobed("app", &servers).start();
+    let proxy = Proxy::new().unprobed("app", &servers).extra(ONCE).start();
     for _ in 0..60 {
         proxy.get("/");
         assert!(proxy.metric("lb_server_ejected") <= 2);

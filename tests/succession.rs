@@ -227,6 +227,54 @@ fn changes_of_servers_go_over_and_can_be_made_by_the_successor() {
 }
 
 #[test]
+fn sticky_sessions_go_on_with_the_successor() {
+    let backends = [(); 4].map(|()| Backend::start());
+    let servers: Vec<_> = backends.iter().map(Backend::addr).collect();
+    let proxy = Proxy::new()
+        .unprobed_with("app", &servers, "sticky = {}")
+        .start();
+    let first = proxy.get("/");
+    let cookie = first.headers.get("set-cookie").expect("a cookie");
+    let cookie = cookie.split(';').next().expect("its value").to_owned();
+    let successor = proxy.successor();
+    took_over(&successor);
+    proxy
+        .process()
+        .wait_for_line("another process has taken over");
+    for _ in 0..6 {
+        let again = message("GET", "/", &[("cookie", &cookie)], b"");
+        let again = client::request(proxy.addr(), again);
+        assert_eq!(
+            again.headers.get("x-backend"),
+            first.headers.get("x-backend")
+        );
+    }
+}
+
+#[test]
+fn who_has_no_listener_in_common_takes_nothing_over() {
+    let backend = Backend::start();
+    let proxy = Proxy::new().upstream("app", &[backend.addr()]).start();
+    let other = Proxy::new().upstream("app", &[backend.addr()]).start();
+    let gate = format!("{:?}", proxy.directory().join("upgrade"));
+    let own = format!("{:?}", other.directory().join("upgrade"));
+    edit(&other, |text| {
+        let (first, rest) = text.split_once("[[listeners]]").expect("listeners");
+        let rest = rest.replace("\"web\"", "\"other\"");
+        format!("{}[[listeners]]{rest}", first.replace(&own, &gate))
+    });
+    let mut successor = other.successor();
+    assert_eq!(successor.wait_exit(DEADLINE).code(), Some(1));
+    let output = successor.output();
+    assert!(
+        output.contains("no listener of this configuration"),
+        "{output}"
+    );
+    assert_eq!(proxy.get("/").status, 200);
+    assert_eq!(other.get("/").status, 200);
+}
+
+#[test]
 fn sigusr2_has_the_program_take_over_from_itself() {
     let backend = Backend::start();
     let proxy = Proxy::new().upstream("app", &[backend.addr()]).start();

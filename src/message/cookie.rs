@@ -5,21 +5,21 @@ use http::header::{COOKIE, HeaderMap, HeaderValue};
 /// The value of the first cookie of this name.
 pub fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let lines = headers.get_all(COOKIE).into_iter();
-    let mut pairs = lines
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='));
-    pairs
-        .find(|(other, _)| *other == name)
-        .map(|(_, value)| value)
+    let mut values = lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
+        .filter_map(|pair| value_of(pair, name));
+    values.find_map(|value| str::from_utf8(value).ok())
+}
+
+/// The value of a cookie, if it has this name.
+fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let rest = pair.trim_ascii().strip_prefix(name.as_bytes())?;
+    rest.strip_prefix(b"=")
 }
 
 /// A line of cookies without those of this name; `None` if no others are there. The rest stays as it is, text or not.
 pub fn without(line: &HeaderValue, name: &str) -> Option<Vec<u8>> {
-    let is_its = |pair: &&[u8]| {
-        let rest = pair.trim_ascii().strip_prefix(name.as_bytes());
-        rest.is_some_and(|rest| rest.starts_with(b"="))
-    };
+    let is_its = |pair: &&[u8]| value_of(pair, name).is_some();
     let pairs = line.as_bytes().split(|byte| *byte == b';');
     let others: Vec<&[u8]> = pairs.filter(|pair| !is_its(pair)).collect();
     let rest = others.join(&b';');
@@ -39,6 +39,9 @@ mod tests {
         assert_eq!(find(&headers, "session"), Some("x=y"));
         assert_eq!(find(&headers, "c"), Some("3"));
         assert_eq!(find(&headers, "sess"), None);
+        let odd = HeaderValue::from_bytes(b"name=Zo\xeb; lb=1").unwrap();
+        headers.append(COOKIE, odd);
+        assert_eq!(find(&headers, "lb"), Some("1"));
     }
 
     #[test]

@@ -117,6 +117,9 @@ impl Kept {
             part: self.part.clone(),
             parts: self.parts.clone(),
             trailers: self.trailers.clone(),
+            // The copy may have to be sent again as well. Nothing more passes.
+            limit: usize::MAX,
+            keeping: true,
             ..Self::default()
         };
         copy.rewind();
@@ -171,7 +174,12 @@ mod tests {
         kept.add_trailers(&trailers());
         kept.rewind();
         assert_eq!(rest(&mut kept), ([b"begin", &*long, b"end"].concat(), 1));
-        assert_eq!(rest(&mut kept.copy()).0.len(), 2 * PIECE + 8);
+        let mut copy = kept.copy();
+        for _ in 0..2 {
+            assert_eq!(rest(&mut copy).0.len(), 2 * PIECE + 8);
+            assert!(copy.is_whole());
+            copy.rewind();
+        }
     }
 
     #[test]

@@ -117,7 +117,6 @@ pub fn run(duties: Duties, crew: Crew) -> io::Result<End> {
         let user1 = signal(SignalKind::user_defined1())?;
         tokio::spawn(reopen(user1, access_log));
         let user2 = signal(SignalKind::user_defined2())?;
-        tokio::spawn(upgrade(user2, program, gate.is_some()));
         let (handed_over, closing) = oneshot::channel::<()>();
         let state = admin.map(|(socket, state)| {
             tokio::spawn(serve_admin(socket, Arc::clone(&state), closing));
@@ -125,12 +124,20 @@ pub fn run(duties: Duties, crew: Crew) -> io::Result<End> {
         });
         let succeeds = succession.is_some();
         if let Some(succession) = succession {
-            _ = spawn_blocking(|| succession.finish()).await;
+            let finished = spawn_blocking(|| succession.finish()).await;
+            if let Ok(Err(error)) = finished {
+                tracing::error!(%error, "the process that serves goes on by itself: ending");
+                let mut crew = crew;
+                crew.drain(Drain::HandedOver);
+                crew.ended().await;
+                return Ok(End::Failed);
+            }
             if let Some(admin) = &state {
                 admin.state.claim().await;
             }
         }
         let gate = gate.and_then(|path| open_gate(&path, succeeds));
+        tokio::spawn(upgrade(user2, program, gate.is_some()));
         systemd::ready();
         tokio::spawn(systemd::watchdog());
         let successor = async {
@@ -247,7 +254,9 @@ async fn upgrade(mut user2: Signal, program: io::Result<PathBuf>, has_gate: bool
     while user2.recv().await.is_some() {
         let started = match &program {
             Ok(program) if has_gate => upgrade::spawn_successor(program),
-            Ok(_) => Err(io::Error::other("upgrade_socket is \"off\"")),
+            Ok(_) => Err(io::Error::other(
+                "this process has no upgrade_socket: it is \"off\", or another load balancer has it",
+            )),
             Err(error) => Err(io::Error::other(error.to_string())),
         };
         if let Err(error) = started {

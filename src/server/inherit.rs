@@ -95,6 +95,12 @@ impl Inherited {
         .pop()
     }
 
+    /// How many are listeners' of another load balancer.
+    pub fn of_listeners(&self) -> usize {
+        let is_listener = |it: &&Handed| matches!(it.was, Some(Place::Listener { .. }));
+        self.0.iter().filter(is_listener).count()
+    }
+
     /// Where those listen that nobody has taken.
     pub fn rest(&self) -> Vec<String> {
         let shown = self.0.iter().map(|handed| match &handed.address {

@@ -94,6 +94,15 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// Whoever serves at `upgrade_socket` has nothing in common with this configuration.
+    #[error(
+        "cannot take over: the load balancer at upgrade_socket listens on {addresses}, and no listener of this \
+         configuration does; give this one its own upgrade_socket, or restart the other one"
+    )]
+    Stranger {
+        /// Where the other one listens.
+        addresses: String,
+    },
     /// `--upgrade` without a place to ask.
     #[error("cannot take over: upgrade_socket is \"off\" in this configuration")]
     NoUpgrades,
@@ -164,7 +173,12 @@ pub fn run(
     };
     let registry = Arc::new(registry);
     let mut sockets = Sockets::new(Arc::clone(&registry));
+    let offered = inherited.of_listeners();
     let plan = sockets.plan(&config, &places, &mut inherited)?;
+    if offered > 0 && inherited.of_listeners() == offered {
+        let addresses = inherited.rest().join(", ");
+        return Err(StartError::Stranger { addresses });
+    }
     for address in inherited.rest() {
         tracing::warn!(%address, "a socket was handed over that no listener uses: closing it");
     }
@@ -243,7 +257,7 @@ fn inherit(config: &Config, start: Start) -> Result<(Option<Succession>, Inherit
     let path = config.upgrade_socket.as_ref();
     let path = path.ok_or(StartError::NoUpgrades)?;
     let (succession, inherited) = Succession::begin(path).map_err(|error| StartError::Upgrade {
-        path: path.clone(),
+        path: std::path::absolute(path).unwrap_or_else(|_| path.clone()),
         error,
     })?;
     Ok((Some(succession), inherited))

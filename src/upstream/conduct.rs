@@ -46,7 +46,7 @@ impl Met {
 
 /// Whether an answer with this status is a failure of the server, and not its opinion of the request.
 fn is_failure(status: u16) -> bool {
-    matches!(status, 500 | 502 | 503 | 504)
+    matches!(status, 502..=504)
 }
 
 /// How a server behaves towards its requests.
@@ -70,6 +70,10 @@ impl Conduct {
 
     /// An answer's headers have come after `latency`.
     pub(super) fn answered(&self, met: &Met, status: u16, latency: Duration) {
+        if status == 500 {
+            // Often the fault of a single path. One client that asks for that must not be able to eject a server.
+            return met.failures.increment();
+        }
         if is_failure(status) {
             return self.failed(met);
         }
@@ -138,7 +142,7 @@ mod tests {
         let conduct = Conduct::new(Arc::clone(&alarm));
         let met = Met::default();
         conduct.tell_of(Some(3));
-        for status in [500, 502, 200, 503, 404, 504, 500] {
+        for status in [502, 503, 200, 504, 404, 503, 500, 500, 502] {
             conduct.answered(&met, status, MS);
             assert!(!conduct.is_alarming(), "{status}");
         }
@@ -149,7 +153,7 @@ mod tests {
         let tally = met.tally();
         assert_eq!(
             (tally.successes, tally.failures, tally.latency),
-            (2, 6, 2000)
+            (2, 8, 2000)
         );
     }
 

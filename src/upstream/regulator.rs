@@ -222,6 +222,8 @@ impl Regulator {
                 || standing.ejected().is_some()
                 || !settings.allows(servers, ejected)
             {
+                // What it did until now is no reason later on.
+                endpoint.conduct().forgive();
                 continue;
             }
             let length = standing.eject(reason, now, settings);

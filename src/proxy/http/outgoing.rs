@@ -18,6 +18,7 @@ use crate::message::Upload;
 use crate::message::h1::body::Part;
 use crate::message::h1::{Answer, Framing, Invalid};
 use crate::message::headers;
+use crate::net::clock;
 use crate::upstream::connection::SendError;
 use crate::upstream::{Connection, LocalEndpoint, LocalUpstream, RetryReason, Wish};
 
@@ -66,12 +67,14 @@ impl Outgoing<'_> {
     pub async fn try_on(&self, attempt: &mut Attempt) -> Outcome {
         let endpoint = Rc::clone(attempt.endpoint());
         let is_idempotent = self.rewrite.head.method.is_idempotent();
+        let (patience, now) = (self.patience, clock::now());
+        let rest = (patience.since + patience.connect).saturating_duration_since(now);
         let mut wish = Wish {
             announced: self.rewrite.client.announced(self.rewrite.view),
             fresh: false,
             upgrade: self.rewrite.upgrade.is_some(),
             certain: !is_idempotent,
-            within: Some((self.patience.since, self.patience.connect)),
+            within: Some((now, rest.min(patience.limit))),
         };
         loop {
             let connection = match self.upstream.connect(&endpoint, wish).await {

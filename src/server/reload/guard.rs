@@ -10,6 +10,9 @@ use crate::config::model::ReloadGuard;
 /// So many requests are needed on both sides to say anything.
 const ENOUGH: u64 = 100;
 
+/// Answers that take longer by less than this are as good as before.
+const NOTICED: Duration = Duration::from_millis(5);
+
 /// Seconds that are remembered.
 const LONGEST: usize = 3600;
 
@@ -80,6 +83,8 @@ pub struct Guard {
     after: Sum,
     /// So many seconds are left.
     left: usize,
+    /// Whether the next second began before the configuration was in force.
+    is_mixed: bool,
 }
 
 /// What is known of it.
@@ -101,11 +106,23 @@ impl Guard {
             before: history.last(settings.window),
             after: Sum::default(),
             left: seconds(settings.window),
+            is_mixed: true,
+        }
+    }
+
+    /// Watches over the next configuration, in comparison with what was before this one.
+    pub fn again(self, settings: ReloadGuard) -> Self {
+        Self {
+            before: self.before,
+            ..Self::new(settings, &History::default())
         }
     }
 
     /// A second has passed.
     pub fn second(&mut self, second: Sum) -> Verdict {
+        if std::mem::take(&mut self.is_mixed) {
+            return Verdict::Open;
+        }
         self.after.add(second);
         self.left = self.left.saturating_sub(1);
         let can_tell = self.before.requests >= ENOUGH && self.after.requests >= ENOUGH;
@@ -130,7 +147,8 @@ impl Guard {
             return None;
         }
         let (before, after) = (self.before.mean(), self.after.mean());
-        let is_slower = after > before.mul_f64(self.settings.latency_factor);
+        let is_slower =
+            after > before.mul_f64(self.settings.latency_factor) && after > before + NOTICED;
         is_slower.then(|| {
             let requests = self.after.timed;
             format!("{requests} requests took {after:.1?} on average, {before:.1?} before")
@@ -159,6 +177,13 @@ mod tests {
         }
     }
 
+    /// On trial, after the second in which it came into force.
+    fn started(history: &History) -> Guard {
+        let mut guard = Guard::new(SETTINGS, history);
+        assert_eq!(guard.second(second(1000, 1000, 9_999_999)), Verdict::Open);
+        guard
+    }
+
     fn history(seconds: &[Sum]) -> History {
         let mut history = History::default();
         seconds.iter().for_each(|second| history.push(*second));
@@ -176,7 +201,7 @@ mod tests {
     #[test]
     fn errors_that_become_more_by_so_many_points_are_too_many() {
         let before = history(&[second(200, 20, 10)]);
-        let mut guard = Guard::new(SETTINGS, &before);
+        let mut guard = started(&before);
         assert_eq!(guard.second(second(100, 15, 10)), Verdict::Open);
         let worse = Verdict::Worse("15.5% of 200 requests were answered 5xx, 10.0% before".into());
         assert_eq!(guard.second(second(100, 16, 10)), worse);
@@ -184,12 +209,19 @@ mod tests {
 
     #[test]
     fn answers_that_take_longer_by_the_factor_take_too_long() {
-        let before = history(&[second(200, 0, 1000)]);
-        let mut guard = Guard::new(SETTINGS, &before);
-        assert_eq!(guard.second(second(100, 0, 2000)), Verdict::Open);
-        let worse = "200 requests took 2.1ms on average, 1.0ms before";
+        let quick = history(&[second(200, 0, 1000)]);
+        let mut guard = started(&quick);
         assert_eq!(
-            guard.second(second(100, 0, 2200)),
+            guard.second(second(100, 0, 5900)),
+            Verdict::Open,
+            "too little"
+        );
+        let before = history(&[second(200, 0, 10_000)]);
+        let mut guard = started(&before);
+        assert_eq!(guard.second(second(100, 0, 20_000)), Verdict::Open);
+        let worse = "200 requests took 21.0ms on average, 10.0ms before";
+        assert_eq!(
+            guard.second(second(100, 0, 22_000)),
             Verdict::Worse(worse.into())
         );
     }
@@ -197,10 +229,10 @@ mod tests {
     #[test]
     fn few_requests_say_nothing() {
         let few = history(&[second(99, 0, 10)]);
-        let mut guard = Guard::new(SETTINGS, &few);
+        let mut guard = started(&few);
         assert_eq!(guard.second(second(1000, 1000, 10)), Verdict::Open);
         let many = history(&[second(1000, 0, 10)]);
-        let mut guard = Guard::new(SETTINGS, &many);
+        let mut guard = started(&many);
         for _ in 0..2 {
             assert_eq!(guard.second(second(33, 33, 10)), Verdict::Open);
         }
@@ -210,7 +242,7 @@ mod tests {
     #[test]
     fn requests_of_unknown_time_count_as_errors_do_only() {
         let before = history(&[second(200, 0, 1000)]);
-        let mut guard = Guard::new(SETTINGS, &before);
+        let mut guard = started(&before);
         let untimed = Sum {
             timed: 0,
             ..second(500, 0, 0)
@@ -221,7 +253,7 @@ mod tests {
     #[test]
     fn what_is_as_good_as_before_passes_when_its_time_is_over() {
         let before = history(&[second(200, 2, 1000)]);
-        let mut guard = Guard::new(SETTINGS, &before);
+        let mut guard = started(&before);
         for _ in 0..2 {
             assert_eq!(guard.second(second(100, 1, 1500)), Verdict::Open);
         }

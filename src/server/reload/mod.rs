@@ -124,7 +124,12 @@ impl Reloader {
         let Some((content, config)) = self.load().await else {
             return;
         };
-        if content != self.in_force && content != self.rejected {
+        if content == self.rejected {
+            tracing::warn!(
+                "the file is the one that reload_guard has given up: SIGHUP or POST /config/reload take it all the same"
+            );
+        } else if content != self.in_force || !self.reloads.status().last_succeeded() {
+            // Also when the one that is in force is back in its place: what was wrong is right again.
             _ = self.take_over(Trigger::File, content, config).await;
         }
     }
@@ -166,18 +171,34 @@ impl Reloader {
         };
         self.in_force = content;
         self.rejected = None;
-        let guard = self.installation.config().reload_guard;
-        self.trial = guard.filter(|_| !changes.is_empty()).map(|settings| Trial {
-            guard: Guard::new(settings, &self.history),
-            former,
-            former_content,
-        });
+        if !changes.is_empty() {
+            self.put_on_trial(former, former_content);
+        }
         self.applied(by, &changes, &restart_needed);
         Ok(Applied {
             generation: self.reloads.status().generation,
             changes,
             restart_needed,
         })
+    }
+
+    /// Watches over what is in force from now on. What is given up meanwhile was the last that has proved itself.
+    fn put_on_trial(&mut self, former: Config, former_content: Option<Fingerprint>) {
+        let pending = self.trial.take();
+        let Some(settings) = self.installation.config().reload_guard else {
+            return;
+        };
+        self.trial = Some(match pending {
+            Some(pending) => Trial {
+                guard: pending.guard.again(settings),
+                ..pending
+            },
+            None => Trial {
+                guard: Guard::new(settings, &self.history),
+                former,
+                former_content,
+            },
+        });
     }
 
     /// Puts a configuration into force, but for what only a new process can change. Gives what has changed, and what has

@@ -18,6 +18,7 @@ use super::registry::Registry;
 use super::{PROTOCOL, Reply, Request};
 use crate::admin::{AdminState, HeldState};
 use crate::net::unix::{self, SocketFile};
+use crate::upstream::sticky::Key;
 
 /// How long a new process may take to say what it wants.
 const HELLO_LIMIT: Duration = Duration::from_secs(5);
@@ -153,6 +154,7 @@ fn offer(mut channel: Channel, registry: &Registry) -> io::Result<Channel> {
     channel.send(&Reply::Offer {
         pid: std::process::id(),
         sockets: held.places(),
+        sticky_key: Key::of_process().expose(),
     })?;
     channel.send_descriptors(&held.descriptors())?;
     channel.wait_at_most(START_LIMIT)?;
@@ -196,6 +198,7 @@ pub fn spawn_successor(program: &Path) -> io::Result<()> {
     tokio::spawn(async move {
         // One that takes over outlives this process.
         match child.wait().await {
+            Ok(status) if status.success() => tracing::info!("the new process has ended as well"),
             Ok(status) => {
                 tracing::error!(%status, "the new process has ended; its last lines say why");
             }

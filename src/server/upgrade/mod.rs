@@ -48,11 +48,15 @@ enum Request {
     Ready,
 }
 
-/// What the serving process says.
-#[derive(Debug, Serialize, Deserialize)]
+/// What the serving process says. Not to be shown, for its secret.
+#[derive(Serialize, Deserialize)]
 enum Reply {
-    /// Its sockets; their descriptors follow in this order.
-    Offer { pid: u32, sockets: Vec<Place> },
+    /// Its sockets, whose descriptors follow in this order, and the key of its sticky sessions.
+    Offer {
+        pid: u32,
+        sockets: Vec<Place>,
+        sticky_key: [u8; 32],
+    },
     /// It will not.
     Refused { reason: String },
     /// It accepts no more connections.

@@ -2,12 +2,13 @@
 
 use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::channel::Channel;
 use super::{PROTOCOL, Reply, Request};
 use crate::server::inherit::Inherited;
+use crate::upstream::sticky::Key;
 
 /// How long the serving process may take for an answer. It may have a change of its servers to finish.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
@@ -17,6 +18,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 pub struct Succession {
     channel: Channel,
     predecessor: u32,
+    path: PathBuf,
 }
 
 impl Succession {
@@ -38,7 +40,14 @@ impl Succession {
             pid: std::process::id(),
         })?;
         let (predecessor, places) = match channel.receive()? {
-            Reply::Offer { pid, sockets } => (pid, sockets),
+            Reply::Offer {
+                pid,
+                sockets,
+                sticky_key,
+            } => {
+                Key::adopt(sticky_key);
+                (pid, sockets)
+            }
             Reply::Refused { reason } => return Err(io::Error::other(reason)),
             Reply::Go => return Err(ErrorKind::InvalidData.into()),
         };
@@ -50,26 +59,28 @@ impl Succession {
         let succession = Self {
             channel,
             predecessor,
+            path: path.to_owned(),
         };
         Ok((succession, inherited))
     }
 
     /// Tells the serving process that this one serves too, and waits until it accepts no more connections and changes.
     ///
-    /// This process serves on whatever comes of it: if the other one has ended meanwhile, then so much the more.
-    pub fn finish(mut self) {
+    /// # Errors
+    /// It has given this one up, and serves on. If it has ended meanwhile, this one serves on so much the more.
+    pub fn finish(mut self) -> io::Result<()> {
         let predecessor = self.predecessor;
         let told = self.channel.send(&Request::Ready);
         match told.and_then(|()| self.channel.receive()) {
-            Ok(Reply::Go) => tracing::info!(predecessor, "took over"),
-            Ok(Reply::Offer { .. } | Reply::Refused { .. }) => {
-                tracing::warn!(
-                    predecessor,
-                    "the process before this one is confused; serving"
-                );
+            Ok(Reply::Go) => {
+                tracing::info!(predecessor, "took over");
+                Ok(())
             }
+            Ok(Reply::Offer { .. } | Reply::Refused { .. }) => Err(ErrorKind::InvalidData.into()),
+            Err(error) if UnixStream::connect(&self.path).is_ok() => Err(error),
             Err(error) => {
-                tracing::warn!(predecessor, %error, "the process before this one did not see this one take over; serving");
+                tracing::warn!(predecessor, %error, "the process before this one has ended; serving");
+                Ok(())
             }
         }
     }
