@@ -13,8 +13,14 @@ use super::ejection::{self, History, Reason, Tally};
 use super::endpoint::Endpoint;
 use super::group::Upstream;
 
-/// Time between two looks while a server has many requests for its limit.
-const BUSY_TICK: Duration = Duration::from_millis(200);
+/// Time between two looks while a server has more than a few requests.
+const BUSY_TICK: Duration = Duration::from_millis(100);
+
+/// A server with so many requests at a time may soon have too many.
+const BUSY: u32 = 4;
+
+/// Time between two looks while it is found out what a limit does.
+const TRIAL_TICK: Duration = Duration::from_millis(25);
 
 /// Time between two looks otherwise, and two steps of a slow start.
 const TICK: Duration = Duration::from_secs(1);
@@ -37,6 +43,8 @@ pub(super) async fn regulate(upstream: &Upstream) {
 #[derive(Debug)]
 pub(super) struct Regulator {
     watched: HashMap<usize, Watched>,
+    /// When it looked last.
+    looked: Instant,
     /// When the last interval ended.
     interval: Instant,
     /// When the shares of servers that start were published.
@@ -79,10 +87,16 @@ impl Watched {
     }
 
     /// The limit that is found out.
-    fn find_limit(&mut self, waiting: bool, settings: &adaptive::Settings) -> u32 {
+    fn find_limit(
+        &mut self,
+        elapsed: Duration,
+        waiting: bool,
+        settings: &adaptive::Settings,
+    ) -> u32 {
         let stats = &self.endpoint.stats;
         let successes = conduct::tally(stats, |it| &it.met).successes;
         let sample = Sample {
+            elapsed,
             answers: successes.saturating_sub(self.successes),
             fastest: conduct::take_fastest(stats, |it| &it.met),
             in_flight: self.endpoint.in_flight(),
@@ -98,6 +112,7 @@ impl Regulator {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             watched: HashMap::new(),
+            looked: now,
             interval: now,
             started: now,
             starting: false,
@@ -127,7 +142,8 @@ impl Regulator {
                 changed |= self.eject_outliers(upstream, &roster, ejection, now);
             }
         }
-        self.limit(upstream, &roster);
+        self.limit(upstream, &roster, now - self.looked);
+        self.looked = now;
         let longest = ejection.map_or(TICK, |it| it.interval.min(TICK));
         self.pause = self.pause.min(longest);
         changed | self.starting_goes_on(upstream, &roster, now)
@@ -238,18 +254,19 @@ impl Regulator {
     }
 
     /// Sets the number of requests that each server may have, and tells those who wait if it grew.
-    fn limit(&mut self, upstream: &Upstream, roster: &[Arc<Endpoint>]) {
+    fn limit(&mut self, upstream: &Upstream, roster: &[Arc<Endpoint>], elapsed: Duration) {
         let settings = upstream.settings();
         let laid_down = settings.protection.most_in_flight(settings.protocol);
         let waiting = upstream.queue().is_used();
         let mut busy = waiting;
         let mut grown = false;
+        let mut on_trial = false;
         for endpoint in roster {
             let Some(watched) = self.watched(endpoint) else {
                 continue;
             };
             let found = match &settings.protection.adaptive {
-                Some(settings) => Some(watched.find_limit(waiting, settings)),
+                Some(settings) => Some(watched.find_limit(elapsed, waiting, settings)),
                 None => {
                     watched.limit = None;
                     None
@@ -264,12 +281,17 @@ impl Regulator {
             endpoint
                 .sockets()
                 .set_limit(settings.protection.max_connections);
-            busy |= found.is_some_and(|found| endpoint.in_flight() >= found / 2);
+            on_trial |= watched.limit.as_ref().is_some_and(Adaptive::is_on_trial);
+            busy |= found.is_some() && endpoint.in_flight() >= BUSY;
         }
         if grown {
             upstream.call_waiting();
         }
-        self.pause = if busy { BUSY_TICK } else { TICK };
+        self.pause = match (on_trial, busy) {
+            (true, _) => TRIAL_TICK,
+            (false, true) => BUSY_TICK,
+            (false, false) => TICK,
+        };
     }
 
     /// Whether the shares of servers that start have to be published anew.

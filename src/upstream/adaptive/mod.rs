@@ -1,44 +1,61 @@
 //! How many requests a server can have at a time, found out from how fast it answers: plain arithmetic.
 //!
 //! A server that has more than it can work on makes all of them wait: its fastest answers become slower than they were
-//! when it had room. Then the limit goes down in proportion, as in Netflix' concurrency-limits (Gradient2), with a
-//! headroom of the limit's square root, in which it grows again.
+//! when it had room. As many as wait there are taken from the limit: by Little's law, answers a second times how much
+//! slower they are. A headroom of the limit's square root is left, as in Netflix' concurrency-limits (Gradient2).
 //!
 //! A limit that is wrong does more harm than none. So:
-//! - *The fastest answer* of a while is looked at, not the mean. Routes that are slow by nature, or wait for something to
-//!   happen, make the mean go up and down; the fastest goes up when everything waits.
-//! - The limit goes down only while it is (nearly) used up. In-flight counts below it need no limit.
-//! - It goes down as an experiment. If the server has fewer requests and is no faster for it, it was not their number
-//!   that made it slow: then that is how fast it is from now on, and the limit goes back to where it was.
+//! - *The fastest answer* of a batch is looked at, not the mean. Routes that are slow by nature, or wait for something
+//!   to happen, make the mean go up and down; the fastest goes up when everything waits.
+//! - The limit goes down while it is (nearly) used up. Before that it does only if all answers are much slower than
+//!   usual and it will be known soon whether fewer requests make them faster.
+//! - It goes down on trial (`trial`). If the server has fewer requests and is no faster for it, it was not their number that
+//!   made it slow: then that is how fast it is from now on, and the limit goes back to where it was.
 
+mod batch;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 use std::time::Duration;
+
+use batch::{Batch, Finding};
+use trial::{Trial, Verdict};
 
 /// Fastest answers up to this many times slower than usual are no sign of too much.
 const TOLERANCE: f64 = 1.5;
 
-/// A server that may work on this share of its limit is as good as full.
+/// From so many times on they are a sign even in a server that is not full.
+const ALARMING: f64 = 3.0;
+
+/// So many batches in a row, at least, are more than chance.
+const IN_A_ROW: u32 = 2;
+
+/// A server that has this share of its limit is as good as full.
 const NEARLY_FULL: f64 = 0.8;
 
-/// Answers that tell how fast the fastest are, at least; otherwise as many as there are requests in flight, which is what
-/// comes while all of those are answered.
-const ENOUGH: u64 = 10;
+/// Servers with fewer requests than this are left alone until they are full.
+const EARLIEST: u32 = 32;
 
-/// How far down the limit goes at a time, as long as it is not known that this helps.
-const FIRST_STEP: f64 = 0.7;
+/// Within so many seconds an early trial has to be decided, at the present rate of answers.
+const SOON: f64 = 1.5;
+
+/// How far down the limit goes as long as it is not known that this helps.
+const FIRST_STEP: f64 = 0.6;
 
 /// And when it is.
-const STEP: f64 = 0.5;
+const STEP: f64 = 0.25;
 
-/// How far down the limit has to be before it can be seen whether that has helped.
-const EXPERIMENT: f64 = 0.8;
+/// How far down it has to be for its effect to be seen.
+const VISIBLE: f64 = 0.8;
 
-/// Latencies below this are noise, in seconds: nobody minds a queue that short.
-const NOISE: f64 = 0.001;
+/// A limit that would stay above this share of it is not touched.
+const WORTHWHILE: f64 = 0.9;
+
+/// The seconds in which a limit may grow by its square root.
+const GROWTH: f64 = 0.2;
 
 /// Between which numbers the limit may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +81,8 @@ impl Default for Settings {
 /// What was seen of a server since it was looked at last.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sample {
+    /// The time since then.
+    pub(super) elapsed: Duration,
     /// Answers that came.
     pub(super) answers: u64,
     /// The shortest time that one of them took to its headers.
@@ -80,17 +99,35 @@ pub(super) struct Adaptive {
     limit: f64,
     /// How fast its fastest answers are when it has room, in seconds.
     usual: Option<f64>,
-    /// Whether they were not much slower at the last judgement.
-    well: bool,
-    /// Limit and fastest answer when the present experiment began.
-    experiment: Option<(f64, f64)>,
-    /// Whether the last one has shown that fewer requests make the server faster.
-    helps: bool,
-    /// Answers to come that were begun under another limit.
-    stale: u64,
-    /// Answers since the last judgement.
+    batch: Batch,
+    /// Batches that were slower than tolerated.
+    slow: Streak,
+    /// Batches that were much slower.
+    alarming: Streak,
+    trial: Option<Trial>,
+}
+
+/// Batches in a row of which something is true.
+#[derive(Debug, Default)]
+struct Streak {
+    batches: u32,
     answers: u64,
-    fastest: f64,
+}
+
+impl Streak {
+    fn go_on(&mut self, goes_on: bool, answers: u64) {
+        *self = match goes_on {
+            true => Self {
+                batches: self.batches + 1,
+                answers: self.answers + answers,
+            },
+            false => Self::default(),
+        };
+    }
+
+    fn is_long(&self) -> bool {
+        self.batches >= IN_A_ROW
+    }
 }
 
 impl Adaptive {
@@ -99,12 +136,10 @@ impl Adaptive {
         Self {
             limit: f64::from(settings.initial),
             usual: None,
-            well: true,
-            experiment: None,
-            helps: false,
-            stale: 0,
-            answers: 0,
-            fastest: f64::INFINITY,
+            batch: Batch::new(),
+            slow: Streak::default(),
+            alarming: Streak::default(),
+            trial: None,
         }
     }
 
@@ -113,101 +148,131 @@ impl Adaptive {
         self.limit as u32
     }
 
+    /// Whether it is being found out what a limit does, so that looks are worth more than usual.
+    pub(super) fn is_on_trial(&self) -> bool {
+        self.trial.is_some()
+    }
+
     /// Takes into account what was seen, and gives the limit from now on.
     pub(super) fn update(&mut self, sample: Sample, settings: &Settings) -> u32 {
-        self.look(sample, settings);
+        let nearly = self.limit * NEARLY_FULL;
+        let full = sample.waiting || f64::from(sample.in_flight) >= nearly;
+        match self.trial.take() {
+            // What was begun with fewer requests says nothing of this many, and none are too many now.
+            Some(_) if !full => self.look_anew(),
+            Some(trial) => self.go_on(trial, &sample, settings),
+            None => self.watch(&sample, full, settings),
+        }
         let (min, max) = (f64::from(settings.min), f64::from(settings.max));
         self.limit = self.limit.clamp(min, max);
         self.limit()
     }
 
-    fn look(&mut self, sample: Sample, settings: &Settings) {
-        let in_flight = u64::from(sample.in_flight);
-        if in_flight > u64::from(self.limit()) {
-            // Those that are too many after a change have to leave before it can have an effect.
-            self.stale = in_flight;
-        }
-        if self.stale > 0 {
-            self.stale = self.stale.saturating_sub(sample.answers);
-            return;
-        }
-        self.answers += sample.answers;
-        if let Some(fastest) = sample.fastest {
-            self.fastest = self.fastest.min(fastest.as_secs_f64());
-        }
-        let full = sample.waiting || in_flight as f64 >= self.limit * NEARLY_FULL;
+    fn watch(&mut self, sample: &Sample, full: bool, settings: &Settings) {
+        self.batch.add(sample);
+        let so_far = self.batch.so_far();
+        let slow = so_far.is_some_and(|it| it > self.tolerated(it));
         if !full {
-            // What was begun with fewer requests says nothing of this many, and none are too many now.
-            self.experiment = None;
-            self.helps = false;
-            self.grow(settings.initial);
-        } else if self.well {
-            self.grow(settings.max);
+            self.grow(sample.elapsed, settings.initial);
+        } else if !slow && self.slow.batches == 0 {
+            self.grow(sample.elapsed, settings.max);
         }
-        if self.answers >= in_flight.max(ENOUGH) {
-            let fastest = self.fastest.max(NOISE);
-            self.answers = 0;
-            self.fastest = f64::INFINITY;
-            self.learn(fastest, full);
-            let was_well = self.well;
-            self.well = !full || !self.is_slow(fastest);
-            if self.well {
-                self.experiment = None;
-                self.helps = false;
-            } else if was_well {
-                // The limit was growing: how slow the server is at this one is not known yet.
-                self.stale = in_flight;
-            } else {
-                self.shrink(fastest, in_flight);
+        let Some(found) = self.batch.end(sample.in_flight) else {
+            return;
+        };
+        let tolerated = self.tolerated(found.fastest);
+        self.slow.go_on(found.fastest > tolerated, found.answers);
+        let alarming = found.fastest > tolerated / TOLERANCE * ALARMING;
+        self.alarming.go_on(alarming, found.answers);
+        let in_flight = sample.in_flight;
+        let due = u64::from(in_flight) + batch::size(in_flight);
+        let early = in_flight >= EARLIEST && due as f64 <= found.rate * SOON;
+        // A little slower may be chance; less so while as many are answered as there are requests.
+        let thorough = self.slow.is_long() && self.slow.answers >= in_flight.into();
+        if self.alarming.is_long() && (full || early) {
+            self.begin((FIRST_STEP, FIRST_STEP), &found, sample, settings);
+            if !full {
+                self.trial = self.trial.take().map(Trial::hurry);
             }
+        } else if full && thorough {
+            self.begin((FIRST_STEP, VISIBLE), &found, sample, settings);
         }
+        if self.trial.is_none() {
+            self.learn(found.fastest, full);
+        }
+    }
+
+    /// What its fastest answers may take, in seconds; `now` if nothing is known.
+    fn tolerated(&self, now: f64) -> f64 {
+        self.usual.unwrap_or(now) * TOLERANCE
     }
 
     fn learn(&mut self, fastest: f64, full: bool) {
         let usual = *self.usual.get_or_insert(fastest);
         if fastest < usual {
             // Soon, but not for a single answer.
-            self.usual = Some(usual + (fastest - usual) * 0.3);
+            self.usual = Some(usual + (fastest - usual) * 0.1);
         } else if !full {
-            // It has room, and is slower all the same.
-            self.usual = Some(usual + (fastest - usual) * 0.05);
+            // It has room, and is slower all the same; or everything begins to wait.
+            self.usual = Some(usual + (fastest.min(usual * ALARMING) - usual) * 0.05);
         }
     }
 
-    fn is_slow(&self, fastest: f64) -> bool {
-        self.usual.is_some_and(|usual| fastest > usual * TOLERANCE)
+    /// Takes those that wait in the server from the limit, on trial: of the requests that there are, shares of at least
+    /// `least` and at most `most` are left. False if too few wait.
+    fn begin(
+        &mut self,
+        (least, most): (f64, f64),
+        found: &Finding,
+        sample: &Sample,
+        settings: &Settings,
+    ) -> bool {
+        self.look_anew();
+        let from = self.limit.min(sample.in_flight.into());
+        let waiting = found.rate * (found.fastest - self.tolerated(found.fastest));
+        let working = (from - waiting).max(0.0);
+        let limit = (working + working.sqrt()).max(from * least);
+        if limit > from * WORTHWHILE {
+            return false;
+        }
+        let limit = limit.min(from * most).max(settings.min.into());
+        if limit <= from * VISIBLE {
+            self.trial = Some(Trial::new(self.limit, found.fastest, sample));
+            self.limit = limit;
+        }
+        true
     }
 
-    fn shrink(&mut self, fastest: f64, in_flight: u64) {
-        if let Some((limit, was)) = self.experiment
-            && self.limit <= limit * EXPERIMENT
-        {
-            self.experiment = None;
-            // With a queue in it the server is faster in proportion; half of that is a sign.
-            self.helps = fastest < was * (1.0 + self.limit / limit) / 2.0;
-            if !self.helps {
-                self.usual = Some(fastest);
-                self.well = true;
-                self.limit = limit;
-                return;
+    fn go_on(&mut self, mut trial: Trial, sample: &Sample, settings: &Settings) {
+        match trial.look(sample, self.limit, self.tolerated(trial.was)) {
+            Verdict::Undecided => self.trial = Some(trial),
+            Verdict::Unfounded => self.limit = trial.before,
+            Verdict::InVain => {
+                self.usual = Some(trial.was);
+                self.limit = trial.before;
+            }
+            Verdict::Helps(found) => {
+                let more = self.begin((STEP, VISIBLE), &found, sample, settings);
+                if !more && trial.is_early() {
+                    // Much too many are still too many after a first step. So it was chance.
+                    self.limit = trial.before;
+                }
             }
         }
-        let step = if self.helps { STEP } else { FIRST_STEP };
-        let usual = self.usual.unwrap_or(fastest);
-        let before = self.limit;
-        self.limit = before * (usual * TOLERANCE / fastest).max(step) + before.sqrt();
-        if self.limit < before {
-            self.experiment.get_or_insert((before, fastest));
-            self.stale = in_flight;
-        } else {
-            self.experiment = None;
-        }
     }
 
-    fn grow(&mut self, most: u32) {
+    /// Forgets what has begun to look like too much.
+    fn look_anew(&mut self) {
+        self.batch = Batch::new();
+        self.slow = Streak::default();
+        self.alarming = Streak::default();
+    }
+
+    fn grow(&mut self, elapsed: Duration, most: u32) {
         let most = f64::from(most);
         if self.limit < most {
-            self.limit = (self.limit + self.limit.sqrt()).min(most);
+            let share = (elapsed.as_secs_f64() / GROWTH).min(1.0);
+            self.limit = (self.limit + self.limit.sqrt() * share).min(most);
         }
     }
 }

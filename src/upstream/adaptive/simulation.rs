@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::{Adaptive, Sample, Settings};
 
-/// Time between two looks at the server.
-const TICK: f64 = 0.2;
+/// Time between two looks at the server, and while a limit is on trial; as the regulator has it.
+const TICK: f64 = 0.1;
+const TRIAL_TICK: f64 = 0.025;
 
 /// Requests that may wait in front of the limit, as by default.
 const QUEUE: usize = 1024;
@@ -15,11 +16,16 @@ const QUEUE: usize = 1024;
 /// How long they may.
 const PATIENCE: f64 = 1.0;
 
+/// Later answers find nobody who waits.
+const USEFUL: f64 = 1.5;
+
+/// How long a server works on a request, in seconds; drawn for each.
+pub(super) type Service = fn(&mut fastrand::Rng) -> f64;
+
 /// A server that works on so many requests at a time; the others wait in it, in their order.
 pub(super) struct Server {
     pub(super) slots: usize,
-    /// How long it works on a request, in seconds; drawn for each.
-    pub(super) service: fn(&mut fastrand::Rng) -> f64,
+    pub(super) service: Service,
 }
 
 /// What came of some time.
@@ -27,12 +33,22 @@ pub(super) struct Server {
 pub(super) struct Outcome {
     /// Requests answered.
     pub(super) answered: u64,
+    /// Those of them that came in time.
+    pub(super) useful: u64,
     /// Requests refused, or that waited too long for a slot of the limit.
     pub(super) refused: u64,
     /// Longest time in the server, in seconds.
     pub(super) slowest: f64,
     /// The lowest limit.
     pub(super) lowest: u32,
+}
+
+/// A request that has come into the server; times in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Request {
+    since: u64,
+    /// When its client sent it.
+    sent: u64,
 }
 
 pub(super) struct Simulation {
@@ -45,12 +61,13 @@ pub(super) struct Simulation {
     now: f64,
     next_arrival: f64,
     next_tick: f64,
+    tick: f64,
     /// In front of the limit, by time of arrival.
     queue: VecDeque<f64>,
-    /// In the server and not worked on, by the time when they came into it.
-    backlog: VecDeque<f64>,
-    /// Worked on: end, and when they came into the server; in nanoseconds.
-    working: BinaryHeap<Reverse<(u64, u64)>>,
+    /// In the server and not worked on.
+    backlog: VecDeque<Request>,
+    /// Worked on, by their end; in nanoseconds.
+    working: BinaryHeap<Reverse<(u64, Request)>>,
     seen: (u64, f64),
 }
 
@@ -65,10 +82,19 @@ impl Simulation {
             now: 0.0,
             next_arrival: 0.0,
             next_tick: TICK,
+            tick: TICK,
             queue: VecDeque::new(),
             backlog: VecDeque::new(),
             working: BinaryHeap::new(),
             seen: (0, f64::INFINITY),
+        }
+    }
+
+    /// The same with other arrivals.
+    pub(super) fn with_seed(self, seed: u64) -> Self {
+        Self {
+            rng: fastrand::Rng::with_seed(seed),
+            ..self
         }
     }
 
@@ -98,7 +124,6 @@ impl Simulation {
                     false => outcome.refused += 1,
                 }
             } else {
-                self.next_tick += TICK;
                 self.look(&mut outcome);
             }
             self.admit();
@@ -107,12 +132,15 @@ impl Simulation {
     }
 
     fn answer(&mut self, outcome: &mut Outcome) {
-        let Some(Reverse((_, since))) = self.working.pop() else {
+        let Some(Reverse((_, request))) = self.working.pop() else {
             return;
         };
-        let took = self.now - seconds_of(since);
+        let took = self.now - seconds_of(request.since);
         self.seen = (self.seen.0 + 1, self.seen.1.min(took));
         outcome.answered += 1;
+        if self.now - seconds_of(request.sent) <= USEFUL {
+            outcome.useful += 1;
+        }
         outcome.slowest = outcome.slowest.max(took);
     }
 
@@ -127,6 +155,7 @@ impl Simulation {
         }
         let (answers, fastest) = std::mem::replace(&mut self.seen, (0, f64::INFINITY));
         let sample = Sample {
+            elapsed: Duration::from_secs_f64(self.tick),
             answers,
             fastest: (answers > 0).then(|| Duration::from_secs_f64(fastest)),
             in_flight: self.in_server() as u32,
@@ -135,18 +164,26 @@ impl Simulation {
         outcome.lowest = outcome
             .lowest
             .min(self.limit.update(sample, &self.settings));
+        self.tick = match self.limit.is_on_trial() {
+            true => TRIAL_TICK,
+            false => TICK,
+        };
+        self.next_tick += self.tick;
     }
 
     /// Moves requests from the queue into the server, and there to where they are worked on.
     fn admit(&mut self) {
-        while self.in_server() < self.limit.limit() as usize && self.queue.pop_front().is_some() {
-            self.backlog.push_back(self.now);
+        while self.in_server() < self.limit.limit() as usize
+            && let Some(sent) = self.queue.pop_front()
+        {
+            let (since, sent) = (nanos_of(self.now), nanos_of(sent));
+            self.backlog.push_back(Request { since, sent });
         }
         while self.working.len() < self.server.slots
-            && let Some(since) = self.backlog.pop_front()
+            && let Some(request) = self.backlog.pop_front()
         {
             let end = self.now + (self.server.service)(&mut self.rng);
-            self.working.push(Reverse((nanos_of(end), nanos_of(since))));
+            self.working.push(Reverse((nanos_of(end), request)));
         }
     }
 }

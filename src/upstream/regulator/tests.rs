@@ -281,3 +281,17 @@ async fn limits_are_the_smaller_of_those_that_are_there() {
         Some(9)
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn servers_with_requests_are_looked_at_more_often() {
+    let protection = Protection {
+        adaptive: Some(adaptive::Settings::default()),
+        ..Protection::default()
+    };
+    let mut fixture = Fixture::new(2, protection);
+    fixture.look();
+    assert_eq!(fixture.regulator.pause, TICK);
+    assert!((0..BUSY).all(|_| fixture.server(1).load().begin()));
+    fixture.look();
+    assert_eq!(fixture.regulator.pause, BUSY_TICK);
+}
