@@ -165,6 +165,23 @@ fn ejected_servers_are_used_rather_than_none() {
 }
 
 #[test]
+fn an_ejected_server_is_tried_when_no_other_one_can_be_reached() {
+    let (failing, mut good) = (Failing::answering("503 No", 1), Backend::start());
+    let servers = [failing.addr(), good.addr()];
+    let proxy = Proxy::new().unprobed("app", &servers).start();
+    wait_until("it is ejected", || {
+        proxy.get("/");
+        proxy.metric("lb_server_ejected") == 1
+    });
+    failing.fails.store(false, Ordering::Relaxed);
+    good.kill_9();
+    let answer = proxy.get("/");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.headers.get("x-backend"), Some("failing"));
+    assert_eq!(proxy.metric("lb_upstream_panic"), 0, "before anybody knows");
+}
+
+#[test]
 fn ejection_can_be_switched_off() {
     let (failing, good) = (Failing::start(1), Backend::start());
     let proxy = Proxy::new()

@@ -85,20 +85,28 @@ pub struct Members {
     pub settings: Arc<Settings>,
     /// Healthy, not draining, weight above 0, not ejected (or all are needed).
     pub endpoints: Vec<Arc<Endpoint>>,
-    /// Chooses among them.
+    /// Ejected, but otherwise like those: for requests that none of those could be reached with.
+    pub spare: Vec<Arc<Endpoint>>,
+    /// Chooses among the eligible ones.
     pub balancer: Balancer,
     /// Their identities and indices, in order.
     by_identity: Vec<(u64, u32)>,
 }
 
 impl Members {
-    fn new(settings: Arc<Settings>, endpoints: Vec<Arc<Endpoint>>, balancer: Balancer) -> Self {
+    fn new(
+        settings: Arc<Settings>,
+        endpoints: Vec<Arc<Endpoint>>,
+        spare: Vec<Arc<Endpoint>>,
+        balancer: Balancer,
+    ) -> Self {
         let identities = endpoints.iter().map(|endpoint| endpoint.identity());
         let mut by_identity: Vec<_> = identities.zip(0..).collect();
         by_identity.sort_unstable();
         Self {
             settings,
             endpoints,
+            spare,
             balancer,
             by_identity,
         }
@@ -176,6 +184,7 @@ impl Upstream {
         let upstream = Self {
             members: ArcSwap::from_pointee(Members::new(
                 Arc::clone(&settings),
+                Vec::new(),
                 Vec::new(),
                 Balancer::build(settings.strategy, &[], None),
             )),
@@ -335,12 +344,9 @@ impl Upstream {
     pub(super) fn publish(&self) {
         let roster = self.roster();
         self.leave_ejected_out(&roster);
-        let endpoints: Vec<_> = roster
-            .endpoints
-            .iter()
-            .filter(|endpoint| endpoint.eligible())
-            .cloned()
-            .collect();
+        let fit = roster.endpoints.iter().filter(|endpoint| endpoint.is_fit());
+        let (endpoints, spare): (Vec<_>, Vec<_>) =
+            fit.cloned().partition(|endpoint| endpoint.eligible());
         let weights = weights(&endpoints, &roster.settings);
         let members: Vec<_> = endpoints
             .iter()
@@ -356,7 +362,7 @@ impl Upstream {
             Some(&self.members.load().balancer),
         );
         let settings = Arc::clone(&roster.settings);
-        let members = Members::new(settings, endpoints, balancer);
+        let members = Members::new(settings, endpoints, spare, balancer);
         self.members.store(Arc::new(members));
         self.generation.fetch_add(1, Ordering::Release);
         drop(roster);

@@ -239,6 +239,8 @@ pub struct LocalUpstream {
 pub(super) struct View {
     pub(super) members: Arc<Members>,
     pub(super) endpoints: Vec<Rc<LocalEndpoint>>,
+    /// Those that are ejected.
+    pub(super) spare: Vec<Rc<LocalEndpoint>>,
 }
 
 impl LocalUpstream {
@@ -438,7 +440,7 @@ impl LocalUpstream {
         if self.settings().announces.is_none() {
             return;
         }
-        for endpoint in &self.view.borrow().endpoints {
+        for endpoint in self.view.borrow().all() {
             endpoint.pool.forget(client);
             endpoint.http2.forget(client);
         }
@@ -450,8 +452,7 @@ impl LocalUpstream {
         let now = tokio::time::Instant::now();
         let view = self.view.borrow();
         let max_idle = view.members.settings.pool_idle;
-        view.endpoints
-            .iter()
+        view.all()
             .filter(|e| !e.pool.is_empty() || !e.http2.is_empty())
             .for_each(|e| {
                 e.pool.prune(now, max_idle);
@@ -469,9 +470,9 @@ impl View {
     fn new(members: Arc<Members>, before: Option<&Self>) -> Self {
         let settings = &members.settings;
         let before = before.filter(|it| settings.connects_like(&it.members.settings));
-        let before = before.map_or(&[][..], |it| &it.endpoints);
         let known: HashMap<*const Endpoint, &Rc<LocalEndpoint>> = before
             .iter()
+            .flat_map(|before| before.all())
             .map(|endpoint| (Arc::as_ptr(&endpoint.shared), endpoint))
             .collect();
         let local = |shared: &Arc<Endpoint>| match known.get(&Arc::as_ptr(shared)) {
@@ -479,6 +480,16 @@ impl View {
             None => Rc::new(LocalEndpoint::new(Arc::clone(shared), settings)),
         };
         let endpoints = members.endpoints.iter().map(local).collect();
-        Self { members, endpoints }
+        let spare = members.spare.iter().map(local).collect();
+        Self {
+            members,
+            endpoints,
+            spare,
+        }
+    }
+
+    /// Eligible or ejected.
+    fn all(&self) -> impl Iterator<Item = &Rc<LocalEndpoint>> {
+        self.endpoints.iter().chain(&self.spare)
     }
 }

@@ -81,7 +81,12 @@ impl LocalUpstream {
         let picked = match picked {
             Some(flight) => Picked::Flight(flight),
             None if view.endpoints.iter().any(|it| !it.excluded.get()) => Picked::Full,
-            None => Picked::Nobody,
+            // A server that fails some requests is better than none. That the others are gone is perhaps not known yet.
+            None => {
+                let mut spare = view.spare.iter().filter(|it| !it.excluded.get());
+                let taken = spare.find(|it| it.shared.load().begin());
+                taken.map_or(Picked::Nobody, |it| Picked::Flight(InFlight(Rc::clone(it))))
+            }
         };
         tried
             .iter()
