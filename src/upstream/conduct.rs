@@ -52,7 +52,10 @@ fn is_failure(status: u16) -> bool {
 /// How a server behaves towards its requests.
 #[derive(Debug)]
 pub struct Conduct {
+    /// Failures in a row that are the server's for certain.
     in_a_row: AtomicU32,
+    /// All failures in a row.
+    doubts: AtomicU32,
     /// Failures in a row that are told.
     alarming: AtomicU32,
     alarm: Arc<Notify>,
@@ -63,6 +66,7 @@ impl Conduct {
     pub(super) fn new(alarm: Arc<Notify>) -> Self {
         Self {
             in_a_row: AtomicU32::new(0),
+            doubts: AtomicU32::new(0),
             alarming: AtomicU32::new(u32::MAX),
             alarm,
         }
@@ -71,8 +75,10 @@ impl Conduct {
     /// An answer's headers have come after `latency`.
     pub(super) fn answered(&self, met: &Met, status: u16, latency: Duration) {
         if status == 500 {
-            // Often the fault of a single path. One client that asks for that must not be able to eject a server.
-            return met.failures.increment();
+            // Often the fault of a single path. One client that asks for that must not be able to eject a server, but their
+            // share may.
+            met.failures.increment();
+            return self.tell(&self.doubts);
         }
         if is_failure(status) {
             return self.failed(met);
@@ -85,15 +91,20 @@ impl Conduct {
             met.fastest.store(micros, Relaxed);
         }
         // Mostly it is 0, and a store would take the cache line from the other workers.
-        if self.in_a_row.load(Relaxed) != 0 {
-            self.in_a_row.store(0, Relaxed);
+        if self.doubts.load(Relaxed) != 0 {
+            self.forgive();
         }
     }
 
     /// A request got no answer, or one that is a failure.
     pub(super) fn failed(&self, met: &Met) {
         met.failures.increment();
-        let in_a_row = self.in_a_row.fetch_add(1, Relaxed).wrapping_add(1);
+        self.doubts.fetch_add(1, Relaxed);
+        self.tell(&self.in_a_row);
+    }
+
+    fn tell(&self, row: &AtomicU32) {
+        let in_a_row = row.fetch_add(1, Relaxed).wrapping_add(1);
         // Again after as many more, should the first alarm have had no consequence.
         if in_a_row.is_multiple_of(self.alarming.load(Relaxed)) {
             self.alarm.notify_one();
@@ -110,9 +121,15 @@ impl Conduct {
         self.in_a_row.load(Relaxed) >= self.alarming.load(Relaxed)
     }
 
+    /// Whether it is worth looking at the share of its failures before it is time.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.doubts.load(Relaxed) >= self.alarming.load(Relaxed)
+    }
+
     /// Forgets failures in a row.
     pub(super) fn forgive(&self) {
         self.in_a_row.store(0, Relaxed);
+        self.doubts.store(0, Relaxed);
     }
 }
 
@@ -146,10 +163,11 @@ mod tests {
             conduct.answered(&met, status, MS);
             assert!(!conduct.is_alarming(), "{status}");
         }
+        assert!(conduct.is_doubtful(), "three, whatever they say");
         conduct.failed(&met);
         assert!(conduct.is_alarming());
         conduct.forgive();
-        assert!(!conduct.is_alarming());
+        assert!(!conduct.is_alarming() && !conduct.is_doubtful());
         let tally = met.tally();
         assert_eq!(
             (tally.successes, tally.failures, tally.latency),
