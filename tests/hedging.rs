@@ -1,10 +1,12 @@
 //! Second tries beside slow first ones.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::sync::Arc;
+use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use crate::support::DEADLINE;
 use crate::support::backend::{Backend, RawBackend, report, reporting};
 use crate::support::client::{Response, message, request};
 use crate::support::proxy::{Proxy, RunningProxy};
@@ -153,13 +155,30 @@ fn what_is_slow_is_learned() {
 
 #[test]
 fn a_first_try_that_fails_leaves_the_answer_to_the_second() {
-    // Drops the connection after the second try has begun.
-    let dropping = RawBackend::start(|connection| {
+    // Drops its connection once the second try has begun, and the second answers once that has happened.
+    let (asked, is_asked) = mpsc::channel();
+    let (dropped, is_dropped) = mpsc::channel();
+    let (is_asked, is_dropped) = (Mutex::new(is_asked), Mutex::new(is_dropped));
+    let dropping = RawBackend::start(move |connection| {
         connection.read_head()?;
-        std::thread::sleep(Duration::from_millis(150));
-        Ok(())
+        let is_asked = is_asked.lock().expect("no holder panics");
+        is_asked.recv_timeout(DEADLINE).map_err(io::Error::other)?;
+        connection.stream.shutdown(Shutdown::Both)?;
+        dropped.send(()).map_err(io::Error::other)
     });
-    let slow = Backend::start_with(&["--delay", "400"]);
+    let slow = RawBackend::start(move |connection| {
+        loop {
+            connection.read_head()?;
+            asked.send(()).map_err(io::Error::other)?;
+            let is_dropped = is_dropped.lock().expect("no holder panics");
+            is_dropped
+                .recv_timeout(DEADLINE)
+                .map_err(io::Error::other)?;
+            connection
+                .stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")?;
+        }
+    });
     let servers = [dropping.addr(), slow.addr()];
     let proxy = before(&servers, "after = \"20ms\", budget = \"100%\"");
     for _ in 0..2 {
