@@ -1,5 +1,6 @@
 //! The fixtures themselves, without a proxy: what a test of the proxy believes of its backends and its client.
 
+use std::fs;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
@@ -252,6 +253,28 @@ fn an_upgraded_connection_echoes_bytes() {
     assert_eq!(connection.read_exact(8).expect("an echo"), b"not HTTP");
     connection.finish_sending().expect("the backend is there");
     assert_eq!(connection.read_to_end().expect("the tunnel ends"), b"");
+}
+
+#[test]
+fn a_request_that_hangs_ends_with_its_connection() {
+    let backend = Backend::start();
+    let open_files = || {
+        let files = fs::read_dir(format!("/proc/{}/fd", backend.process().pid()));
+        files.expect("it runs").count()
+    };
+    let before = open_files();
+    let hanging: Vec<_> = (0..20)
+        .map(|_| {
+            let mut client = Connection::open(backend.addr()).expect("it listens");
+            let body = [("content-length", "1000")];
+            let begun = message("POST", "/hang", &body, b"some of it");
+            client.send_raw(begun).expect("sent");
+            client
+        })
+        .collect();
+    wait_until("all are there", || open_files() >= before + 20);
+    drop(hanging);
+    wait_until("none is left", || open_files() <= before);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::body::{self, AnswerBody, BodyWriter, ClientGone, Error};
+use super::peer::Peer;
 use super::requirement::Requirement;
 
 /// The paths, for `--help`.
@@ -32,7 +33,7 @@ Paths, with any method. The request's body is read to its end before the answer 
   /early         an answer before the body is read, which is read afterwards
   /reset         closes the connection without an answer or a look at the body
   /cut/N         declares N bytes, sends half of them and closes the connection
-  /hang          never answers, never reads the body
+  /hang          never answers, never reads the body; ends with its connection
   /ws            101 to a request with `Upgrade: echo`, then every byte back
   /faults        the faults as JSON; a POST sets them: --faults has what they are. They are not for /faults itself
 
@@ -113,11 +114,11 @@ impl Server {
     ///
     /// # Errors
     /// When the connection shall be closed without an answer.
-    pub async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Error> {
+    pub async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Result<Answer, Error> {
         if !self.delay.is_zero() {
             sleep(self.delay).await;
         }
-        let mut answer = match self.dispatch(request).await {
+        let mut answer = match self.dispatch(request, peer).await {
             Ok(answer) => answer,
             Err(Refusal::NoSuchPath) => {
                 text(StatusCode::NOT_FOUND, "no such path; --help lists them\n")
@@ -151,7 +152,7 @@ impl Server {
         answer
     }
 
-    async fn dispatch(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
+    async fn dispatch(&self, request: Request<Incoming>, peer: &Peer) -> Result<Answer, Refusal> {
         let path = request.uri().path().to_owned();
         let segments: Vec<&str> = path.split('/').skip(1).collect();
 
@@ -166,7 +167,11 @@ impl Server {
             ["upload"] => return upload(request.into_body()).await,
             ["early"] => return Ok(early(request.into_body())),
             ["reset"] => return Err(Refusal::Close("/reset was asked for".into())),
-            ["hang"] => return std::future::pending().await,
+            ["hang"] => {
+                // Thousands of requests that were given up would leave no file descriptors for others.
+                peer.gone().await;
+                return Err(Refusal::Close("nobody waits any more".into()));
+            }
             ["ws"] => return upgrade(request),
             _ => {}
         }

@@ -79,7 +79,7 @@ impl Service {
     ) -> Result<Answer, Error> {
         let mut answer = match request.uri().path() {
             "/faults" => self.faults(request).await,
-            "/health" if !self.lock().faults.health => self.server.answer(request).await,
+            "/health" if !self.lock().faults.health => self.server.answer(request, peer).await,
             _ => self.faulty(request, peer).await,
         }?;
         if self.leaving.load(Ordering::Relaxed)
@@ -103,7 +103,10 @@ impl Service {
         match fate.end {
             End::Answer => {}
             End::Status(status) => return Ok(self.server.text(status, "a fault\n")),
-            End::Hang => return std::future::pending().await,
+            End::Hang => {
+                peer.gone().await;
+                return Err("a fault: hang".into());
+            }
             End::Reset => {
                 peer.reset();
                 return Err("a fault: reset".into());
@@ -119,7 +122,7 @@ impl Service {
             None => None,
         };
         let mut answer = self
-            .execute(request, capacity.map_or(0, |it| it.ms))
+            .execute(request, peer, capacity.map_or(0, |it| it.ms))
             .await?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS && !fate.body.is_none() {
             // Bodies that are written piece by piece do not know their length.
@@ -134,14 +137,19 @@ impl Service {
         Ok(answer)
     }
 
-    async fn execute(&self, request: Request<Incoming>, ms: u64) -> Result<Answer, Error> {
+    async fn execute(
+        &self,
+        request: Request<Incoming>,
+        peer: &Peer,
+        ms: u64,
+    ) -> Result<Answer, Error> {
         let journal = self.journal.as_ref();
         let entry = journal.map(|it| it.begin(request.method(), request.headers()));
         let entry = entry.transpose()?.and_then(identity);
         if ms > 0 {
             sleep(Duration::from_millis(ms)).await;
         }
-        let answer = self.server.answer(request).await?;
+        let answer = self.server.answer(request, peer).await?;
         entry.map_or(io::Result::Ok(()), |entry| entry.end())?;
         Ok(answer)
     }
