@@ -12,6 +12,7 @@ mod bucket;
 pub mod headers;
 mod key;
 mod limiter;
+pub mod cluster;
 pub mod memory;
 pub mod redis;
 mod window;

@@ -11,6 +11,7 @@ pub mod tcp;
 pub mod tls;
 pub mod transport;
 pub mod unix;
+pub mod wire;
 
 pub use stall::Stall;
 pub use stream::{Stream, Traffic};

@@ -28,12 +28,17 @@ pub(super) struct Cell(AtomicU64);
 impl Cell {
     /// Counts one request at `now` nanoseconds; `None` when the cell has been retired.
     pub(super) fn check(&self, ledger: &Ledger, now: u64) -> Option<Verdict> {
+        self.check_by(|word| ledger.check(word, now))
+    }
+
+    /// The same by another rule, that makes of a state the next one and a verdict.
+    pub(super) fn check_by(&self, rule: impl Fn(u64) -> (u64, Verdict)) -> Option<Verdict> {
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
             if word == RETIRED {
                 return None;
             }
-            let (next, verdict) = ledger.check(word, now);
+            let (next, verdict) = rule(word);
             // A denied request writes nothing: a flood of them does not pass the cache line around.
             if !verdict.is_allowed() {
                 return Some(verdict);
@@ -58,6 +63,12 @@ impl Cell {
             // A request that came first has put a live state there.
             let _ = self.replace(word, 0);
         }
+    }
+
+    /// The state, unless it has been retired.
+    pub(super) fn state(&self) -> Option<u64> {
+        let word = self.0.load(Ordering::Relaxed);
+        (word != RETIRED).then_some(word)
     }
 
     pub(super) fn is_retired(&self) -> bool {
@@ -90,7 +101,7 @@ impl Ledger {
         }
     }
 
-    fn check(&self, word: u64, now: u64) -> (u64, Verdict) {
+    pub(super) fn check(&self, word: u64, now: u64) -> (u64, Verdict) {
         let millis = now / NANOS_PER_MILLI;
         match self {
             Self::Fixed(window, layout) => {
