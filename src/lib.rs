@@ -7,7 +7,7 @@
 //! admin
 //! proxy
 //! listener  upstream
-//! route  balance  health  limit  message
+//! route  balance  health  limit  message  gossip
 //! net  tls
 //! metrics
 //! config
@@ -16,6 +16,7 @@
 pub mod admin;
 pub mod balance;
 pub mod config;
+pub mod gossip;
 pub mod health;
 pub mod limit;
 pub mod listener;

@@ -58,7 +58,13 @@ pub struct Member {
 
 impl Member {
     /// Notes a message.
-    pub fn hear(&mut self, about: About, from: SocketAddr, round_trip: Option<Duration>, now: Instant) {
+    pub fn hear(
+        &mut self,
+        about: About,
+        from: SocketAddr,
+        round_trip: Option<Duration>,
+        now: Instant,
+    ) {
         self.address = about.address.unwrap_or(from);
         self.standing = match about.leaving {
             true => Standing::Left,

@@ -129,12 +129,11 @@ impl About {
         put_number(&mut bytes, self.generation);
         put_number(&mut bytes, self.clock);
         put_number(&mut bytes, self.sent);
-        let flags = [
-            self.leaving,
-            self.address.is_some(),
-            self.echo.is_some(),
-        ];
-        let flags = flags.iter().rev().fold(0, |all, flag| all << 1 | u8::from(*flag));
+        let flags = [self.leaving, self.address.is_some(), self.echo.is_some()];
+        let flags = flags
+            .iter()
+            .rev()
+            .fold(0, |all, flag| all << 1 | u8::from(*flag));
         bytes.push(flags);
         if let Some(address) = self.address {
             put_address(&mut bytes, address);
@@ -232,7 +231,10 @@ mod tests {
                 echo: Some((1, 2)),
                 leaving: true,
             },
-            contacts: vec!["[2001:db8::1]:7946".parse().unwrap(), "192.0.2.2:1".parse().unwrap()],
+            contacts: vec![
+                "[2001:db8::1]:7946".parse().unwrap(),
+                "192.0.2.2:1".parse().unwrap(),
+            ],
             parts: vec![Part {
                 kind: 3,
                 bytes: vec![1, 2, 3],
@@ -278,7 +280,13 @@ mod tests {
 
     #[test]
     fn addresses_that_nobody_has_are_refused() {
-        for address in ["0.0.0.0:1", "192.0.2.1:0", "224.0.0.1:1", "[::]:1", "[ff02::1]:1"] {
+        for address in [
+            "0.0.0.0:1",
+            "192.0.2.1:0",
+            "224.0.0.1:1",
+            "[::]:1",
+            "[ff02::1]:1",
+        ] {
             let mut message = message();
             message.contacts = vec![address.parse().unwrap()];
             assert_eq!(Message::read(&message.write()), None, "{address}");

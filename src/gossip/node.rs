@@ -78,7 +78,7 @@ pub struct Node {
     next_dead: usize,
     strangers: u32,
     leaving: bool,
-    name_taken: bool,
+    name_taken: Option<Instant>,
     refused: [u64; Refusal::ALL.len()],
     random: fastrand::Rng,
     outgoing: Vec<Outgoing>,
@@ -86,7 +86,13 @@ pub struct Node {
 
 impl Node {
     /// A node that knows nobody. `unix` is the time in milliseconds, the start's and the node's generation.
-    pub fn new(settings: Settings, fleet: FleetKey, unix: u64, start: Instant, random: fastrand::Rng) -> Self {
+    pub fn new(
+        settings: Settings,
+        fleet: FleetKey,
+        unix: u64,
+        start: Instant,
+        random: fastrand::Rng,
+    ) -> Self {
         let session = Session::random();
         Self {
             key: fleet.of(session),
@@ -106,7 +112,7 @@ impl Node {
             next_dead: 0,
             strangers: STRANGERS,
             leaving: false,
-            name_taken: false,
+            name_taken: None,
             refused: [0; Refusal::ALL.len()],
             random,
             outgoing: Vec::new(),
@@ -138,14 +144,22 @@ impl Node {
         self.refused
     }
 
-    /// Whether another node has the same name.
-    pub fn is_name_taken(&self) -> bool {
-        self.name_taken
+    /// Whether another node has the same name, as far as was heard lately.
+    pub fn is_name_taken(&self, now: Instant) -> bool {
+        let lately = |it: Instant| now.saturating_duration_since(it) < self.settings.dead_after;
+        self.name_taken.is_some_and(lately)
     }
 
-    /// Whether all seeds are members or this node itself.
-    pub fn has_all_seeds(&self) -> bool {
-        self.missing_seeds().next().is_none()
+    /// Takes over settings that may change.
+    pub fn change(
+        &mut self,
+        advertise: Option<SocketAddr>,
+        interval: Duration,
+        dead_after: Duration,
+    ) {
+        self.settings.advertise = advertise;
+        self.settings.interval = interval;
+        self.settings.dead_after = dead_after;
     }
 
     /// How many nodes there are as far as is known, this one included. A node that has just started counts the seeds that
@@ -177,7 +191,11 @@ impl Node {
 
     /// Tells all members of these parts, without waiting for the round.
     pub fn tell(&mut self, parts: &[Part], now: Instant) {
-        let members: Vec<_> = self.members.live().map(|it| (it.session, it.address)).collect();
+        let members: Vec<_> = self
+            .members
+            .live()
+            .map(|it| (it.session, it.address))
+            .collect();
         for (session, address) in members {
             self.send_all(session, address, parts, now);
         }
@@ -198,7 +216,12 @@ impl Node {
     ///
     /// # Errors
     /// It is none that can be believed; it has been counted.
-    pub fn receive(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) -> Result<Vec<Told>, Refusal> {
+    pub fn receive(
+        &mut self,
+        datagram: &[u8],
+        from: SocketAddr,
+        now: Instant,
+    ) -> Result<Vec<Told>, Refusal> {
         let taken = self.take(datagram, from, now);
         if let Err(refusal) = taken {
             let at = Refusal::ALL.iter().position(|it| *it == refusal);
@@ -207,7 +230,12 @@ impl Node {
         taken
     }
 
-    fn take(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) -> Result<Vec<Told>, Refusal> {
+    fn take(
+        &mut self,
+        datagram: &[u8],
+        from: SocketAddr,
+        now: Instant,
+    ) -> Result<Vec<Told>, Refusal> {
         let envelope = Envelope::read(datagram)?;
         let message = self.open(envelope, datagram)?;
         if envelope.from == self.session {
@@ -232,7 +260,11 @@ impl Node {
             contacts,
             parts,
         } = message;
-        self.clock = self.clock.max(about.clock.saturating_sub(self.elapsed(now).as_millis() as u64));
+        self.clock = self.clock.max(
+            about
+                .clock
+                .saturating_sub(self.elapsed(now).as_millis() as u64),
+        );
         self.meet(about, envelope.from, from, now)?;
         for contact in contacts {
             self.hear_of(contact);
@@ -262,11 +294,20 @@ impl Node {
             }
             self.sessions.push_back(envelope.from);
         }
-        self.seen.entry(envelope.from).or_default().note(envelope.counter)
+        self.seen
+            .entry(envelope.from)
+            .or_default()
+            .note(envelope.counter)
     }
 
     /// Notes that a member has been heard of, perhaps for the first time.
-    fn meet(&mut self, about: About, session: Session, from: SocketAddr, now: Instant) -> Result<(), Refusal> {
+    fn meet(
+        &mut self,
+        about: About,
+        session: Session,
+        from: SocketAddr,
+        now: Instant,
+    ) -> Result<(), Refusal> {
         let round_trip = about.echo.and_then(|(sent, held)| {
             let there_and_back = self.micros(now).checked_sub(sent)?.checked_sub(held)?;
             Some(Duration::from_micros(there_and_back))
@@ -278,19 +319,26 @@ impl Node {
             return Ok(());
         }
         if about.name == self.settings.name {
-            if !mem::replace(&mut self.name_taken, true) {
+            if !self.is_name_taken(now) {
                 let name = &self.settings.name;
                 tracing::error!(%from, "another node of the cluster is called {name:?} too: give each its own cluster.name");
             }
+            self.name_taken = Some(now);
             return Err(Refusal::SameName);
         }
         let former = self.members.named(&about.name);
-        if former.is_some_and(|it| it.standing == Standing::Alive && it.about.generation >= about.generation) {
+        if former.is_some_and(|it| {
+            it.standing == Standing::Alive && it.about.generation >= about.generation
+        }) {
             return Err(Refusal::Stale);
         }
         let member = Member {
             address: about.address.unwrap_or(from),
-            standing: if about.leaving { Standing::Left } else { Standing::Alive },
+            standing: if about.leaving {
+                Standing::Left
+            } else {
+                Standing::Alive
+            },
             key: self.fleet.of(session),
             session,
             heard: now,
@@ -330,9 +378,18 @@ impl Node {
         self.called.remove(&address);
     }
 
-    fn missing_seeds(&self) -> impl Iterator<Item = SocketAddr> {
+    /// Seeds that are neither members nor this node.
+    pub fn missing_seeds(&self) -> impl Iterator<Item = SocketAddr> {
         let seeds = self.seeds.iter().copied();
         seeds.filter(|seed| !self.is_own(*seed) && !self.members.is_at(*seed))
+    }
+
+    /// Calls seeds that are not there.
+    pub fn call_missing(&mut self, now: Instant) {
+        let missing: Vec<_> = self.missing_seeds().collect();
+        for address in missing {
+            self.send_all(Session::NONE, address, &[], now);
+        }
     }
 
     /// Calls seeds that are not there, addresses that others have told of, and some of the dead.
@@ -432,7 +489,8 @@ impl Node {
             to,
             counter: self.counter,
         };
-        self.outgoing.push((address, self.key.seal(envelope, message)));
+        self.outgoing
+            .push((address, self.key.seal(envelope, message)));
     }
 
     fn elapsed(&self, now: Instant) -> Duration {

@@ -41,7 +41,8 @@ impl Session {
     /// One that was never there.
     pub fn random() -> Self {
         let mut session = [0; 16];
-        rand::fill(&mut session).expect("the system has random bytes, or TLS would not work either");
+        rand::fill(&mut session)
+            .expect("the system has random bytes, or TLS would not work either");
         Self(session)
     }
 

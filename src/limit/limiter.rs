@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::memory::DEFAULT_MAX_KEYS;
-use super::{LimitKey, MemoryStore, Quota, QuotaHeaders, RedisConnection, RedisStore, Verdict};
+use super::{
+    ClusterStore, LimitKey, MemoryStore, Quota, QuotaHeaders, RedisConnection, RedisStore, Verdict,
+};
 
 /// What a client is told to wait when `OnStoreFailure::Deny` turns it away: Redis is probed more often than that.
 const DENIED_WITHOUT_STORE: Duration = Duration::from_secs(1);
@@ -16,6 +18,8 @@ const DENIED_WITHOUT_STORE: Duration = Duration::from_secs(1);
 pub enum Store {
     /// In this process, shared by its workers.
     Memory,
+    /// In each process of a fleet, which tell each other.
+    Cluster,
     /// In Redis, shared by all load balancers that use it.
     Redis {
         /// What decides while Redis does not.
@@ -62,6 +66,7 @@ pub struct LimiterShared {
 
 enum Counts {
     Memory(MemoryStore),
+    Cluster(Box<ClusterStore>),
     Redis(Fallback),
 }
 
@@ -77,6 +82,10 @@ impl LimiterShared {
         let memory = || MemoryStore::new(&quota, DEFAULT_MAX_KEYS, start);
         let counts = match store {
             Store::Memory => Counts::Memory(memory()),
+            Store::Cluster => {
+                let store = ClusterStore::new(name, quota, DEFAULT_MAX_KEYS, start);
+                Counts::Cluster(Box::new(store))
+            }
             Store::Redis { on_failure } => Counts::Redis(match on_failure {
                 OnStoreFailure::Local => Fallback::Local(memory()),
                 OnStoreFailure::Allow => Fallback::Allow,
@@ -105,6 +114,7 @@ impl LimiterShared {
     pub fn store(&self) -> Store {
         let on_failure = match &self.counts {
             Counts::Memory(_) => return Store::Memory,
+            Counts::Cluster(_) => return Store::Cluster,
             Counts::Redis(Fallback::Local(_)) => OnStoreFailure::Local,
             Counts::Redis(Fallback::Allow) => OnStoreFailure::Allow,
             Counts::Redis(Fallback::Deny) => OnStoreFailure::Deny,
@@ -117,10 +127,19 @@ impl LimiterShared {
         &self.headers
     }
 
+    /// The counts that are shared with other processes of the fleet, if it is such a limit.
+    pub fn cluster(&self) -> Option<&ClusterStore> {
+        match &self.counts {
+            Counts::Cluster(store) => Some(store),
+            Counts::Memory(_) | Counts::Redis(_) => None,
+        }
+    }
+
     /// The counts that are kept in this process, if any.
     pub fn memory(&self) -> Option<&MemoryStore> {
         match &self.counts {
             Counts::Memory(store) | Counts::Redis(Fallback::Local(store)) => Some(store),
+            Counts::Cluster(store) => Some(store.cold()),
             Counts::Redis(Fallback::Allow | Fallback::Deny) => None,
         }
     }
@@ -157,7 +176,7 @@ impl Limiter {
     /// decides every request.
     pub fn new(shared: Arc<LimiterShared>, connection: Option<&Rc<RedisConnection>>) -> Self {
         let redis = match shared.counts {
-            Counts::Memory(_) => None,
+            Counts::Memory(_) | Counts::Cluster(_) => None,
             Counts::Redis(_) => connection.map(|connection| {
                 RedisStore::new(Rc::clone(connection), &shared.name, shared.quota)
             }),
@@ -174,6 +193,7 @@ impl Limiter {
     pub async fn check(&self, key: &LimitKey, now: Instant) -> Decision {
         match (&self.shared.counts, &self.redis) {
             (Counts::Memory(store), _) => Decision::of_store(store.check(key, now)),
+            (Counts::Cluster(store), _) => Decision::of_store(store.check(key, now)),
             (Counts::Redis(fallback), None) => fallback.decide(&self.shared.quota, key, now),
             (Counts::Redis(fallback), Some(redis)) => match redis.check(key).await {
                 Ok(verdict) => Decision::of_store(verdict),
@@ -187,6 +207,7 @@ impl Limiter {
     pub fn check_local(&self, key: &LimitKey, now: Instant) -> Option<Decision> {
         match (&self.shared.counts, &self.redis) {
             (Counts::Memory(store), _) => Some(Decision::of_store(store.check(key, now))),
+            (Counts::Cluster(store), _) => Some(Decision::of_store(store.check(key, now))),
             (Counts::Redis(_), Some(redis)) if !redis.is_down() => None,
             (Counts::Redis(fallback), _) => Some(fallback.decide(&self.shared.quota, key, now)),
         }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Limiter ──── MemoryStore ── FixedWindow, SlidingWindow, TokenBucket (pure arithmetic)
+//!    ├──────── ClusterStore ── a part of the quota for each process of a fleet, which tell each other
 //!    └──────── RedisStore  ── the same three as scripts that run in Redis
 //! ```
 //!
@@ -9,10 +10,10 @@
 //! belongs to which limit and key, and what a denied one is answered, is decided by the caller.
 
 mod bucket;
+pub mod cluster;
 pub mod headers;
 mod key;
 mod limiter;
-pub mod cluster;
 pub mod memory;
 pub mod redis;
 mod window;
@@ -20,6 +21,7 @@ mod window;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+pub use self::cluster::ClusterStore;
 pub use self::headers::QuotaHeaders;
 pub use self::key::LimitKey;
 pub use self::limiter::{Decision, Limiter, LimiterShared, OnStoreFailure, Store};

@@ -273,7 +273,8 @@ fn limit(name: &str, limit: &model::RateLimit, workers: usize, former: &Former<'
         model::OnStoreFailure::Deny => OnStoreFailure::Deny,
     };
     let store = match limit.store {
-        model::Store::Memory | model::Store::Cluster => Store::Memory,
+        model::Store::Memory => Store::Memory,
+        model::Store::Cluster => Store::Cluster,
         model::Store::Redis | model::Store::RedisLeased => Store::Redis { on_failure },
     };
     let (counts, former) = former.limit(name, &quota, store, &limit.key);

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::policy::Forward;
 pub use crate::config::model::{HashKey, LimitKey, ListenerTimeouts, RedirectTarget};
-use crate::limit::LimiterShared;
+use crate::limit::{ClusterStore, LimiterShared};
 use crate::listener::PerAddress;
 use crate::message::forwarded::TrustedProxies;
 use crate::message::h2::Flood;
@@ -40,6 +40,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The limits that a fleet agrees on.
+    pub fn cluster_limits(&self) -> impl Iterator<Item = &ClusterStore> {
+        self.limits.iter().filter_map(|it| it.shared.cluster())
+    }
+
     /// What all requests came to, by listener and route.
     pub fn outcomes(&self) -> impl Iterator<Item = &Arc<Sharded<Outcomes>>> {
         self.listeners.iter().flat_map(|listener| {

@@ -4,6 +4,8 @@
 //! Each node counts only what it admits itself, and tells the others its count; what all have used is the sum. A count is
 //! told as a whole and not as a difference, so that datagrams may be lost, doubled or late.
 
+use std::time::Duration;
+
 use super::super::{Algorithm, Quota};
 use super::TURN;
 use super::share::{Claim, entitlement};
@@ -13,6 +15,10 @@ use super::slot::Grant;
 const HORIZON: u64 = 4;
 /// Rounds after which a node that has told of a key wants nothing more of it, unless it says so again.
 const MAX_SILENCE: u64 = 8;
+/// Rounds in a window that is long.
+const LONG: u64 = 4;
+/// Rounds in which all that a node counts for a bucket is new.
+const NEW: u64 = 4;
 /// The part that is added to what a node has asked for: it may ask for a little more.
 const MARGIN: f64 = 1.1;
 /// The debt that a bucket may have, in what it gives in a window and at once: what is beyond can only be nonsense.
@@ -32,15 +38,6 @@ pub(super) struct Rule {
     pub(super) window: u64,
 }
 
-/// What a node wants of a key.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Demand {
-    /// Requests admitted in a round.
-    pub(super) used: u32,
-    /// Those, and the ones that were denied.
-    pub(super) asked: u32,
-}
-
 /// The counts of a node: of the window and the one before, or of all time and what is missing in the bucket.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Counts {
@@ -54,6 +51,8 @@ pub(super) struct Counts {
     pub(super) total: u64,
     /// Admitted by all in the window before.
     pub(super) total_previous: u64,
+    /// Whether a node has begun to count for its bucket so lately that nobody knows of any of it.
+    pub(super) is_new: bool,
 }
 
 /// What another node has told.
@@ -61,8 +60,11 @@ pub(super) struct Counts {
 struct Other {
     peer: u64,
     at: u64,
-    demand: Demand,
+    /// Requests asked for in its last round.
+    asked: u32,
     counts: Counts,
+    /// What it has probably used of a bucket since.
+    guessed: f64,
 }
 
 /// The circumstances of a turn.
@@ -78,7 +80,16 @@ pub(super) struct Fleet<'a> {
     pub(super) expected: usize,
 }
 
-impl Fleet<'_> {
+impl<'a> Fleet<'a> {
+    pub(super) fn of(clock: u64, interval: Duration, peers: &'a [u64], expected: usize) -> Self {
+        Self {
+            clock,
+            interval: (interval.as_millis() as u64).max(1),
+            peers,
+            expected,
+        }
+    }
+
     /// How many nodes divide a key of which nothing is known.
     pub(super) fn size(&self) -> usize {
         1 + self.peers.len() + self.expected
@@ -102,6 +113,8 @@ pub(super) struct Account {
     others: Vec<Other>,
     /// Decides whether a part of a request is one: so the parts of all nodes add up.
     draw: f64,
+    /// When it was opened.
+    opened: u64,
     /// The last turn.
     at: u64,
     bucket: Bucket,
@@ -114,6 +127,10 @@ struct Bucket {
     tokens: f64,
     /// What this node may take of them.
     credit: f64,
+    /// What this node has taken in this round.
+    taken: f64,
+    /// The part of the refill that is this node's.
+    share: f64,
     /// When the credit was this.
     granted: u64,
 }
@@ -134,7 +151,11 @@ impl Rule {
 
     /// The window that a time is in.
     pub(super) fn index(&self, clock: u64) -> u64 {
-        if self.is_bucket() { 0 } else { clock / self.window }
+        if self.is_bucket() {
+            0
+        } else {
+            clock / self.window
+        }
     }
 
     /// How much of the window before is still in view.
@@ -143,6 +164,11 @@ impl Rule {
             Algorithm::SlidingWindow => 1.0 - (clock % self.window) as f64 / self.window as f64,
             Algorithm::FixedWindow | Algorithm::TokenBucket => 0.0,
         }
+    }
+
+    /// What a bucket has at least.
+    fn least_tokens(&self) -> f64 {
+        -MAX_DEBT * (self.limit + self.burst)
     }
 
     /// Tokens that come in so many milliseconds.
@@ -165,23 +191,31 @@ impl Account {
             own,
             others: Vec::new(),
             draw,
+            opened: clock,
             at: clock,
             bucket: Bucket {
                 tokens,
                 credit: 0.0,
+                taken: 0.0,
+                share: 0.0,
                 granted: clock,
             },
         }
     }
 
     /// Adds what this node has admitted since the last turn. `draw` is a random number below 1, for a new window.
-    pub(super) fn advance(&mut self, used: u64, clock: u64, draw: f64) {
+    pub(super) fn advance(&mut self, used: u64, fleet: Fleet<'_>, draw: f64) {
+        let clock = fleet.clock;
         let elapsed = clock.saturating_sub(self.at);
         self.at = self.at.max(clock);
         if self.rule.is_bucket() {
+            let guessed = self.guess(elapsed, fleet);
             let bucket = &mut self.bucket;
-            bucket.tokens = (bucket.tokens + self.rule.refill(elapsed)).min(self.rule.burst) - used as f64;
+            bucket.tokens -= guessed;
+            bucket.tokens =
+                (bucket.tokens + self.rule.refill(elapsed)).min(self.rule.burst) - used as f64;
             bucket.credit -= used as f64;
+            bucket.taken += used as f64;
             self.own.current += used;
             return;
         }
@@ -202,6 +236,22 @@ impl Account {
         self.own.current += used;
     }
 
+    /// What others have probably used since the last turn, at most what is theirs. Without that a bucket would overflow
+    /// while nothing is heard.
+    fn guess(&mut self, elapsed: u64, fleet: Fleet<'_>) -> f64 {
+        let used = |it: &Other| {
+            let rate = f64::from(it.asked) / fleet.interval as f64;
+            rate * elapsed.min(fleet.clock.saturating_sub(it.at)) as f64
+        };
+        let all: f64 = self.others.iter().map(used).sum();
+        let most = self.rule.refill(elapsed) * (1.0 - self.bucket.share);
+        let part = if all > most { most / all } else { 1.0 };
+        for other in &mut self.others {
+            other.guessed += used(other) * part;
+        }
+        all * part
+    }
+
     /// Goes on to a window, if it is a later one.
     fn roll(&mut self, index: u64) -> bool {
         if index <= self.own.index {
@@ -216,13 +266,23 @@ impl Account {
             ..Counts::default()
         };
         // What a node wants is not over with the window, though its datagrams may have been lost meanwhile.
-        let matters = |it: &Other| it.counts.index + 1 >= index || it.demand.asked > 0;
+        let matters = |it: &Other| it.counts.index + 1 >= index || it.asked > 0;
         self.others.retain(matters);
         true
     }
 
+    /// A round begins: what is left is divided anew.
+    pub(super) fn begin_round(&mut self, fleet: Fleet<'_>, draw: f64) {
+        self.bucket.taken = 0.0;
+        // All of a short fixed window is divided at once: one has not heard of the others' part of it yet.
+        let is_long = self.rule.window >= LONG * fleet.interval;
+        if is_long || self.rule.algorithm == Algorithm::SlidingWindow {
+            self.draw = draw;
+        }
+    }
+
     /// Notes what another node tells.
-    pub(super) fn hear(&mut self, peer: u64, demand: Demand, counts: Counts, clock: u64) {
+    pub(super) fn hear(&mut self, peer: u64, asked: u32, counts: Counts, clock: u64) {
         if !self.rule.is_bucket() {
             // A node whose clock is a window ahead or behind would say nothing of use here.
             if counts.index.abs_diff(self.own.index) > 1 {
@@ -237,20 +297,23 @@ impl Account {
         let other = Other {
             peer,
             at: clock,
-            demand,
+            asked,
             counts,
+            guessed: 0.0,
         };
         match self.others.iter_mut().find(|it| it.peer == peer) {
             Some(known) => {
-                let (before, now) = (known.counts, counts);
+                let (before, now, guessed) = (known.counts, counts, known.guessed);
                 // One that is late.
-                if (now.index, now.current) < (before.index, before.current) && !self.rule.is_bucket() {
+                if (now.index, now.current) < (before.index, before.current)
+                    && !self.rule.is_bucket()
+                {
                     return;
                 }
                 *known = other;
                 if self.rule.is_bucket() {
                     match now.current.checked_sub(before.current) {
-                        Some(used) => self.bucket.tokens -= used as f64,
+                        Some(used) => self.bucket.tokens += guessed - used as f64,
                         None => self.believe(counts),
                     }
                 }
@@ -265,12 +328,15 @@ impl Account {
                 self.believe(counts);
             }
         }
-        let least = -MAX_DEBT * (self.rule.limit + self.rule.burst);
-        self.bucket.tokens = self.bucket.tokens.max(least);
+        self.bucket.tokens = self.bucket.tokens.max(self.rule.least_tokens());
     }
 
-    /// Takes over what another one knows of the bucket: what it counts from now on is added to that.
+    /// Takes over what another one knows of the bucket, or adds what only that one can know.
     fn believe(&mut self, counts: Counts) {
+        if counts.is_new {
+            self.bucket.tokens -= counts.current as f64;
+            return;
+        }
         let tokens = self.rule.burst - counts.total as f64;
         self.bucket.tokens = self.bucket.tokens.min(tokens);
     }
@@ -283,18 +349,19 @@ impl Account {
             let there = fleet.peers.contains(&it.peer);
             let silent = fleet.clock.saturating_sub(it.at) > MAX_SILENCE * fleet.interval;
             if silent || !there {
-                it.demand = Demand::default();
+                it.asked = 0;
             }
             there || !is_bucket
         });
     }
 
     /// What is to be told to others.
-    pub(super) fn counts(&self) -> Counts {
+    pub(super) fn counts(&self, fleet: Fleet<'_>) -> Counts {
         if self.rule.is_bucket() {
             let missing = (self.rule.burst - self.bucket.tokens).max(0.0);
             return Counts {
                 total: missing as u64,
+                is_new: self.at.saturating_sub(self.opened) < NEW * fleet.interval,
                 ..self.own
             };
         }
@@ -356,7 +423,9 @@ impl Account {
         let clock = fleet.clock;
         let rest = window - clock % window;
         // The grant is for the turn to come, at whose end less of the window before is in view.
-        let in_view = self.rule.in_view(clock + (TURN.as_millis() as u64).min(rest - 1));
+        let in_view = self
+            .rule
+            .in_view(clock + (TURN.as_millis() as u64).min(rest - 1));
         let (current, previous) = self.known();
         let known = current as f64 + previous as f64 * in_view;
         let used = |counts: &Counts| match self.own.index.checked_sub(counts.index) {
@@ -370,14 +439,16 @@ impl Account {
             let used = used(&other.counts);
             heard += used;
             if fleet.peers.contains(&other.peer) {
-                let wanted = self.wanted(used, other.demand.asked, other.at, fleet);
+                let wanted = self.wanted(used, other.asked, other.at, fleet);
                 claims.push(Claim { used, wanted });
             }
         }
         let own_used = used(&self.own);
         heard += own_used;
         // What nodes have used that are gone is nobody's.
-        let budget = limit - (known - heard).max(0.0) - (heard - own_used - claims.iter().map(|it| it.used).sum::<f64>());
+        let budget = limit
+            - (known - heard).max(0.0)
+            - (heard - own_used - claims.iter().map(|it| it.used).sum::<f64>());
         let own_claim = Claim {
             used: own_used,
             wanted: self.wanted(own_used, own.asked, clock, fleet),
@@ -386,7 +457,7 @@ impl Account {
         let left = (limit - known).max(0.0);
         let mut allowance = (entitled - own_used + self.draw).max(0.0) as u64;
         // Nobody should be turned away for being the first to come here.
-        if own_used < 1.0 && left >= 1.0 {
+        if own_used < 1.0 && own.asked == 0 && left >= 1.0 {
             allowance = allowance.max(1);
         }
         Grant {
@@ -396,7 +467,11 @@ impl Account {
                 Algorithm::SlidingWindow => rest + window,
                 Algorithm::FixedWindow | Algorithm::TokenBucket => rest,
             },
-            retry: if left < 1.0 { self.fades_in(current, previous, rest) } else { fleet.interval.min(rest) },
+            retry: if left < 1.0 {
+                self.fades_in(current, previous, rest)
+            } else {
+                fleet.interval.min(rest)
+            },
         }
     }
 
@@ -425,7 +500,14 @@ impl Account {
         used + rate * horizon.min(end.saturating_sub(then)) as f64
     }
 
-    fn divide(&self, own: Claim, mut claims: Vec<Claim>, settled: bool, budget: f64, fleet: Fleet<'_>) -> f64 {
+    fn divide(
+        &self,
+        own: Claim,
+        mut claims: Vec<Claim>,
+        settled: bool,
+        budget: f64,
+        fleet: Fleet<'_>,
+    ) -> f64 {
         let somebody = claims.iter().any(|it| it.wanted > it.used);
         let (mut own, mut silent) = (own, Claim::of(0.0));
         if !settled {
@@ -441,22 +523,29 @@ impl Account {
     }
 
     fn grant_of_bucket(&mut self, own: Own, fleet: Fleet<'_>) -> Grant {
-        let Rule { burst, limit, window, .. } = self.rule;
-        // What others have probably used since they were last heard.
-        let since = |it: &Other| fleet.clock.saturating_sub(it.at).min(2 * fleet.interval) as f64;
-        let rate = |it: &Other| f64::from(it.demand.used) / fleet.interval as f64;
-        let unheard: f64 = self.others.iter().map(|it| rate(it) * since(it)).sum();
-        let tokens = self.bucket.tokens - unheard;
-
+        let Rule {
+            burst,
+            limit,
+            window,
+            ..
+        } = self.rule;
+        let tokens = self.bucket.tokens;
         let budget = self.rule.refill(fleet.interval);
         let wanted = |asked: u32| Claim::of(f64::from(asked) * MARGIN);
-        let claims = self.others.iter().map(|it| wanted(it.demand.asked));
-        let share = self.divide(wanted(own.asked), claims.collect(), own.settled, budget, fleet) / budget;
+        let claims = self.others.iter().map(|it| wanted(it.asked));
+        let share = self.divide(
+            wanted(own.asked),
+            claims.collect(),
+            own.settled,
+            budget,
+            fleet,
+        ) / budget;
 
         let bucket = &mut self.bucket;
         let elapsed = fleet.clock.saturating_sub(bucket.granted);
         let at_once = match own.settled {
-            true => share * tokens,
+            // What it has taken of what there was is known here before it is known what the others have taken.
+            true => share * (tokens + bucket.taken) - bucket.taken,
             // Its part of a full bucket; others may be using theirs.
             false => tokens - burst + burst / fleet.size() as f64,
         };
@@ -464,7 +553,12 @@ impl Account {
         let refilled = bucket.credit + share * limit * elapsed as f64 / window as f64;
         bucket.credit = refilled.max(at_once).min(most);
         bucket.granted = fleet.clock;
-        let allowance = if tokens > 0.0 { bucket.credit.max(0.0) as u64 } else { 0 };
+        bucket.share = share;
+        let allowance = if tokens > 0.0 {
+            bucket.credit.max(0.0) as u64
+        } else {
+            0
+        };
         let left = tokens.max(0.0);
         let until = |tokens: f64| (tokens.max(0.0) * window as f64 / limit).ceil() as u64;
         Grant {

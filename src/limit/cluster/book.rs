@@ -2,16 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Receiver;
 
-use super::account::{Account, Counts, Demand, Fleet, Own, Rule};
+use super::account::{Account, Fleet, Own, Rule};
 use super::entry::{Entry, Head};
 use super::slot::Slot;
 use super::{ClusterStore, LimitKey, Moment, Quota};
 
 /// Keys that can be hot. What comes beyond stays cold: each node then has its part, and no more.
 const MAX_HOT: usize = 8192;
-/// Keys that are told of in a round. Those that want more come first, then those that are nearest to their limit.
+/// Keys that are told of in a round. Those that are nearest to their limit come first.
 const MAX_TOLD: usize = 256;
 /// Keys that are told of in a turn, because nobody knows of them yet.
 const MAX_NEWS: usize = 64;
@@ -53,12 +54,12 @@ struct Hot {
     account: Account,
     /// What of the slot is in the account.
     seen: u64,
-    /// Of this round so far.
-    demand: Demand,
-    /// As it was last told.
-    told: Demand,
-    /// As it was told before that, which all should know by now.
-    known: Demand,
+    /// Requests of this round so far, admitted or not.
+    asked: u32,
+    /// Those of the last round, as they were told.
+    told: u32,
+    /// Those of the round before that, which all should know by now.
+    known: u32,
     /// When it was first told.
     first_told: Option<u64>,
     /// The last round in which it was used, here or elsewhere.
@@ -103,19 +104,15 @@ impl Book {
     pub(super) fn turn(&mut self, store: &ClusterStore, moment: &Moment<'_>) -> Vec<Entry> {
         self.look_around(moment);
         self.warm_up(store, moment);
-        let fleet = Fleet {
-            clock: self.clock,
-            interval: (moment.interval.as_millis() as u64).max(1),
-            peers: &self.partners,
-            expected: self.expected,
-        };
+        let fleet = Fleet::of(self.clock, moment.interval, &self.partners, self.expected);
         let mut news = Vec::new();
         for (key, hot) in &mut self.keys {
             hot.settle(fleet, self.rounds, self.random.f64());
-            if hot.first_told.is_none() && hot.demand != Demand::default() && news.len() < MAX_NEWS {
+            if hot.first_told.is_none() && hot.asked > 0 && news.len() < MAX_NEWS
+            {
                 hot.first_told = Some(fleet.clock);
-                hot.told = hot.demand;
-                news.push(hot.entry(*key, hot.demand));
+                hot.told = hot.asked;
+                news.push(hot.entry(*key, hot.asked, fleet));
             }
         }
         news
@@ -125,20 +122,23 @@ impl Book {
     pub(super) fn round(&mut self, moment: &Moment<'_>) -> Vec<Entry> {
         self.look_around(moment);
         self.rounds += 1;
+        let fleet = Fleet::of(self.clock, moment.interval, &self.partners, self.expected);
         let clock = self.clock;
-        let mut telling: Vec<_> = self.keys.iter_mut().filter(|(_, hot)| hot.is_to_be_told()).collect();
+        let mut telling: Vec<_> = self
+            .keys
+            .iter_mut()
+            .filter(|(_, hot)| hot.is_to_be_told())
+            .collect();
         if telling.len() > MAX_TOLD {
-            let urgency = |hot: &Hot| (hot.demand.asked > hot.demand.used, hot.account.fraction(clock));
-            telling.sort_by(|(_, a), (_, b)| {
-                let (a, b) = (urgency(a), urgency(b));
-                b.0.cmp(&a.0).then(b.1.total_cmp(&a.1))
-            });
+            let fraction = |hot: &Hot| hot.account.fraction(clock);
+            telling.sort_by(|(_, a), (_, b)| fraction(b).total_cmp(&fraction(a)));
             telling.truncate(MAX_TOLD);
         }
         let random = &mut self.random;
         let tell = |(key, hot): (&LimitKey, &mut Hot)| {
-            hot.account.advance(0, clock, random.f64());
-            hot.tell(*key, clock)
+            hot.account.advance(0, fleet, random.f64());
+            hot.account.begin_round(fleet, random.f64());
+            hot.tell(*key, fleet)
         };
         telling.into_iter().map(tell).collect()
     }
@@ -161,12 +161,20 @@ impl Book {
             quota: Some(head.quota),
         };
         for entry in entries {
+            let is_known = self.keys.contains_key(&entry.key);
             if !self.heat(entry.key, store, moment) {
                 continue;
             }
-            if let Some(hot) = self.keys.get_mut(&entry.key) {
-                hot.account.hear(peer, entry.demand, entry.counts, self.clock);
-                hot.active = self.rounds;
+            let Some(hot) = self.keys.get_mut(&entry.key) else {
+                continue;
+            };
+            hot.account
+                .hear(peer, entry.asked, entry.counts, self.clock);
+            hot.active = self.rounds;
+            if !is_known {
+                // What it was granted before that is no longer so.
+                let fleet = Fleet::of(self.clock, moment.interval, &self.partners, self.expected);
+                hot.settle(fleet, self.rounds, self.random.f64());
             }
         }
     }
@@ -219,30 +227,20 @@ impl Book {
         }
         // What was taken of the cold part is what this node has used, times the number of nodes.
         let taken = store.cold.taken(&key, moment.now, store.bucket);
-        let used = (taken / f64::from(self.nodes())).ceil() as u64;
+        let used = (taken / f64::from(store.nodes.load(Relaxed))).ceil() as u64;
         let slot = Arc::new(Slot::new(store.quota.requests.get()));
-        let lately = u32::try_from(used).unwrap_or(u32::MAX);
-        let demand = Demand {
-            used: lately,
-            asked: lately,
-        };
         let mut hot = Hot {
             slot: Arc::clone(&slot),
             account: Account::new(self.rule, used, self.clock, self.random.f64()),
             seen: 0,
-            demand,
-            told: Demand::default(),
-            known: Demand::default(),
+            asked: u32::try_from(used).unwrap_or(u32::MAX),
+            told: 0,
+            known: 0,
             first_told: None,
             active: self.rounds,
             last_told: 0,
         };
-        let fleet = Fleet {
-            clock: self.clock,
-            interval: (moment.interval.as_millis() as u64).max(1),
-            peers: &self.partners,
-            expected: self.expected,
-        };
+        let fleet = Fleet::of(self.clock, moment.interval, &self.partners, self.expected);
         hot.settle(fleet, self.rounds, self.random.f64());
         self.keys.insert(key, hot);
         store.hot.pin().insert(key, slot);
@@ -256,45 +254,43 @@ impl Hot {
         let used = self.slot.used();
         let new = used - self.seen;
         self.seen = used;
-        self.account.advance(new, fleet.clock, draw);
+        self.account.advance(new, fleet, draw);
         self.account.forget(fleet);
         let new = u32::try_from(new).unwrap_or(u32::MAX);
         let asked = new.saturating_add(self.slot.take_denied());
-        self.demand.used = self.demand.used.saturating_add(new);
-        self.demand.asked = self.demand.asked.saturating_add(asked);
-        if self.demand != Demand::default() {
+        self.asked = self.asked.saturating_add(asked);
+        if self.asked > 0 {
             self.active = round;
         }
         // Half a round is enough for the others to have heard of the key, and to have told that they use it too.
         let settled = |told: u64| fleet.clock >= told + fleet.interval / 2;
         let own = Own {
-            asked: self.known.asked.min(self.told.asked),
+            asked: self.known.min(self.told),
             settled: self.first_told.is_some_and(settled),
         };
         self.slot.grant(used, self.account.grant(own, fleet));
     }
 
     fn is_to_be_told(&self) -> bool {
-        self.demand != Demand::default() || self.last_told > 0
+        self.asked > 0 || self.last_told > 0
     }
 
-    fn tell(&mut self, key: LimitKey, clock: u64) -> Entry {
-        self.first_told.get_or_insert(clock);
-        self.last_told = match self.demand == Demand::default() {
-            true => self.last_told - 1,
-            false => LAST_TOLD,
+    fn tell(&mut self, key: LimitKey, fleet: Fleet<'_>) -> Entry {
+        self.first_told.get_or_insert(fleet.clock);
+        self.last_told = match self.asked {
+            0 => self.last_told - 1,
+            _ => LAST_TOLD,
         };
         self.known = self.told;
-        self.told = std::mem::take(&mut self.demand);
-        self.entry(key, self.told)
+        self.told = std::mem::take(&mut self.asked);
+        self.entry(key, self.told, fleet)
     }
 
-    fn entry(&self, key: LimitKey, demand: Demand) -> Entry {
-        let counts: Counts = self.account.counts();
+    fn entry(&self, key: LimitKey, asked: u32, fleet: Fleet<'_>) -> Entry {
         Entry {
             key,
-            demand,
-            counts,
+            asked,
+            counts: self.account.counts(fleet),
         }
     }
 }

@@ -2,19 +2,20 @@
 //!
 //! ```text
 //! limit (8 bytes) │ quota (4) │ window's number │ entries …
-//! entry: key (16 bytes) │ used │ asked │ current │ total │ of a sliding window: previous │ total of the previous
+//! entry: key (16 bytes) │ asked │ current │ total │ of a sliding window: previous │ total of the previous
+//!                                                        │ of a bucket: 1 if all of it is new, else 0
 //! ```
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::super::{Algorithm, LimitKey, Quota};
-use super::account::{Counts, Demand};
+use super::account::Counts;
 use crate::net::wire::{Reader, put_number};
 
 /// Bytes of a list, so that it fits a datagram with whatever else is in it.
 pub const MAX_PART: usize = 800;
 /// Bytes of an entry at most.
-const MAX_ENTRY: usize = 16 + 2 * 5 + 4 * 10;
+const MAX_ENTRY: usize = 16 + 5 + 4 * 10;
 
 /// What a list is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +30,8 @@ pub struct Head {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) key: LimitKey,
-    pub(super) demand: Demand,
+    /// Requests in a round, admitted or not.
+    pub(super) asked: u32,
     pub(super) counts: Counts,
 }
 
@@ -44,7 +46,10 @@ impl Head {
         let mut same = vec![algorithm];
         same.extend(quota.window_millis().to_be_bytes());
         same.extend(name.as_bytes());
-        let rest = [quota.requests.get().to_be_bytes(), quota.capacity().to_be_bytes()];
+        let rest = [
+            quota.requests.get().to_be_bytes(),
+            quota.capacity().to_be_bytes(),
+        ];
         Self {
             limit: xxh3_64(&same),
             quota: xxh3_64(rest.as_flattened()) as u32,
@@ -65,7 +70,12 @@ fn read_head(reader: &mut Reader<'_>) -> Option<Head> {
 }
 
 /// Writes lists, at least one. The entries' counts are of one window.
-pub(super) fn write(head: Head, algorithm: Algorithm, index: u64, entries: &[Entry]) -> Vec<Vec<u8>> {
+pub(super) fn write(
+    head: Head,
+    algorithm: Algorithm,
+    index: u64,
+    entries: &[Entry],
+) -> Vec<Vec<u8>> {
     let begin = || {
         let mut part = Vec::with_capacity(MAX_PART);
         part.extend(head.limit.to_be_bytes());
@@ -99,36 +109,41 @@ pub(super) fn read(algorithm: Algorithm, bytes: &[u8]) -> Option<Vec<Entry>> {
 impl Entry {
     fn write(&self, algorithm: Algorithm, to: &mut Vec<u8>) {
         to.extend(self.key.to_bytes());
-        put_number(to, self.demand.used.into());
-        put_number(to, self.demand.asked.into());
+        put_number(to, self.asked.into());
         put_number(to, self.counts.current);
         put_number(to, self.counts.total);
-        if algorithm == Algorithm::SlidingWindow {
-            put_number(to, self.counts.previous);
-            put_number(to, self.counts.total_previous);
+        match algorithm {
+            Algorithm::FixedWindow => {}
+            Algorithm::SlidingWindow => {
+                put_number(to, self.counts.previous);
+                put_number(to, self.counts.total_previous);
+            }
+            Algorithm::TokenBucket => to.push(self.counts.is_new.into()),
         }
     }
 
     fn read(algorithm: Algorithm, index: u64, reader: &mut Reader<'_>) -> Option<Self> {
         let key = LimitKey::from_bytes(reader.array()?);
-        let used = u32::try_from(reader.number()?).ok()?;
         let asked = u32::try_from(reader.number()?).ok()?;
         // Sums of counts should not overflow.
         let mut count = || reader.number().filter(|count| *count < 1 << 48);
         let (current, total) = (count()?, count()?);
-        let (previous, total_previous) = match algorithm {
-            Algorithm::SlidingWindow => (count()?, count()?),
-            Algorithm::FixedWindow | Algorithm::TokenBucket => (0, 0),
-        };
+        let (mut previous, mut total_previous, mut is_new) = (0, 0, false);
+        match algorithm {
+            Algorithm::FixedWindow => {}
+            Algorithm::SlidingWindow => (previous, total_previous) = (count()?, count()?),
+            Algorithm::TokenBucket => is_new = reader.byte()? != 0,
+        }
         Some(Self {
             key,
-            demand: Demand { used, asked },
+            asked,
             counts: Counts {
                 index,
                 current,
                 previous,
                 total,
                 total_previous,
+                is_new,
             },
         })
     }
@@ -146,16 +161,14 @@ mod tests {
     fn entry(number: u64) -> Entry {
         Entry {
             key: LimitKey::bytes(&number.to_be_bytes()),
-            demand: Demand {
-                used: number as u32,
-                asked: 7,
-            },
+            asked: number as u32,
             counts: Counts {
                 index: 1_763_000_000,
                 current: number,
                 previous: 3,
                 total: 1 << 40,
                 total_previous: 4,
+                is_new: false,
             },
         }
     }

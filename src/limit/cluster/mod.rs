@@ -101,8 +101,15 @@ impl ClusterStore {
         let nodes = self.nodes.load(Relaxed);
         let verdict = self.cold.check_bucket(key, now, self.bucket, nodes);
         let half = self.quota.capacity() / 2;
-        if !matches!(verdict, Verdict::Allow { remaining, .. } if remaining > half) {
-            _ = self.candidates.try_send(*key); // or with the next request
+        let is_candidate = match verdict {
+            Verdict::Allow { remaining, .. } => {
+                // Only the one request that takes the middle: a key need not be told of twice.
+                remaining <= half && remaining.saturating_add(nodes) > half
+            }
+            Verdict::Deny { .. } => true,
+        };
+        if is_candidate {
+            _ = self.candidates.try_send(*key); // or when one is denied
         }
         verdict
     }

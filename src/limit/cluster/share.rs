@@ -64,13 +64,19 @@ mod tests {
         let claims: Vec<_> = claims.iter().map(|it| claim(it.0, it.1)).collect();
         let shares = shares(&claims, 100.0);
         let near = |(a, b): (&f64, &f64)| (a - b).abs() < 0.001;
-        assert!(shares.iter().zip(expected).all(near), "{shares:?} are not {expected:?}");
+        assert!(
+            shares.iter().zip(expected).all(near),
+            "{shares:?} are not {expected:?}"
+        );
     }
 
     #[test]
     fn who_wants_little_gets_it_and_the_others_the_rest() {
         const ALL: f64 = f64::INFINITY;
-        assert_shares(&[(0.0, ALL), (0.0, ALL), (0.0, ALL), (0.0, ALL)], &[25.0; 4]);
+        assert_shares(
+            &[(0.0, ALL), (0.0, ALL), (0.0, ALL), (0.0, ALL)],
+            &[25.0; 4],
+        );
         assert_shares(&[(0.0, ALL), (0.0, 10.0), (0.0, 0.0)], &[90.0, 10.0, 0.0]);
         assert_shares(&[(0.0, ALL), (0.0, ALL), (0.0, 20.0)], &[40.0, 40.0, 20.0]);
         assert_shares(&[(0.0, 30.0), (0.0, 0.0)], &[65.0, 35.0]);

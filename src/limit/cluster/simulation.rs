@@ -57,7 +57,6 @@ struct Flying {
 }
 
 struct Fleet {
-    quota: Quota,
     network: Network,
     nodes: Vec<Node>,
     flying: Vec<Flying>,
@@ -92,7 +91,6 @@ impl Fleet {
         };
         let nodes = (0..nodes).map(|_| node(&mut random)).collect();
         let mut fleet = Self {
-            quota,
             network,
             nodes,
             flying: Vec::new(),
@@ -132,7 +130,9 @@ impl Fleet {
 
     fn deliver(&mut self) {
         let clock = self.clock;
-        let (due, flying) = std::mem::take(&mut self.flying).into_iter().partition(|it| it.at <= clock);
+        let (due, flying) = std::mem::take(&mut self.flying)
+            .into_iter()
+            .partition(|it| it.at <= clock);
         self.flying = flying;
         let due: Vec<Flying> = due;
         for it in due {
@@ -151,8 +151,13 @@ impl Fleet {
 
     fn with<R>(&self, at: usize, work: impl FnOnce(&ClusterStore, &Moment<'_>) -> R) -> R {
         let node = &self.nodes[at];
-        let live = |peer: &usize| *peer != at && node.heard[*peer].is_some_and(|heard| heard + DEAD_AFTER > self.clock);
-        let peers: Vec<u64> = (0..self.nodes.len()).filter(live).map(|it| it as u64).collect();
+        let live = |peer: &usize| {
+            *peer != at && node.heard[*peer].is_some_and(|heard| heard + DEAD_AFTER > self.clock)
+        };
+        let peers: Vec<u64> = (0..self.nodes.len())
+            .filter(live)
+            .map(|it| it as u64)
+            .collect();
         let moment = Moment {
             now: self.start + Duration::from_millis(self.elapsed()),
             clock: self.clock,
@@ -203,7 +208,12 @@ impl Fleet {
                 let (least, most) = self.network.delay;
                 let at = self.clock + self.random.u64(least..=most);
                 let parts = parts.to_vec();
-                self.flying.push(Flying { at, from, to, parts });
+                self.flying.push(Flying {
+                    at,
+                    from,
+                    to,
+                    parts,
+                });
             }
         }
     }
@@ -211,7 +221,12 @@ impl Fleet {
     /// What all have admitted in each second of the last ones.
     fn last(&self, seconds: usize) -> Vec<u32> {
         let end = self.elapsed() as usize / 1000;
-        let of = |second: usize| self.nodes.iter().filter_map(|it| it.admitted.get(second)).sum();
+        let of = |second: usize| {
+            self.nodes
+                .iter()
+                .filter_map(|it| it.admitted.get(second))
+                .sum()
+        };
         (end - seconds..end).map(of).collect()
     }
 
@@ -221,15 +236,205 @@ impl Fleet {
     }
 }
 
+/// Runs until it has settled, and then for ten seconds more.
+fn settled(quota: Quota, loads: &[f64], network: Network, seed: u64) -> Fleet {
+    let mut fleet = Fleet::new(quota, loads.len(), network, seed);
+    fleet.set_load(loads);
+    fleet.run(15_000);
+    fleet
+}
+
+fn assert_rate(fleet: &Fleet, expected: f64, tolerance: f64, what: &str) {
+    let rate = fleet.rate(10);
+    let near = (rate - expected).abs() <= expected * tolerance;
+    assert!(near, "{what}: {rate} a second: {:?}", fleet.last(14));
+}
+
 #[test]
-fn print_figures() {
-    for network in [GOOD, BAD] {
-        for algorithm in ALGORITHMS {
-            for loads in [[200.0, 200.0, 200.0], [500.0, 0.0, 0.0], [300.0, 20.0, 5.0], [80.0, 10.0, 10.0], [60.0, 20.0, 10.0], [40.0, 40.0, 40.0]] {
-                let mut fleet = Fleet::new(quota(algorithm, 100, 1000), 3, network, 1).load(&loads);
-                fleet.run(14_000);
-                println!("{:?} {algorithm:?} {loads:?}: {:?} {:.1}", network.delay, fleet.last(14), fleet.rate(10));
-            }
+fn a_fleet_admits_what_the_limit_gives_however_the_load_is_spread() {
+    for algorithm in ALGORITHMS {
+        for loads in [
+            [200.0, 200.0, 200.0],
+            [500.0, 0.0, 0.0],
+            [300.0, 20.0, 5.0],
+            [80.0, 10.0, 10.0],
+            [40.0, 40.0, 40.0],
+        ] {
+            let fleet = settled(quota(algorithm, 100, 1000), &loads, GOOD, 1);
+            let what = format!("{algorithm:?} {loads:?}");
+            assert_rate(&fleet, 100.0, 0.08, &what);
         }
+    }
+}
+
+#[test]
+fn a_load_below_the_limit_is_admitted_as_a_whole() {
+    for algorithm in ALGORITHMS {
+        for loads in [[60.0, 20.0, 10.0], [30.0, 30.0, 30.0], [95.0, 0.0, 0.0]] {
+            let fleet = settled(quota(algorithm, 100, 1000), &loads, GOOD, 2);
+            let all: f64 = loads.iter().sum();
+            assert_rate(&fleet, all, 0.01, &format!("{algorithm:?} {loads:?}"));
+        }
+    }
+}
+
+#[test]
+fn a_bad_network_costs_little() {
+    for algorithm in ALGORITHMS {
+        for loads in [
+            [200.0, 200.0, 200.0],
+            [300.0, 20.0, 5.0],
+            [80.0, 10.0, 10.0],
+        ] {
+            let fleet = settled(quota(algorithm, 100, 1000), &loads, BAD, 3);
+            assert_rate(&fleet, 100.0, 0.1, &format!("{algorithm:?} {loads:?}"));
+        }
+    }
+}
+
+#[test]
+fn many_nodes_share_a_small_limit() {
+    for algorithm in ALGORITHMS {
+        let fleet = settled(quota(algorithm, 10, 1000), &[5.0; 40], GOOD, 4);
+        // Most nodes' parts of a window are less than one request.
+        let tolerance = if algorithm == Algorithm::FixedWindow { 0.3 } else { 0.15 };
+        assert_rate(&fleet, 10.0, tolerance, &format!("{algorithm:?}"));
+        let one = settled(
+            quota(algorithm, 10, 1000),
+            &[&[50.0][..], &[0.0; 39]].concat(),
+            GOOD,
+            5,
+        );
+        assert_rate(&one, 10.0, 0.1, &format!("{algorithm:?}, one"));
+    }
+}
+
+#[test]
+fn a_burst_at_all_nodes_at_once_is_bounded() {
+    for algorithm in ALGORITHMS {
+        for nodes in [2, 5, 10] {
+            let mut fleet = Fleet::new(quota(algorithm, 1000, 60_000), nodes, GOOD, 6);
+            fleet.set_load(&vec![10_000.0; nodes]);
+            fleet.run(2000);
+            let all: u32 = fleet.nodes.iter().flat_map(|it| &it.admitted).sum();
+            // Two seconds of refill are 33.
+            assert!(
+                (950..=1000 + 50 + nodes as u32).contains(&all),
+                "{algorithm:?} {nodes}: {all}"
+            );
+        }
+    }
+}
+
+#[test]
+fn load_that_moves_takes_the_limit_with_it_and_no_more() {
+    for algorithm in ALGORITHMS {
+        let mut fleet = Fleet::new(quota(algorithm, 1000, 10_000), 3, GOOD, 7);
+        for turn in 0..9 {
+            let mut loads = [0.0; 3];
+            loads[turn % 3] = 400.0;
+            fleet.set_load(&loads);
+            fleet.run(5000);
+        }
+        let all: u32 = fleet.nodes.iter().flat_map(|it| &it.admitted).sum();
+        // 45 seconds, beginning somewhere in a window: at most six windows, or a bucket's burst besides.
+        let (least, most) = match algorithm {
+            Algorithm::FixedWindow => (4000, 6000),
+            Algorithm::SlidingWindow => (3900, 5600),
+            Algorithm::TokenBucket => (5000, 5600),
+        };
+        assert!((least..=most).contains(&all), "{algorithm:?}: {all}");
+    }
+}
+
+#[test]
+fn each_side_of_a_partition_has_the_limit_and_afterwards_there_is_one_again() {
+    for algorithm in ALGORITHMS {
+        let what = format!("{algorithm:?}");
+        let mut fleet = Fleet::new(quota(algorithm, 100, 1000), 4, GOOD, 8).load(&[100.0; 4]);
+        fleet.run(8000);
+        fleet.nodes[2].side = 1;
+        fleet.nodes[3].side = 1;
+        // Until the others are dead each keeps its part.
+        fleet.run(3000);
+        assert!(
+            (90.0..=110.0).contains(&fleet.rate(2)),
+            "{what}: {:?}",
+            fleet.last(3)
+        );
+        fleet.run(10_000);
+        assert!(
+            (185.0..=212.0).contains(&fleet.rate(5)),
+            "{what}: {:?}",
+            fleet.last(5)
+        );
+        fleet.nodes[2].side = 0;
+        fleet.nodes[3].side = 0;
+        fleet.run(2000);
+        fleet.run(6000);
+        assert!(
+            (90.0..=110.0).contains(&fleet.rate(6)),
+            "{what}: {:?}",
+            fleet.last(8)
+        );
+    }
+}
+
+#[test]
+fn what_a_dead_node_had_goes_to_the_others() {
+    for algorithm in ALGORITHMS {
+        let mut fleet = Fleet::new(quota(algorithm, 100, 1000), 3, GOOD, 9).load(&[200.0; 3]);
+        fleet.run(6000);
+        fleet.nodes[0].stopped = true;
+        fleet.run(3000);
+        let meanwhile = fleet.rate(2);
+        assert!(
+            (60.0..=105.0).contains(&meanwhile),
+            "{algorithm:?}: {meanwhile}"
+        );
+        fleet.run(12_000);
+        assert_rate(&fleet, 100.0, 0.08, &format!("{algorithm:?}"));
+    }
+}
+
+#[test]
+fn a_node_that_starts_anew_does_not_begin_with_a_full_quota() {
+    for algorithm in ALGORITHMS {
+        let limit = quota(algorithm, 600, 600_000);
+        let mut fleet = Fleet::new(limit, 3, GOOD, 10).load(&[100.0, 100.0, 100.0]);
+        fleet.run(20_000);
+        let used: u32 = fleet.nodes.iter().flat_map(|it| &it.admitted).sum();
+        assert!((590..=630).contains(&used), "{algorithm:?}: {used}");
+        fleet.nodes[0].store = ClusterStore::new("test", limit, 1000, fleet.start);
+        fleet.nodes[0].admitted.clear();
+        fleet.nodes[0].load = 0.0;
+        fleet.run(2000);
+        fleet.nodes[0].load = 100.0;
+        fleet.run(5000);
+        let anew: u32 = fleet.nodes[0].admitted.iter().sum();
+        assert!(anew <= 20, "{algorithm:?}: {anew}");
+    }
+}
+
+#[test]
+fn any_load_and_any_network_stays_near_the_limit() {
+    for seed in 0..12 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let algorithm = ALGORITHMS[random.usize(0..3)];
+        let nodes = random.usize(2..8);
+        let network = Network {
+            delay: (0, random.u64(1..200)),
+            lost: random.f64() * 0.25,
+            doubled: random.f64() * 0.25,
+        };
+        let mut fleet = Fleet::new(quota(algorithm, 200, 1000), nodes, network, seed);
+        for _ in 0..6 {
+            let loads: Vec<_> = (0..nodes).map(|_| random.f64() * 200.0).collect();
+            fleet.set_load(&loads);
+            fleet.run(5000);
+        }
+        let all: u32 = fleet.nodes.iter().flat_map(|it| &it.admitted).sum();
+        let rate = f64::from(all) / 30.0;
+        assert!(rate <= 230.0, "seed {seed}, {algorithm:?}: {rate} a second");
     }
 }

@@ -59,7 +59,10 @@ impl Slot {
                 let retry_after = Duration::from_millis(self.retry_millis.load(Relaxed).into());
                 return Verdict::Deny { retry_after };
             }
-            match self.used.compare_exchange_weak(used, used + 1, Relaxed, Relaxed) {
+            match self
+                .used
+                .compare_exchange_weak(used, used + 1, Relaxed, Relaxed)
+            {
                 Ok(_) => break,
                 Err(current) => used = current,
             }
@@ -90,7 +93,8 @@ impl Slot {
         self.top.store(used.saturating_add(grant.left), Relaxed);
         self.reset_millis.store(millis(grant.reset), Relaxed);
         self.retry_millis.store(millis(grant.retry), Relaxed);
-        self.ceiling.store(used.saturating_add(grant.allowance), Relaxed);
+        self.ceiling
+            .store(used.saturating_add(grant.allowance), Relaxed);
     }
 }
 
@@ -104,7 +108,15 @@ mod tests {
         let denied = (0..3).map(|_| slot.take()).filter(|it| !it.is_allowed());
         assert_eq!(denied.count(), 3);
         assert_eq!((slot.take_denied(), slot.take_denied()), (2, 0));
-        slot.grant(0, Grant { allowance: 2, left: 5, reset: 1500, retry: 250 });
+        slot.grant(
+            0,
+            Grant {
+                allowance: 2,
+                left: 5,
+                reset: 1500,
+                retry: 250,
+            },
+        );
         let remaining = |remaining| Verdict::Allow {
             remaining,
             reset: Duration::from_millis(1500),
@@ -114,7 +126,15 @@ mod tests {
         let retry_after = Duration::from_millis(250);
         assert_eq!(slot.take(), Verdict::Deny { retry_after });
         assert_eq!(slot.used(), 2);
-        slot.grant(2, Grant { allowance: 1, left: 1, reset: 1, retry: 1 });
+        slot.grant(
+            2,
+            Grant {
+                allowance: 1,
+                left: 1,
+                reset: 1,
+                retry: 1,
+            },
+        );
         assert!(slot.take().is_allowed());
         assert!(!slot.take().is_allowed());
     }
@@ -122,7 +142,15 @@ mod tests {
     #[test]
     fn racing_workers_never_go_further() {
         let slot = Slot::new(9);
-        slot.grant(0, Grant { allowance: 1000, left: 1000, reset: 0, retry: 0 });
+        slot.grant(
+            0,
+            Grant {
+                allowance: 1000,
+                left: 1000,
+                reset: 0,
+                retry: 0,
+            },
+        );
         let admitted = || (0..800).filter(|_| slot.take().is_allowed()).count();
         let all: usize = std::thread::scope(|scope| {
             let workers: Vec<_> = (0..4).map(|_| scope.spawn(admitted)).collect();

@@ -26,12 +26,8 @@ pub(super) struct Cell(AtomicU64);
 
 // Relaxed is enough throughout: the word is all that a cell has, and no other memory is read on its account.
 impl Cell {
-    /// Counts one request at `now` nanoseconds; `None` when the cell has been retired.
-    pub(super) fn check(&self, ledger: &Ledger, now: u64) -> Option<Verdict> {
-        self.check_by(|word| ledger.check(word, now))
-    }
-
-    /// The same by another rule, that makes of a state the next one and a verdict.
+    /// Counts one request by a rule that makes of a state the next one and a verdict; `None` when the cell has been
+    /// retired.
     pub(super) fn check_by(&self, rule: impl Fn(u64) -> (u64, Verdict)) -> Option<Verdict> {
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
@@ -257,7 +253,7 @@ mod tests {
             let later = 2 * NANOS_PER_MILLI;
             let cells: Vec<_> = (0..ROUNDS).map(|_| Cell::default()).collect();
             for cell in &cells {
-                assert!(cell.check(&ledger, 0).is_some());
+                assert!(cell.check_by(|word| ledger.check(word, 0)).is_some());
             }
             // Each side says which round it has come to and waits for the other, so that both act at the same time.
             let rounds = [AtomicU32::new(0), AtomicU32::new(0)];
@@ -283,7 +279,7 @@ mod tests {
                 let rounds = (1..).zip(&cells);
                 let check = |(round, cell): (u32, &Cell)| {
                     meet(1, round);
-                    cell.check(&ledger, later).is_some()
+                    cell.check_by(|word| ledger.check(word, later)).is_some()
                 };
                 let counted: Vec<_> = rounds.map(check).collect();
                 (sweep.join().unwrap(), counted)

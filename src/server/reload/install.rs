@@ -14,6 +14,7 @@ use crate::proxy::build::Built;
 use crate::proxy::snapshot::Snapshot;
 use crate::server::bind::Sockets;
 use crate::server::certificates::{self, Certificates};
+use crate::server::fleet::Handle;
 use crate::server::inherit::Inherited;
 use crate::server::worker::Orders;
 use crate::server::{StartError, build_snapshot, check_redis};
@@ -27,6 +28,7 @@ pub struct Installation {
     sockets: Sockets,
     orders: Orders,
     admin: Option<Arc<AdminState>>,
+    fleet: Option<Handle>,
     tasks: Tasks,
     /// What the last installation made of the changes by the admin API: those before, and those of them that still apply.
     applied: Option<(Overlay, Overlay)>,
@@ -41,6 +43,7 @@ impl Installation {
         sockets: Sockets,
         orders: Orders,
         admin: Option<Arc<AdminState>>,
+        fleet: Option<Handle>,
     ) -> Self {
         Self {
             config,
@@ -49,6 +52,7 @@ impl Installation {
             sockets,
             orders,
             admin,
+            fleet,
             tasks: Tasks::default(),
             applied: None,
         }
@@ -138,6 +142,9 @@ impl Installation {
             transaction.keep(overlay.clone()).await;
         }
         self.applied = Some((before, overlay));
+        if let Some((fleet, cluster)) = self.fleet.as_ref().zip(config.cluster.as_ref()) {
+            fleet.reconfigure(cluster);
+        }
         if let Some(admin) = &admin {
             admin.config.store(Arc::new(config::effective(&config)));
         }
