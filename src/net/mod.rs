@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod connect;
 pub mod inherited;
+pub mod options;
 pub mod pass;
 pub mod socket;
 pub mod stall;
@@ -12,6 +13,7 @@ pub mod tls;
 pub mod transport;
 pub mod unix;
 
+pub use options::TcpOptions;
 pub use stall::Stall;
 pub use stream::{Stream, Traffic};
 pub use tcp::Tcp;

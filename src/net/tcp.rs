@@ -8,6 +8,7 @@ use std::mem;
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -51,6 +52,13 @@ impl Tcp {
             State::Alone { tcp, .. } => Some(SockRef::from(tcp)),
             State::Watched(tcp) => Some(SockRef::from(tcp)),
             State::Lost => None,
+        }
+    }
+
+    /// Ends the connection with a reset: nothing of it remains with the kernel, nor does what the peer has sent.
+    pub fn reset(self) {
+        if let Some(socket) = self.socket() {
+            _ = socket.set_linger(Some(Duration::ZERO));
         }
     }
 

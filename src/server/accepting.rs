@@ -14,6 +14,7 @@ use super::bind::{Assignment, Seat};
 use crate::listener::{self, Acceptor};
 use crate::metrics::Counter;
 use crate::net::Tcp;
+use crate::proxy::entrance::{self, Asked, Refused};
 use crate::proxy::http::task::ClientTask;
 use crate::proxy::local::Local;
 use crate::proxy::snapshot::ListenerStats;
@@ -139,18 +140,32 @@ impl Acceptor for Connections {
         self.count(|stats| &stats.accepted);
         let local = Rc::clone(&self.local);
         let listener = self.socket.listener.get();
-        let entry = local.listener(listener);
-        let mut counted = None;
-        if let Some(table) = &entry.per_address
-            && !entry.proxy_protocol
-        {
-            counted = table.admit(peer.ip());
-            if counted.is_none() {
-                self.count(|stats| &stats.over_address_limit);
-                return;
+        let asked = match local.listener(listener).proxy_protocol {
+            // It is asked later, of the client that the header names.
+            true => Asked::Answered(Ok(None)),
+            false => entrance::ask(&local, listener, peer.ip()),
+        };
+        match asked {
+            Asked::Answered(Ok(counted)) => {
+                spawn_local(ClientTask::new(tcp, peer, listener, local, permit, counted));
+            }
+            Asked::Answered(Err(Refused)) => tcp.reset(),
+            Asked::Undecided(question) => {
+                local.drain.enter();
+                spawn_local(async move {
+                    match question.answer(&local).await {
+                        Ok(counted) => {
+                            let local = Rc::clone(&local);
+                            // A task of its own, which is smaller than this one.
+                            let task = ClientTask::new(tcp, peer, listener, local, permit, counted);
+                            spawn_local(task);
+                        }
+                        Err(Refused) => tcp.reset(),
+                    }
+                    local.drain.leave();
+                });
             }
         }
-        spawn_local(ClientTask::new(tcp, peer, listener, local, permit, counted));
     }
 
     fn failed(&self, error: &io::Error) {

@@ -16,6 +16,7 @@ use super::task::{Facts, Idle};
 use crate::message::proxy_protocol::{self, InvalidHeader, Parsed, Source};
 use crate::metrics::Counter;
 use crate::net::{Tcp, Transport, tls};
+use crate::proxy::entrance::{self, Refused};
 use crate::proxy::local::Local;
 use crate::proxy::roster::Place;
 use crate::proxy::snapshot::{ListenerEntry, ListenerStats};
@@ -82,10 +83,11 @@ pub async fn open(mut opened: Opened, deadline: Instant) -> Option<Idle> {
                     opened.peer = client;
                     facts.destination = Some(destination);
                 }
-                if let Some(table) = &entry.per_address {
-                    facts.counted = table.admit(opened.peer.ip());
-                    if facts.counted.is_none() {
-                        stats.over_address_limit.increment();
+                let asked = entrance::ask(&local, opened.listener, opened.peer.ip());
+                match asked.answer(&local).await {
+                    Ok(counted) => facts.counted = counted,
+                    Err(Refused) => {
+                        tcp.reset();
                         return None;
                     }
                 }
