@@ -12,6 +12,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use loadbalancer::access::Table;
 
 const COUNTS: [usize; 3] = [10, 1_000, 100_000];
+/// The first 16 bits of networks that are given out.
+const REGISTRIES: [u16; 7] = [0x2001, 0x2400, 0x2600, 0x2804, 0x2a00, 0x2a02, 0x2a0e];
 const ADDRESSES: usize = 1 << 14;
 
 fn main() {
@@ -22,11 +24,16 @@ fn main() {
     divan::main();
 }
 
+/// One of these, any.
+fn one_of<T: Copy>(rng: &mut fastrand::Rng, all: &[T]) -> T {
+    all[rng.usize(..all.len())]
+}
+
 /// Networks of IPv4 from everywhere, as lists of attackers have them.
 fn spread(count: usize) -> Vec<IpNet> {
     let mut rng = fastrand::Rng::with_seed(1);
     let nets = (0..count).map(|_| {
-        let length = *rng.choice([16, 20, 22, 24, 24, 24, 32, 32]);
+        let length = one_of(&mut rng, &[16, 20, 22, 24, 24, 24, 32, 32]);
         Ipv4Net::new(Ipv4Addr::from_bits(rng.u32(..)), length)
             .expect("a length of IPv4")
             .trunc()
@@ -47,9 +54,9 @@ fn crowded(count: usize) -> Vec<IpNet> {
 fn v6(count: usize) -> Vec<IpNet> {
     let mut rng = fastrand::Rng::with_seed(3);
     let nets = (0..count).map(|_| {
-        let registry = *rng.choice([0x2001, 0x2400, 0x2600, 0x2804, 0x2a00, 0x2a02, 0x2a0e]);
+        let registry = u128::from(one_of(&mut rng, &REGISTRIES));
         let bits = registry << 112 | rng.u128(..1 << 112);
-        let length = *rng.choice([32, 40, 48, 48, 56, 64]);
+        let length = one_of(&mut rng, &[32, 40, 48, 48, 56, 64]);
         Ipv6Net::new(Ipv6Addr::from_bits(bits), length)
             .expect("a length of IPv6")
             .trunc()

@@ -1,7 +1,7 @@
 //! Allow and deny lists of listeners and routes: who is served, who is not, and how lists in files change.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected, UnexpectedEof};
 use std::path::PathBuf;
 
 use crate::support::client::{Connection, message};
@@ -28,8 +28,8 @@ fn serves(proxy: &RunningProxy, client: [u8; 4]) -> bool {
             true
         }
         Err(error) => {
-            // A write that comes before the reset fails otherwise than a read.
-            let kinds = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::NotConnected];
+            // Whoever writes first hears of the reset there, and reads the end.
+            let kinds = [ConnectionReset, BrokenPipe, NotConnected, UnexpectedEof];
             assert!(kinds.contains(&error.kind()), "{error}");
             false
         }
@@ -92,6 +92,17 @@ fn the_most_specific_of_allow_and_deny_decides_on_connections() {
 }
 
 #[test]
+fn who_is_denied_gets_a_reset_and_not_a_word() {
+    let proxy = guarded("deny = [\"127.0.0.9\"]").start();
+    for _ in 0..10 {
+        let silent = Connection::open_from([127, 0, 0, 9], proxy.addr());
+        let error = silent.and_then(|mut it| it.read_to_end()).unwrap_err();
+        assert_eq!(error.kind(), ConnectionReset);
+    }
+    assert_eq!(proxy.metric("lb_access_denied_total"), 10);
+}
+
+#[test]
 fn tls_is_not_spoken_with_those_who_are_denied() {
     let authority = Authority::new();
     let tls = authority.issue(&["localhost"]).entry();
@@ -108,7 +119,8 @@ fn behind_a_proxy_the_client_of_the_header_is_meant() {
         .start();
     let statuses = ["192.0.2.7", "198.51.100.7"].map(|client| {
         // The proxy itself may be on a list, which is none of its clients' business.
-        let mut connection = Connection::open_from([127, 0, 0, 2], proxy.addr()).expect("it listens");
+        let mut connection =
+            Connection::open_from([127, 0, 0, 2], proxy.addr()).expect("it listens");
         let header = format!("PROXY TCP4 {client} 198.51.100.1 4321 443\r\n");
         let request = message("GET", "/", &[], b"");
         let answer = connection.request([header.as_bytes(), &request].concat());
@@ -155,7 +167,10 @@ respond = {}
     }
     let refused = ask("/admin/x", "192.0.2.1");
     assert_eq!(refused.json()["error"], "forbidden");
-    assert_eq!(proxy.metric_with("lb_access_denied_total", "route=\"inside\""), 4);
+    assert_eq!(
+        proxy.metric_with("lb_access_denied_total", "route=\"inside\""),
+        4
+    );
     assert_eq!(proxy.metric("lb_access_denied_total"), 4);
 }
 
@@ -164,7 +179,9 @@ fn files_are_taken_over_when_they_change_and_bad_ones_are_not() {
     let list = List::holding("127.0.0.7 # somebody\n");
     let source = list.source();
     let proxy = guarded(&format!("deny = [{source}, \"127.0.0.9\"]"))
-        .extra(&format!("[[listeners]]\nname = \"other\"\nlisten = \"127.0.0.1:0\"\ndeny = [{source}]"))
+        .extra(&format!(
+            "[[listeners]]\nname = \"other\"\nlisten = \"127.0.0.1:0\"\ndeny = [{source}]"
+        ))
         .start();
     assert!(!serves(&proxy, [127, 0, 0, 7]) && !serves(&proxy, [127, 0, 0, 9]));
     let open = Connection::open_from([127, 0, 0, 8], proxy.addr());
@@ -174,7 +191,11 @@ fn files_are_taken_over_when_they_change_and_bad_ones_are_not() {
     list.write("127.0.0.8\n127.0.0.10\n");
     wait_until("the new list", || !serves(&proxy, [127, 0, 0, 8]));
     assert!(serves(&proxy, [127, 0, 0, 7]) && !serves(&proxy, [127, 0, 0, 9]));
-    assert_eq!(open.get("/").expect("an answer").status, 200, "it was there");
+    assert_eq!(
+        open.get("/").expect("an answer").status,
+        200,
+        "it was there"
+    );
     let report = proxy.admin_json("/access");
     let files = report["files"].as_array().expect("a list");
     assert_eq!(files.len(), 1, "it is read once: {report}");
@@ -189,7 +210,7 @@ fn files_are_taken_over_when_they_change_and_bad_ones_are_not() {
     let line = format!("{}:2: \"127.0.0\" is no network", list.path().display());
     assert!(proxy.process().output().contains(&line));
     let refused = proxy.reload();
-    assert_eq!(refused.status, 400, "{}", refused.text());
+    assert_eq!(refused.status, 422, "{}", refused.text());
     assert!(refused.text().contains("list.txt:2"), "{}", refused.text());
 
     list.write("127.0.0.7\n");
@@ -229,7 +250,13 @@ fn check_and_the_start_tell_of_files_that_cannot_be_used() {
         let mut process = Process::start(LOADBALANCER, arguments);
         assert_eq!(process.wait_exit(DEADLINE).code(), Some(1));
         let output = process.output();
-        assert_eq!(output.matches("bad.txt:2: \"example.com\" is no network").count(), 1, "{output}");
+        assert_eq!(
+            output
+                .matches("bad.txt:2: \"example.com\" is no network")
+                .count(),
+            1,
+            "{output}"
+        );
         assert!(output.contains("missing.txt\": No such file"), "{output}");
     }
 }

@@ -33,8 +33,14 @@ fn an_address_opens_so_many_connections_and_others_have_their_own() {
         assert_eq!(kept.get("/").expect("an answer").status, 200);
     }
     assert_eq!(proxy.metric("lb_connection_rate_closed_total"), 31);
-    assert_eq!(proxy.metric_with("lb_limit_denied_total", "limit=\"listener:web\""), 31);
-    assert_eq!(proxy.metric_with("lb_limit_allowed_total", "limit=\"listener:web\""), 10);
+    assert_eq!(
+        proxy.metric_with("lb_limit_denied_total", "limit=\"listener:web\""),
+        31
+    );
+    assert_eq!(
+        proxy.metric_with("lb_limit_allowed_total", "limit=\"listener:web\""),
+        10
+    );
     wait_until("their ends", || proxy.metric("lb_connections_open") == 1);
 }
 
@@ -54,7 +60,9 @@ fn behind_a_proxy_clients_are_counted() {
     let statuses = [7, 7, 7, 8].map(|client| {
         let header = format!("PROXY TCP4 192.0.2.{client} 198.51.100.1 4321 443\r\n");
         let request = message("GET", "/", &[], b"");
-        let answer = proxy.connect().request([header.as_bytes(), &request].concat());
+        let answer = proxy
+            .connect()
+            .request([header.as_bytes(), &request].concat());
         answer.map(|it| it.status).unwrap_or_default()
     });
     assert_eq!(statuses, [200, 200, 0, 200]);
@@ -68,9 +76,11 @@ fn load_balancers_share_a_limit_in_redis() {
             .setting(&format!("redis = {{ url = {:?} }}", redis.url()))
             .start()
     });
-    let counts = proxies.each_ref().map(|proxy| served(proxy, [127, 0, 0, 1], 10));
+    let counts = proxies
+        .each_ref()
+        .map(|proxy| served(proxy, [127, 0, 0, 1], 10));
     assert_eq!(counts, [5, 0]);
-    let keys: Vec<String> = redis.command("KEYS *");
+    let keys: Vec<String> = redis.command("KEYS lb:{listener*");
     assert_eq!(keys, ["lb:{listener:web:127.0.0.1}:tb600000"]);
 }
 

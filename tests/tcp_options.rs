@@ -80,7 +80,8 @@ fn both_sides_connections_are_kept_alive() {
 #[test]
 fn without_keep_alive_servers_are_not_asked() {
     let backend = Backend::start();
-    let off = "health_check = { kind = \"off\" }\ntcp = { keep_alive = \"off\", user_timeout = \"30s\" }";
+    let off =
+        "health_check = { kind = \"off\" }\ntcp = { keep_alive = \"off\", user_timeout = \"30s\" }";
     let proxy = Proxy::new()
         .upstream_with("app", &[backend.addr()], off)
         .start();

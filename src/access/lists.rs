@@ -111,7 +111,8 @@ mod tests {
 
     impl Directory {
         fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("lb-access-{name}-{}", std::process::id()));
+            let path =
+                std::env::temp_dir().join(format!("lb-access-{name}-{}", std::process::id()));
             fs::create_dir_all(&path).unwrap();
             Self(path)
         }

@@ -210,9 +210,11 @@ mod tests {
     #[test]
     fn the_first_and_the_last_address_are_like_others() {
         let all = |allowed| vec![net(0, 0, allowed)];
-        for (nets, others, expected) in
-            [(all(true), false, true), (all(false), true, false), (vec![], true, true)]
-        {
+        for (nets, others, expected) in [
+            (all(true), false, true),
+            (all(false), true, false),
+            (vec![], true, true),
+        ] {
             let ranges = Ranges::new(0, nets, others);
             for address in [0, 1, u32::MAX - 1, u32::MAX] {
                 assert_eq!(ranges.allows(address), expected, "{address}");

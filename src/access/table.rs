@@ -115,6 +115,9 @@ mod tests {
         assert!(allowed(&table, "::ffff:192.0.3.1"));
         let table = Table::new([], nets(&["::/0"]), true);
         assert!(!allowed(&table, "::1"));
-        assert!(allowed(&table, "::ffff:192.0.2.1"), "::/0 is all of IPv6 alone");
+        assert!(
+            allowed(&table, "::ffff:192.0.2.1"),
+            "::/0 is all of IPv6 alone"
+        );
     }
 }

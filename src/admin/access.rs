@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::AdminState;
+use super::metrics::Family;
 use crate::access::{AccessList, ListFile, Lists};
 use crate::metrics::text::Text;
 use crate::proxy::snapshot::{ListenerEntry, Snapshot};
@@ -108,7 +109,11 @@ pub(super) fn write(text: &mut Text, listeners: &[&ListenerEntry], lists: &Lists
     );
     for listener in listeners {
         let mut sample = |route: &str, count| {
-            text.sample(DENIED, &[("listener", &listener.name), ("route", route)], count);
+            text.sample(
+                DENIED,
+                &[("listener", &listener.name), ("route", route)],
+                count,
+            );
         };
         sample("", listener.stats.sum(|it| it.denied.get()));
         for route in &listener.entries {
@@ -121,7 +126,7 @@ pub(super) fn write(text: &mut Text, listeners: &[&ListenerEntry], lists: &Lists
     if files.is_empty() {
         return;
     }
-    let figures: [(&str, &str, fn(&ListFile) -> u64); 2] = [
+    let figures: [Family<ListFile>; 2] = [
         (
             "lb_access_file_entries",
             "Networks and addresses of the file that are in force.",

@@ -13,7 +13,7 @@ use crate::upstream::ejection::Reason;
 use crate::upstream::{Endpoint, MirrorResult, Priority, RetryReason, Upstream};
 
 /// A family with one figure for each `T`.
-type Family<T> = (&'static str, &'static str, fn(&T) -> u64);
+pub(super) type Family<T> = (&'static str, &'static str, fn(&T) -> u64);
 
 const LISTENER_COUNTERS: [Family<ListenerEntry>; 14] = [
     (

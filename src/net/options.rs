@@ -34,7 +34,9 @@ impl TcpOptions {
     /// The kernel's.
     pub fn set(&self, socket: SockRef<'_>) -> io::Result<()> {
         if let Some(idle) = self.keep_alive {
-            let seconds = idle.as_secs().saturating_add(u64::from(idle.subsec_nanos() > 0));
+            let seconds = idle
+                .as_secs()
+                .saturating_add(u64::from(idle.subsec_nanos() > 0));
             let idle = Duration::from_secs(seconds).clamp(Duration::from_secs(1), MAX_KEEP_ALIVE);
             let options = TcpKeepalive::new()
                 .with_time(idle)

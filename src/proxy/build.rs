@@ -158,7 +158,9 @@ fn listener(
     let workers = config.workers.get();
     let listener = &config.listeners[index];
     let former = former.listener(&listener.name);
-    let known = former.map(ListenerEntry::routes_by_name).unwrap_or_default();
+    let known = former
+        .map(ListenerEntry::routes_by_name)
+        .unwrap_or_default();
     let mut table = Vec::new();
     let mut entries = Vec::new();
     for (route, limit) in config.routes.iter().zip(shared.limit_of) {
@@ -295,8 +297,8 @@ fn limit(name: &str, limit: &model::RateLimit, workers: usize, former: &Former<'
         model::OnStoreFailure::Deny => OnStoreFailure::Deny,
     };
     let store = match limit.store {
-        model::Store::Memory => Store::Memory,
-        model::Store::Redis => Store::Redis { on_failure },
+        model::Store::Memory | model::Store::Cluster => Store::Memory,
+        model::Store::Redis | model::Store::RedisLeased => Store::Redis { on_failure },
     };
     let (counts, former) = former.limit(name, &quota, store, &limit.key);
     let new = || Arc::new(LimiterShared::new(name, quota, store, Instant::now()));
@@ -321,12 +323,16 @@ fn uses_redis(config: &Config) -> bool {
     let stores = of_requests.map(|it| it.store);
     stores
         .chain(of_connections.map(|it| it.store))
-        .any(|store| store == model::Store::Redis)
+        .any(|store| matches!(store, model::Store::Redis | model::Store::RedisLeased))
 }
 
 fn redis(redis: &model::Redis) -> RedisSettings {
+    let url = match &redis.servers {
+        model::RedisServers::One(url) => url,
+        model::RedisServers::Cluster(urls) | model::RedisServers::Sentinel { urls, .. } => &urls[0],
+    };
     RedisSettings {
-        url: redis.url.clone(),
+        url: url.clone(),
         timeout: redis.timeout,
     }
 }
@@ -378,7 +384,9 @@ fn health_check(check: &model::HealthCheck) -> (health::Probe, health::Settings)
         model::HealthCheckKind::Grpc { service } => health::Probe::Grpc(health::GrpcProbe {
             service: service.clone(),
         }),
-        model::HealthCheckKind::Tcp => health::Probe::Tcp(health::TcpProbe),
+        model::HealthCheckKind::Tcp
+        | model::HealthCheckKind::Dns { .. }
+        | model::HealthCheckKind::Udp { .. } => health::Probe::Tcp(health::TcpProbe),
     };
     let settings = health::Settings {
         interval: check.interval,

@@ -68,7 +68,9 @@ pub fn ask(local: &Local, listener: usize, address: IpAddr) -> Asked {
     let key = LimitKey::address(address);
     let now = clock::now().into_std();
     match view.limiters[limit].check_local(&key, now) {
-        Some(decision) => Asked::Answered(decided(local, &view, listener, address, decision, counted)),
+        Some(decision) => {
+            Asked::Answered(decided(local, &view, listener, address, decision, counted))
+        }
         None => Asked::Undecided(Question {
             view,
             listener,
@@ -132,6 +134,6 @@ fn refuse(entry: &ListenerEntry, client: IpAddr, counter: &Counter, reason: &'st
     counter.increment();
     if counter.get() % TOLD == 1 {
         let listener = &entry.name;
-        tracing::info!(%listener, %client, reason, "a connection was refused, and no further ones of this kind are told of until there have been 1,000");
+        tracing::info!(%listener, %client, reason, "a connection was refused; of those to come one in 1,000 is told of");
     }
 }
