@@ -1,6 +1,9 @@
 //! Tests of the whole way from text to `Config`.
 
 mod errors;
+mod fleet;
+mod layer4;
+mod layer4_errors;
 mod reliability;
 mod reliability_errors;
 mod robustness;
