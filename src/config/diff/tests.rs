@@ -1,9 +1,12 @@
 //! What two files are said to differ in.
 
+mod below_http;
+mod restart;
+
 use serde_json::json;
 
 use super::*;
-use crate::config::{Format, keep_what_needs_a_restart, parse, restart_needed};
+use crate::config::{Format, parse};
 
 const OLD: &str = r#"
 workers = 2
@@ -277,118 +280,6 @@ fn secrets_differ_without_being_shown() {
     );
 }
 
-const BELOW_HTTP: &str = r#"
-[redis]
-urls = ["redis://:hush1@a:1"]
-
-[cluster]
-listen = "127.0.0.1:7946"
-seeds = ["b:7946"]
-key = "0123456789abcdef"
-name = "a"
-
-[[listeners]]
-name = "db"
-listen = "127.0.0.1:5432"
-mode = "tcp"
-upstream = "db"
-sni = { "a.example" = "db" }
-allow = ["10.0.0.0/8"]
-bandwidth = [{ upload = "1MB/s" }, { upload = "5MB/s", key = "total" }]
-connection_rate = { connections = 10, window = "1s" }
-tcp = { user_timeout = "30s" }
-
-[[upstreams]]
-name = "db"
-bandwidth = { download = "1MB/s" }
-
-[[upstreams]]
-name = "other"
-"#;
-
-#[test]
-fn listeners_below_http_and_what_is_shared_are_compared_too() {
-    for (from, to, expected) in [
-        (
-            "\nupstream = \"db\"",
-            "\nupstream = \"other\"",
-            "listener \"db\": upstream db -> other\nupstream \"other\": adaptive_concurrency",
-        ),
-        (
-            "{ \"a.example\" = \"db\" }",
-            "{ \"a.example\" = \"other\", b = \"db\" }",
-            "listener \"db\": sni.\"a.example\" db -> other\nlistener \"db\": sni.b db added",
-        ),
-        (
-            "[\"10.0.0.0/8\"]",
-            "[\"file:allow.txt\", \"10.0.0.0/8\"]",
-            "listener \"db\": allow: file:allow.txt added",
-        ),
-        (
-            "{ upload = \"1MB/s\" }, { upload = \"5MB/s\", key = \"total\" }",
-            "{ upload = \"6MB/s\", key = \"total\" }",
-            "listener \"db\": bandwidth client_ip removed\nlistener \"db\": bandwidth total: upload 5MB/s -> 6MB/s",
-        ),
-        (
-            "connections = 10",
-            "connections = 20",
-            "listener \"db\": connection_rate.burst 10 -> 20\nlistener \"db\": connection_rate.connections 10 -> 20",
-        ),
-        (
-            "user_timeout = \"30s\"",
-            "keep_alive = \"off\"",
-            "listener \"db\": tcp.keep_alive 1m -> off\nlistener \"db\": tcp.user_timeout 30s -> off",
-        ),
-        (
-            "download = \"1MB/s\"",
-            "download = \"2MB/s\"",
-            "upstream \"db\": bandwidth.download 1MB/s -> 2MB/s",
-        ),
-        (
-            "seeds = [\"b:7946\"]",
-            "seeds = [\"b:7946\", \"c:7946\"]",
-            "cluster.seeds: c:7946 added",
-        ),
-        (
-            "0123456789abcdef",
-            "hush5678-hush5678",
-            "cluster.key differs (secret)",
-        ),
-        ("hush1", "hush2", "redis.urls differs (secret)"),
-        (
-            "urls = [\"redis://:hush1@a:1\"]",
-            "url = \"redis://:hush1@a:1\"",
-            "redis.urls [***] removed\nredis.url *** added",
-        ),
-    ] {
-        assert_eq!(BELOW_HTTP.matches(from).count(), 1, "{from}");
-        let new = config(&BELOW_HTTP.replace(from, to), &[]);
-        let found = texts(&changes(&config(BELOW_HTTP, &[]), &new)).join("\n");
-        assert!(found.starts_with(expected), "{found}");
-        assert!(!found.contains("hush"), "{found}");
-    }
-    let sentinel = |password: &str, host: &str| {
-        let sentinel = format!(
-            "sentinel = {{ master = \"m\", urls = [\"redis://:{password}@{host}:1\"], password = {password:?} }}"
-        );
-        config(
-            &BELOW_HTTP.replace("urls = [\"redis://:hush1@a:1\"]", &sentinel),
-            &[],
-        )
-    };
-    assert_eq!(
-        texts(&changes(&sentinel("hush1", "a"), &sentinel("hush2", "a"))),
-        [
-            "redis.sentinel.password differs (secret)",
-            "redis.sentinel.urls differs (secret)"
-        ]
-    );
-    assert_eq!(
-        texts(&changes(&sentinel("hush", "a"), &sentinel("hush", "b"))),
-        ["redis.sentinel.urls differs (secret)"]
-    );
-}
-
 #[test]
 fn a_change_is_written_as_json() {
     let old =
@@ -437,89 +328,4 @@ proptest::proptest! {
             assert_eq!(change.to_string().lines().count(), 1, "{change}");
         }
     }
-}
-
-#[test]
-fn what_needs_a_restart_is_named() {
-    let old = config(OLD, &[KEY]);
-    let needed = |more: &str| {
-        restart_needed(
-            &old,
-            &config(&format!("{more}\n{OLD}").replace("workers = 2", ""), &[KEY]),
-        )
-    };
-    assert_eq!(needed("workers = 2"), [""; 0]);
-    assert_eq!(
-        needed(
-            "workers = 3\nupgrade_socket = \"off\"\naccess_log = {}\nadmin = { listen = \"127.0.0.1:1\", token = \"t\", state_file = \"s\" }"
-        ),
-        [
-            "workers",
-            "admin.listen",
-            "admin.token",
-            "admin.state_file",
-            "access_log",
-            "upgrade_socket"
-        ]
-    );
-    assert_eq!(
-        needed("workers = 2\nadmin = { listen = \"off\" }"),
-        ["admin.listen"]
-    );
-    let token = |token: &str| config(&format!("admin = {{ token = {token:?} }}\n{OLD}"), &[KEY]);
-    assert_eq!(restart_needed(&token("a"), &token("b")), ["admin.token"]);
-    assert_eq!(
-        needed("workers = 2\nwatch_config = false\ndrain_timeout = \"1s\""),
-        [""; 0]
-    );
-    assert_eq!(
-        needed(&format!(
-            "workers = 2\ncluster = {{ listen = \"127.0.0.1:1\", seeds = [], key = \"0123456789abcdef\" }}"
-        )),
-        ["cluster"]
-    );
-    let cluster =
-        |from: &str, to: &str| config(&format!("{CLUSTER}{SMALL}").replace(from, to), &[]);
-    for (from, to, expected) in [
-        ("7946", "7947", &["cluster.listen"][..]),
-        ("\"a\"", "\"b\"", &["cluster.name"]),
-        ("abcdef", "abcdeg", &["cluster.key"]),
-        (
-            "seeds = []",
-            "seeds = [\"b:1\"]\nadvertise = \"10.0.0.1:1\"\ninterval = \"1s\"\ndead_after = \"9s\"\nshare_servers = true",
-            &[],
-        ),
-    ] {
-        let (old, new) = (cluster("", ""), cluster(from, to));
-        assert_eq!(restart_needed(&old, &new), expected, "{from}");
-    }
-}
-
-const CLUSTER: &str = "\n[cluster]\nlisten = \"127.0.0.1:7946\"\nseeds = []\nkey = \"0123456789abcdef\"\nname = \"a\"\n";
-
-const SMALL: &str = "[[listeners]]\nlisten = \"127.0.0.1:1\"\n[[upstreams]]\nname = \"app\"\n";
-
-#[test]
-fn what_needs_a_restart_stays_as_it_was_started() {
-    let started = config(&format!("{CLUSTER}{SMALL}"), &[]);
-    let text = format!(
-        "workers = 7\naccess_log = {{}}\nupgrade_socket = \"off\"\nadmin = {{ listen = \"off\" }}\ndrain_timeout = \"1s\"\n{CLUSTER}{SMALL}"
-    );
-    let text = text
-        .replace("7946", "7947")
-        .replace("abcdef", "abcdeg")
-        .replace("\"a\"", "\"b\"");
-    let mut new = config(&text.replace("seeds = []", "seeds = [\"c:1\"]"), &[]);
-    keep_what_needs_a_restart(&started, &mut new);
-    assert_eq!(restart_needed(&started, &new), [""; 0]);
-    let changed = ["cluster.seeds: c:1 added", "drain_timeout 30s -> 1s"];
-    assert_eq!(texts(&changes(&started, &new)), changed);
-
-    let without = config(SMALL, &[]);
-    let mut gone = without.clone();
-    keep_what_needs_a_restart(&started, &mut gone);
-    assert_eq!(texts(&changes(&started, &gone)), [""; 0]);
-    let mut new = started.clone();
-    keep_what_needs_a_restart(&without, &mut new);
-    assert!(new.cluster.is_none());
 }

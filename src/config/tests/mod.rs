@@ -1,5 +1,6 @@
 //! Tests of the whole way from text to `Config`.
 
+mod access_errors;
 mod errors;
 mod fleet;
 mod layer4;
@@ -10,6 +11,7 @@ mod robustness;
 mod routes;
 mod shipped;
 mod tls;
+mod uses_errors;
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
