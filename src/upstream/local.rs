@@ -24,7 +24,7 @@ use super::quantile::Quantile;
 use super::sockets::OpenSocket;
 use super::{dial, http2};
 use crate::balance::{Candidate, Load};
-use crate::net::{Traffic, clock, connect};
+use crate::net::{Traffic, Transport, clock, connect};
 
 /// A server, with this worker's connections to it.
 #[derive(Debug)]
@@ -394,6 +394,23 @@ impl LocalUpstream {
         };
         let dialed = dial::any(endpoint, &settings, announced, traffic).await;
         self.judge(endpoint, dialed, true)
+    }
+
+    /// Opens a connection for a client whose bytes are passed on as they are, with where they are counted.
+    ///
+    /// # Errors
+    /// Those of [`connect`](Self::connect).
+    pub async fn connect_bare(
+        &self,
+        endpoint: &Rc<LocalEndpoint>,
+        announced: Option<Announced>,
+    ) -> io::Result<(Transport, Traffic)> {
+        let settings = self.settings_held();
+        let announced = announced.filter(|_| settings.announces.is_some());
+        let traffic = self.traffic(endpoint).await?;
+        let dialed = dial::bare(endpoint, &settings, announced).await;
+        let transport = self.judge(endpoint, dialed, true)?;
+        Ok((transport, traffic))
     }
 
     /// Where a new connection is counted, with its bytes.
