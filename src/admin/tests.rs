@@ -216,6 +216,7 @@ fn snapshot(upstreams: Upstreams<'_>, overlay: &mut Overlay) -> Snapshot {
         headers: Duration::from_secs(10),
         keep_alive: Duration::from_secs(75),
         idle: Duration::from_secs(60),
+        half_closed: Duration::from_secs(300),
         tls_handshake: Duration::from_secs(10),
     };
     let route = |name: &str| {
@@ -241,6 +242,9 @@ fn snapshot(upstreams: Upstreams<'_>, overlay: &mut Overlay) -> Snapshot {
         per_address: None,
         min_body_rate: None,
         normalize_path: false,
+        is_tcp: false,
+        upstream: None,
+        names: None,
         routes: RouteTable::build(Vec::new()).unwrap(),
         entries: vec![route("one"), route("two")],
         unrouted: Arc::new(Sharded::new(2)),

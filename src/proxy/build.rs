@@ -16,6 +16,7 @@ use super::protection;
 use super::snapshot::{
     Action, LimitEntry, ListenerEntry, RedisSettings, RouteEntry, Snapshot, UpstreamEntry,
 };
+use super::tcp::Names;
 use crate::balance::Kind;
 use crate::config::model::{self, Config, RouteLimit, StrategyKind};
 use crate::config::types::{HostPattern, PathPattern};
@@ -169,9 +170,9 @@ fn listener(
             .map(|max| Arc::new(per_address(max, former))),
         min_body_rate: listener.min_body_rate,
         normalize_path: listener.normalize_path,
-        is_tcp: false,
-        upstream: None,
-        names: None,
+        is_tcp: listener.mode == model::Mode::Tcp,
+        upstream: listener.upstream,
+        names: names(listener),
         routes: RouteTable::build(table)?,
         entries,
         unrouted: former.map_or_else(new_shards(workers), |it| Arc::clone(&it.unrouted)),
@@ -190,10 +191,6 @@ fn per_address(max: NonZeroU32, former: Option<&ListenerEntry>) -> PerAddress {
 }
 
 fn conditions(route: &model::Route) -> RouteSpec {
-    let host = |host: &HostPattern| match host {
-        HostPattern::Exact(name) => route::Host::Exact(name.clone()),
-        HostPattern::Wildcard(suffix) => route::Host::Wildcard(suffix.clone()),
-    };
     let path = |path: &PathPattern| match path {
         PathPattern::Exact(path) => route::Path::Exact(normal(path)),
         PathPattern::Prefix(prefix) => {
@@ -207,6 +204,23 @@ fn conditions(route: &model::Route) -> RouteSpec {
         methods: route.methods.clone(),
         headers: route.headers.clone(),
     }
+}
+
+fn host(host: &HostPattern) -> route::Host {
+    match host {
+        HostPattern::Exact(name) => route::Host::Exact(name.clone()),
+        HostPattern::Wildcard(suffix) => route::Host::Wildcard(suffix.clone()),
+    }
+}
+
+/// The TLS connections that a listener passes through.
+fn names(listener: &model::Listener) -> Option<Names> {
+    let hosts = listener
+        .sni
+        .iter()
+        .map(|(pattern, to)| (host(pattern), *to));
+    let has_any = !listener.sni.is_empty() || !listener.alpn.is_empty();
+    has_any.then(|| Names::new(listener.alpn.iter().cloned(), hosts))
 }
 
 /// A path as routes see those of requests. What has no such form fits no request.
@@ -276,8 +290,8 @@ fn limit(name: &str, limit: &model::RateLimit, workers: usize, former: &Former<'
         model::OnStoreFailure::Deny => OnStoreFailure::Deny,
     };
     let store = match limit.store {
-        model::Store::Memory => Store::Memory,
-        model::Store::Redis => Store::Redis { on_failure },
+        model::Store::Memory | model::Store::Cluster => Store::Memory,
+        model::Store::Redis | model::Store::RedisLeased => Store::Redis { on_failure },
     };
     let (counts, former) = former.limit(name, &quota, store, &limit.key);
     let new = || Arc::new(LimiterShared::new(name, quota, store, Instant::now()));
@@ -301,12 +315,16 @@ fn uses_redis(config: &Config) -> bool {
         .rate_limit
         .iter()
         .chain(of_routes)
-        .any(|limit| limit.store == model::Store::Redis)
+        .any(|limit| matches!(limit.store, model::Store::Redis | model::Store::RedisLeased))
 }
 
 fn redis(redis: &model::Redis) -> RedisSettings {
+    let url = match &redis.servers {
+        model::RedisServers::One(url) => url,
+        model::RedisServers::Cluster(urls) | model::RedisServers::Sentinel { urls, .. } => &urls[0],
+    };
     RedisSettings {
-        url: redis.url.clone(),
+        url: url.clone(),
         timeout: redis.timeout,
     }
 }
@@ -357,7 +375,9 @@ fn health_check(check: &model::HealthCheck) -> (health::Probe, health::Settings)
         model::HealthCheckKind::Grpc { service } => health::Probe::Grpc(health::GrpcProbe {
             service: service.clone(),
         }),
-        model::HealthCheckKind::Tcp => health::Probe::Tcp(health::TcpProbe),
+        model::HealthCheckKind::Tcp
+        | model::HealthCheckKind::Dns { .. }
+        | model::HealthCheckKind::Udp { .. } => health::Probe::Tcp(health::TcpProbe),
     };
     let settings = health::Settings {
         interval: check.interval,

@@ -111,6 +111,11 @@ impl ListenerEntry {
         self.tls.is_some() || self.proxy_protocol
     }
 
+    /// Whether it may have connections that are passed on as they are.
+    pub fn passes_on(&self) -> bool {
+        self.is_tcp || self.names.is_some()
+    }
+
     /// What its connections wait for in the roster.
     pub fn waits(&self) -> [Duration; 2] {
         match self.is_tcp {

@@ -372,10 +372,12 @@ impl LocalUpstream {
     ) -> io::Result<Connection> {
         let settings = self.settings_held();
         let traffic = self.traffic(endpoint).await?;
+        let began = clock::now();
         let dialed = dial::http1(endpoint, &settings, announced, traffic).await;
         // A server that does not speak HTTP/1.1 may be well all the same.
         let tells = settings.protocol == Protocol::Http1;
-        self.judge(endpoint, dialed, tells).map(Connection::Http1)
+        self.judge(endpoint, began, dialed, tells)
+            .map(Connection::Http1)
     }
 
     async fn dial_any(
@@ -392,8 +394,9 @@ impl LocalUpstream {
                 return Ok(Connection::Http2(exchange));
             }
         };
+        let began = clock::now();
         let dialed = dial::any(endpoint, &settings, announced, traffic).await;
-        self.judge(endpoint, dialed, true)
+        self.judge(endpoint, began, dialed, true)
     }
 
     /// Opens a connection for a client whose bytes are passed on as they are, with where they are counted.
@@ -408,8 +411,9 @@ impl LocalUpstream {
         let settings = self.settings_held();
         let announced = announced.filter(|_| settings.announces.is_some());
         let traffic = self.traffic(endpoint).await?;
+        let began = clock::now();
         let dialed = dial::bare(endpoint, &settings, announced).await;
-        let transport = self.judge(endpoint, dialed, true)?;
+        let transport = self.judge(endpoint, began, dialed, true)?;
         Ok((transport, traffic))
     }
 
@@ -423,10 +427,12 @@ impl LocalUpstream {
         Ok(Traffic::new(bytes, self.worker).holding(socket))
     }
 
-    /// Counts how connecting to a server went, and whether a failed handshake `tells` something of the server.
+    /// Counts how connecting to a server went that `began` then, and whether a failed handshake `tells` something of the
+    /// server.
     fn judge<T>(
         &self,
         endpoint: &LocalEndpoint,
+        began: tokio::time::Instant,
         dialed: io::Result<T>,
         tells: bool,
     ) -> io::Result<T> {
@@ -435,6 +441,7 @@ impl LocalUpstream {
         match &dialed {
             Ok(_) => {
                 stats.connects.increment();
+                stats.connect_times.observe(clock::now() - began);
                 endpoint.shared.connect_succeeded();
             }
             Err(error) => {
