@@ -73,14 +73,14 @@ impl Incoming {
             self.message.extend_from_slice(fragment);
             self.seen += come;
             self.left -= come;
+            if self.seen > MAX_LENGTH {
+                return Err(Invalid::TooLong);
+            }
             if let Some(hello) = self.message()? {
                 return Ok(Some(hello));
             }
         }
-        match self.bytes.len() >= MAX_LENGTH {
-            true => Err(Invalid::TooLong),
-            false => Ok(None),
-        }
+        Ok(None)
     }
 
     /// All that has come.
