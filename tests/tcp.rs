@@ -270,7 +270,7 @@ fn a_server_that_refuses_is_passed_over() {
     for _ in 0..6 {
         assert_eq!(who(&proxy), "the one that is there");
     }
-    assert!(proxy.metric_with("lb_upstream_retries_total", "reason=\"connect\"") >= 6);
+    assert!(proxy.metric_with("lb_upstream_retries_total", "reason=\"connect\"") > 0);
     assert_eq!(ended(&proxy, "connect_failure"), 0);
 }
 
