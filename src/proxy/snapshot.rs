@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::policy::Forward;
+use super::tcp::{Names, Reason};
 use crate::access::{AccessList, Lists};
 pub use crate::config::model::{HashKey, LimitKey, ListenerTimeouts, RedirectTarget};
 use crate::limit::{Decision, LimiterShared};
@@ -94,6 +95,12 @@ pub struct ListenerEntry {
     pub min_body_rate: Option<u64>,
     /// Whether servers get paths in their normal form.
     pub normalize_path: bool,
+    /// Whether bytes are passed on as they are, and HTTP is not spoken.
+    pub is_tcp: bool,
+    /// Where they go that no name says something else of; `None` refuses those.
+    pub upstream: Option<usize>,
+    /// TLS connections that are passed through.
+    pub names: Option<Names>,
     /// Its routes.
     pub routes: RouteTable<Arc<RouteEntry>>,
     /// The same routes, for metrics.
@@ -110,6 +117,19 @@ impl ListenerEntry {
     /// Whether something comes before HTTP on a connection.
     pub fn has_preamble(&self) -> bool {
         self.tls.is_some() || self.proxy_protocol
+    }
+
+    /// Whether it may have connections that are passed on as they are.
+    pub fn passes_on(&self) -> bool {
+        self.is_tcp || self.names.is_some()
+    }
+
+    /// What its connections wait for in the roster.
+    pub fn waits(&self) -> [Duration; 2] {
+        match self.is_tcp {
+            false => [self.timeouts.headers, self.timeouts.keep_alive],
+            true => [self.timeouts.idle, self.timeouts.half_closed],
+        }
     }
 
     /// How long a new connection may be silent.
@@ -154,6 +174,8 @@ pub struct ListenerStats {
     pub over_address_limit: Counter,
     /// Closed because their address had too many new ones.
     pub over_rate: Counter,
+    /// Connections that were passed on, or were to be, by why that has ended.
+    pub ends: [Counter; Reason::ALL.len()],
     /// Times that accepting failed, for want of file descriptors mostly.
     pub accept_failures: Counter,
 }

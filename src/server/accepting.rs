@@ -14,10 +14,11 @@ use super::bind::{Assignment, Seat};
 use crate::listener::{self, Acceptor};
 use crate::metrics::Counter;
 use crate::net::Tcp;
-use crate::proxy::entrance::{self, Asked, Refused};
+use crate::proxy::entrance::{self, Admission, Asked};
 use crate::proxy::http::task::ClientTask;
 use crate::proxy::local::Local;
 use crate::proxy::snapshot::ListenerStats;
+use crate::proxy::tcp::task::TcpTask;
 
 /// A worker's listening sockets.
 #[derive(Debug)]
@@ -119,6 +120,36 @@ async fn listen(listening: Arc<TcpListener>, socket: Rc<Socket>, local: Rc<Local
     local.drain.leave();
 }
 
+/// A connection of which is not known yet whether it is served.
+struct Newcomer {
+    tcp: Tcp,
+    peer: SocketAddr,
+    listener: usize,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Newcomer {
+    /// Serves it in a task of its own, or resets it.
+    fn enter(self, local: &Rc<Local>, admission: Admission) {
+        let Self {
+            tcp,
+            peer,
+            listener,
+            permit,
+        } = self;
+        let Ok(counted) = admission else {
+            tcp.reset_on_close();
+            return;
+        };
+        let is_tcp = local.listener(listener).is_tcp;
+        let local = Rc::clone(local);
+        match is_tcp {
+            false => spawn_local(ClientTask::new(tcp, peer, listener, local, permit, counted)),
+            true => spawn_local(TcpTask::new(tcp, peer, listener, local, permit, counted)),
+        };
+    }
+}
+
 /// Serves what a socket accepts.
 struct Connections {
     socket: Rc<Socket>,
@@ -145,23 +176,19 @@ impl Acceptor for Connections {
             true => Asked::Answered(Ok(None)),
             false => entrance::ask(&local, listener, peer.ip()),
         };
+        let newcomer = Newcomer {
+            tcp,
+            peer,
+            listener,
+            permit,
+        };
         match asked {
-            Asked::Answered(Ok(counted)) => {
-                spawn_local(ClientTask::new(tcp, peer, listener, local, permit, counted));
-            }
-            Asked::Answered(Err(Refused)) => tcp.reset(),
+            Asked::Answered(admission) => newcomer.enter(&local, admission),
             Asked::Undecided(question) => {
                 local.drain.enter();
                 spawn_local(async move {
-                    match question.answer(&local).await {
-                        Ok(counted) => {
-                            let local = Rc::clone(&local);
-                            // A task of its own, which is smaller than this one.
-                            let task = ClientTask::new(tcp, peer, listener, local, permit, counted);
-                            spawn_local(task);
-                        }
-                        Err(Refused) => tcp.reset(),
-                    }
+                    let admission = question.answer(&local).await;
+                    newcomer.enter(&local, admission);
                     local.drain.leave();
                 });
             }
