@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected, UnexpectedEof};
+use std::io::Write;
 use std::path::PathBuf;
 
+use crate::support::backend::RawBackend;
 use crate::support::client::{Connection, message};
 use crate::support::process::{LOADBALANCER, Process};
 use crate::support::proxy::{Proxy, RunningProxy};
@@ -100,6 +102,29 @@ fn who_is_denied_gets_a_reset_and_not_a_word() {
         assert_eq!(error.kind(), ConnectionReset);
     }
     assert_eq!(proxy.metric("lb_access_denied_total"), 10);
+}
+
+#[test]
+fn servers_of_tcp_hear_nothing_of_those_who_are_denied() {
+    let server = RawBackend::start(|connection| connection.stream.write_all(b"220 hello\r\n"));
+    let proxy = Proxy::new()
+        .listener("mode = \"tcp\"\nupstream = \"mail\"\ndeny = [\"127.0.0.9\"]")
+        .listener("connection_rate = { connections = 1, window = \"10m\" }")
+        .unprobed("mail", &[server.addr()])
+        .start();
+    let greeted = |client| {
+        let connection = Connection::open_from(client, proxy.addr());
+        let read = connection.and_then(|mut it| it.read_to_end());
+        read.is_ok_and(|greeting| greeting == b"220 hello\r\n")
+    };
+    let clients = [
+        [127, 0, 0, 9],
+        [127, 0, 0, 8],
+        [127, 0, 0, 8],
+        [127, 0, 0, 7],
+    ];
+    assert_eq!(clients.map(greeted), [false, true, false, true]);
+    assert_eq!(server.connections(), 2);
 }
 
 #[test]
