@@ -7,12 +7,13 @@
 //! admin
 //! proxy
 //! listener  upstream
-//! route  balance  health  limit  message  gossip
+//! route  balance  health  limit  message  access  gossip
 //! net  tls
 //! metrics
 //! config
 //! ```
 
+pub mod access;
 pub mod admin;
 pub mod balance;
 pub mod config;

@@ -1,11 +1,13 @@
 //! The behaviour of the programs, a file a feature. `support` has the fixtures.
 
+mod access;
 mod access_log;
 mod admin;
 mod balancing;
 mod certificates;
 mod cli;
 mod conformance;
+mod connection_rate;
 mod early_answers;
 mod ejection;
 mod faults;
@@ -30,6 +32,7 @@ mod layers;
 mod mirror;
 mod overload;
 mod parking;
+mod passthrough;
 mod proxy_protocol;
 mod proxy_protocol_servers;
 mod rate_limit;
@@ -53,6 +56,8 @@ mod succession;
 mod support;
 mod support_smoke;
 mod systemd;
+mod tcp;
+mod tcp_options;
 mod timeouts;
 mod tls;
 mod tls_servers;

@@ -3,19 +3,20 @@
 //! The families are tables: a name, what it says, and where the figure is. docs/admin.md lists them for users.
 
 use super::reload::ConfigStatus;
-use super::{AdminState, cluster, process};
+use super::{AdminState, access, cluster, process};
 use crate::health::State;
 use crate::message::h2::Flood;
 use crate::metrics::text::Text;
 use crate::metrics::{CLASSES, Outcomes, Sharded};
 use crate::proxy::snapshot::{LimitEntry, ListenerEntry, Snapshot};
-use crate::upstream::ejection::Reason;
+use crate::proxy::tcp::Reason;
+use crate::upstream::ejection::Reason as EjectionReason;
 use crate::upstream::{Endpoint, MirrorResult, Priority, RetryReason, Upstream};
 
 /// A family with one figure for each `T`.
-type Family<T> = (&'static str, &'static str, fn(&T) -> u64);
+pub(super) type Family<T> = (&'static str, &'static str, fn(&T) -> u64);
 
-const LISTENER_COUNTERS: [Family<ListenerEntry>; 13] = [
+const LISTENER_COUNTERS: [Family<ListenerEntry>; 14] = [
     (
         "lb_connections_accepted_total",
         "Connections accepted from clients.",
@@ -35,6 +36,11 @@ const LISTENER_COUNTERS: [Family<ListenerEntry>; 13] = [
         "lb_address_limit_closed_total",
         "Connections closed because their client had as many as it may.",
         |it| it.stats.sum(|s| s.over_address_limit.get()),
+    ),
+    (
+        "lb_connection_rate_closed_total",
+        "Connections closed because their client had opened as many as it may.",
+        |it| it.stats.sum(|s| s.over_rate.get()),
     ),
     (
         "lb_tls_handshakes_total",
@@ -189,17 +195,17 @@ const SERVER_GAUGES: [Family<Endpoint>; 6] = [
 const LIMIT_COUNTERS: [Family<LimitEntry>; 3] = [
     (
         "lb_limit_allowed_total",
-        "Requests that the limit admitted.",
+        "Requests, or connections, that the limit admitted.",
         |it| it.stats.sum(|s| s.allowed.get()),
     ),
     (
         "lb_limit_denied_total",
-        "Requests that the limit denied.",
+        "Requests, or connections, that the limit denied.",
         |it| it.stats.sum(|s| s.denied.get()),
     ),
     (
         "lb_limit_store_failures_total",
-        "Requests that on_store_failure decided.",
+        "Requests, or connections, that on_store_failure decided.",
         |it| it.stats.sum(|s| s.store_failures.get()),
     ),
 ];
@@ -221,6 +227,7 @@ pub fn render(state: &AdminState) -> String {
     let there: Vec<&ListenerEntry> = snapshot.listeners.iter().filter(is_there).collect();
     requests(&mut text, &there);
     listeners(&mut text, &there);
+    access::write(&mut text, &there, &snapshot.access);
     upstreams(&mut text, &snapshot);
     servers(&mut text, &snapshot);
     limits(&mut text, &snapshot.limits);
@@ -306,6 +313,20 @@ fn listeners(text: &mut Text, listeners: &[&ListenerEntry]) {
         .collect();
     families(text, Text::counter, &LISTENER_COUNTERS, &listeners);
     families(text, Text::gauge, &LISTENER_GAUGES, &listeners);
+    text.counter(
+        "lb_tcp_connections_ended_total",
+        "Connections that were passed on as they are, or were to be, by why that has ended.",
+    );
+    let relaying = listeners.iter().filter(|(_, it)| it.passes_on());
+    for ([name], listener) in relaying {
+        for reason in Reason::ALL {
+            let count = listener
+                .stats
+                .sum(|shard| shard.ends[reason as usize].get());
+            let labels = [*name, ("reason", reason.name())];
+            text.sample("lb_tcp_connections_ended_total", &labels, count);
+        }
+    }
     text.counter(
         "lb_http2_floods_total",
         "Connections closed because the client flooded them with HTTP/2 frames, by what with.",
@@ -425,6 +446,15 @@ fn servers(text: &mut Text, snapshot: &Snapshot) {
             |it| &it.outcomes.durations,
         );
     }
+    text.histogram(
+        "lb_server_connect_seconds",
+        "How long opening a connection to the server took, TLS included.",
+    );
+    for (labels, endpoint) in &servers {
+        text.durations("lb_server_connect_seconds", labels, &endpoint.stats, |it| {
+            &it.connect_times
+        });
+    }
     families(text, Text::counter, &SERVER_COUNTERS, &servers);
     families(text, Text::gauge, &SERVER_GAUGES, &servers);
     text.counter(
@@ -432,7 +462,7 @@ fn servers(text: &mut Text, snapshot: &Snapshot) {
         "Times that the server was ejected, by why.",
     );
     for ([upstream, server], endpoint) in &servers {
-        for reason in Reason::ALL {
+        for reason in EjectionReason::ALL {
             let labels = [*upstream, *server, ("reason", reason.name())];
             let count = endpoint.standing().ejections(reason);
             text.sample("lb_server_ejections_total", &labels, count);

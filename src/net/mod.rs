@@ -1,10 +1,14 @@
-//! Sockets: listening, connecting, and the byte streams that HTTP runs on. Knows nothing of HTTP.
+//! Sockets: listening, connecting, and the byte streams that HTTP runs on, or that are passed on as they are. Knows nothing
+//! of HTTP.
 
 pub mod clock;
 pub mod connect;
 pub mod inherited;
+pub mod options;
 pub mod pass;
+pub mod relay;
 pub mod socket;
+mod splice;
 pub mod stall;
 pub mod stream;
 pub mod tcp;
@@ -13,6 +17,8 @@ pub mod transport;
 pub mod unix;
 pub mod wire;
 
+pub use options::TcpOptions;
+pub use relay::Relay;
 pub use stall::Stall;
 pub use stream::{Stream, Traffic};
 pub use tcp::Tcp;

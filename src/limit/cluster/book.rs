@@ -108,8 +108,7 @@ impl Book {
         let mut news = Vec::new();
         for (key, hot) in &mut self.keys {
             hot.settle(fleet, self.rounds, self.random.f64());
-            if hot.first_told.is_none() && hot.asked > 0 && news.len() < MAX_NEWS
-            {
+            if hot.first_told.is_none() && hot.asked > 0 && news.len() < MAX_NEWS {
                 hot.first_told = Some(fleet.clock);
                 hot.told = hot.asked;
                 news.push(hot.entry(*key, hot.asked, fleet));

@@ -297,7 +297,11 @@ fn many_nodes_share_a_small_limit() {
     for algorithm in ALGORITHMS {
         let fleet = settled(quota(algorithm, 10, 1000), &[5.0; 40], GOOD, 4);
         // Most nodes' parts of a window are less than one request.
-        let tolerance = if algorithm == Algorithm::FixedWindow { 0.3 } else { 0.15 };
+        let tolerance = if algorithm == Algorithm::FixedWindow {
+            0.3
+        } else {
+            0.15
+        };
         assert_rate(&fleet, 10.0, tolerance, &format!("{algorithm:?}"));
         let one = settled(
             quota(algorithm, 10, 1000),

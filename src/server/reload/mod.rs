@@ -35,7 +35,6 @@ use self::refusal::Refusal;
 use self::source::{Edition, Fingerprint, Source};
 use self::traffic::Traffic;
 use crate::admin::{Applied, Outcome, Problem, Reloads, Request, Trigger, Try};
-use crate::config::model::Cluster;
 use crate::config::{self, Config, Errors};
 use crate::tls::files::Stamp;
 pub use install::Installation;
@@ -211,27 +210,7 @@ impl Reloader {
     ) -> Result<(Vec<String>, Vec<String>), Refusal> {
         let restart_needed = config::restart_needed(&self.started, &config);
         let restart_needed = restart_needed.into_iter().map(str::to_owned).collect();
-        let Config {
-            workers,
-            admin,
-            access_log,
-            upgrade_socket,
-            cluster,
-            ..
-        } = self.started.clone();
-        config.workers = workers;
-        config.admin = admin;
-        config.access_log = access_log;
-        config.upgrade_socket = upgrade_socket;
-        config.cluster = match (cluster, config.cluster) {
-            (Some(started), Some(new)) => Some(Cluster {
-                listen: started.listen,
-                name: started.name,
-                key: started.key,
-                ..new
-            }),
-            (started, _) => started,
-        };
+        config::keep_what_needs_a_restart(&self.started, &mut config);
         let changes = config::diff::changes(self.installation.config(), &config);
         let changes = changes.iter().map(ToString::to_string).collect();
         match by {
