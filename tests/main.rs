@@ -6,6 +6,7 @@ mod admin;
 mod balancing;
 mod certificates;
 mod cli;
+mod cluster;
 mod conformance;
 mod connection_rate;
 mod early_answers;

@@ -277,7 +277,7 @@ fn a_node_whose_clock_went_back_is_taken_once_its_last_run_is_dead() {
 fn of_two_with_one_name_the_later_is_known_and_the_other_is_told() {
     let mut fleet = Fleet::new(4, GOOD, 7);
     fleet.run(2000);
-    fleet.start_as(3, "node-2", 1_763_000_500_000_000);
+    fleet.start_as(3, "node-2", 1_763_100_000_000);
     fleet.run(8000);
     assert_eq!(fleet.sizes()[..2], [3, 3]);
     assert!(fleet.node(2).is_name_taken(fleet.now()));
@@ -372,9 +372,9 @@ fn what_was_recorded_does_no_harm_to_anybody() {
     assert_eq!(fleet.sizes(), before);
     fleet.run(2000);
     assert_eq!(fleet.sizes(), [3; 3]);
-    for at in 0..2 {
+    for (at, generation) in generations.into_iter().enumerate() {
         let member = fleet.node(at).members().named("node-2").unwrap();
-        assert_eq!(member.about.generation, generations[at]);
+        assert_eq!(member.about.generation, generation);
         assert_eq!(member.address, address(2), "nobody was led elsewhere");
     }
     assert!(fleet.refused(0, Refusal::Replayed) > 0);

@@ -93,7 +93,7 @@ fn bind(config: &Cluster) -> Result<std::net::UdpSocket, StartError> {
     };
     let socket = gossip::bind(config.listen).map_err(failed)?;
     let address = socket.local_addr().map_err(failed)?;
-    tracing::info!(%address, listener = "cluster", "listening");
+    tracing::info!(listener = %"cluster", %address, "listening");
     Ok(socket)
 }
 
@@ -129,9 +129,9 @@ impl Handle {
 struct Limits(Arc<ArcSwap<Snapshot>>);
 
 impl Limits {
-    fn each(&self, mut work: impl FnMut(&ClusterStore) -> Vec<Vec<u8>>) -> Vec<Part> {
+    fn each(&self, work: impl FnMut(&ClusterStore) -> Vec<Vec<u8>>) -> Vec<Part> {
         let snapshot = self.0.load();
-        let parts = snapshot.cluster_limits().flat_map(|it| work(it));
+        let parts = snapshot.cluster_limits().flat_map(work);
         let part = |bytes| Part {
             kind: LIMITS,
             bytes,

@@ -15,8 +15,6 @@ use super::slot::Grant;
 const HORIZON: u64 = 4;
 /// Rounds after which a node that has told of a key wants nothing more of it, unless it says so again.
 const MAX_SILENCE: u64 = 8;
-/// Rounds in a window that is long.
-const LONG: u64 = 4;
 /// Rounds in which all that a node counts for a bucket is new.
 const NEW: u64 = 4;
 /// The part that is added to what a node has asked for: it may ask for a little more.
@@ -274,9 +272,9 @@ impl Account {
     /// A round begins: what is left is divided anew.
     pub(super) fn begin_round(&mut self, fleet: Fleet<'_>, draw: f64) {
         self.bucket.taken = 0.0;
-        // All of a short fixed window is divided at once: one has not heard of the others' part of it yet.
-        let is_long = self.rule.window >= LONG * fleet.interval;
-        if is_long || self.rule.algorithm == Algorithm::SlidingWindow {
+        // Of a fixed window all is divided at its beginning. What is left of that is known a round later.
+        let is_known = fleet.clock % self.rule.window >= fleet.interval;
+        if is_known || self.rule.algorithm == Algorithm::SlidingWindow {
             self.draw = draw;
         }
     }

@@ -69,7 +69,7 @@ struct Hot {
 }
 
 impl Book {
-    pub(super) fn new(quota: &Quota, waiting: Receiver<LimitKey>) -> Self {
+    pub(super) fn new(quota: &Quota, waiting: Receiver<LimitKey>, random: fastrand::Rng) -> Self {
         Self {
             rule: Rule::of(quota),
             keys: HashMap::new(),
@@ -79,7 +79,7 @@ impl Book {
             expected: 0,
             rounds: 0,
             clock: 0,
-            random: fastrand::Rng::new(),
+            random,
         }
     }
 

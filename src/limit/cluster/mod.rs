@@ -75,6 +75,16 @@ impl ClusterStore {
     /// The counts of the limit `name`, with room for `max_keys` keys and a clock that begins at `start`. Until the first
     /// turn it counts for itself alone.
     pub fn new(name: &str, quota: Quota, max_keys: usize, start: Instant) -> Self {
+        Self::with_random(name, quota, max_keys, start, fastrand::Rng::new())
+    }
+
+    fn with_random(
+        name: &str,
+        quota: Quota,
+        max_keys: usize,
+        start: Instant,
+        random: fastrand::Rng,
+    ) -> Self {
         let as_bucket = Quota {
             algorithm: Algorithm::TokenBucket,
             burst: quota.capacity().try_into().unwrap_or(quota.requests),
@@ -89,7 +99,7 @@ impl ClusterStore {
             hot: HashMap::with_hasher(RandomState::default()),
             nodes: AtomicU32::new(1),
             candidates,
-            book: Mutex::new(Book::new(&quota, waiting)),
+            book: Mutex::new(Book::new(&quota, waiting, random)),
         }
     }
 

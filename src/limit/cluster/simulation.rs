@@ -80,7 +80,13 @@ impl Fleet {
         let mut random = fastrand::Rng::with_seed(seed);
         let start = Instant::now();
         let node = |random: &mut fastrand::Rng| Node {
-            store: ClusterStore::new("test", quota, 1000, start),
+            store: ClusterStore::with_random(
+                "test",
+                quota,
+                1000,
+                start,
+                fastrand::Rng::with_seed(random.u64(..)),
+            ),
             round: random.u64(0..INTERVAL),
             heard: vec![Some(0); nodes],
             load: 0.0,
@@ -173,7 +179,7 @@ impl Fleet {
             return;
         }
         let elapsed = self.elapsed();
-        if (elapsed + at as u64 * 7) % TURN.as_millis() as u64 == 0 {
+        if (elapsed + at as u64 * 7).is_multiple_of(TURN.as_millis() as u64) {
             let news = self.with(at, ClusterStore::turn);
             if !news.is_empty() {
                 self.send(at, &news);
@@ -409,7 +415,8 @@ fn a_node_that_starts_anew_does_not_begin_with_a_full_quota() {
         fleet.run(20_000);
         let used: u32 = fleet.nodes.iter().flat_map(|it| &it.admitted).sum();
         assert!((590..=630).contains(&used), "{algorithm:?}: {used}");
-        fleet.nodes[0].store = ClusterStore::new("test", limit, 1000, fleet.start);
+        let random = fastrand::Rng::with_seed(11);
+        fleet.nodes[0].store = ClusterStore::with_random("test", limit, 1000, fleet.start, random);
         fleet.nodes[0].admitted.clear();
         fleet.nodes[0].load = 0.0;
         fleet.run(2000);
