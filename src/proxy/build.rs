@@ -273,8 +273,8 @@ fn limit(name: &str, limit: &model::RateLimit, workers: usize, former: &Former<'
         model::OnStoreFailure::Deny => OnStoreFailure::Deny,
     };
     let store = match limit.store {
-        model::Store::Memory => Store::Memory,
-        model::Store::Redis => Store::Redis { on_failure },
+        model::Store::Memory | model::Store::Cluster => Store::Memory,
+        model::Store::Redis | model::Store::RedisLeased => Store::Redis { on_failure },
     };
     let (counts, former) = former.limit(name, &quota, store, &limit.key);
     let new = || Arc::new(LimiterShared::new(name, quota, store, Instant::now()));
@@ -298,12 +298,16 @@ fn uses_redis(config: &Config) -> bool {
         .rate_limit
         .iter()
         .chain(of_routes)
-        .any(|limit| limit.store == model::Store::Redis)
+        .any(|limit| matches!(limit.store, model::Store::Redis | model::Store::RedisLeased))
 }
 
 fn redis(redis: &model::Redis) -> RedisSettings {
+    let url = match &redis.servers {
+        model::RedisServers::One(url) => url,
+        model::RedisServers::Cluster(urls) | model::RedisServers::Sentinel { urls, .. } => &urls[0],
+    };
     RedisSettings {
-        url: redis.url.clone(),
+        url: url.clone(),
         timeout: redis.timeout,
     }
 }
@@ -354,7 +358,9 @@ fn health_check(check: &model::HealthCheck) -> (health::Probe, health::Settings)
         model::HealthCheckKind::Grpc { service } => health::Probe::Grpc(health::GrpcProbe {
             service: service.clone(),
         }),
-        model::HealthCheckKind::Tcp => health::Probe::Tcp(health::TcpProbe),
+        model::HealthCheckKind::Tcp
+        | model::HealthCheckKind::Dns { .. }
+        | model::HealthCheckKind::Udp { .. } => health::Probe::Tcp(health::TcpProbe),
     };
     let settings = health::Settings {
         interval: check.interval,
