@@ -56,5 +56,6 @@ mod systemd;
 mod timeouts;
 mod tls;
 mod tls_servers;
+mod tools;
 mod upgrades;
 mod websocket;

@@ -11,6 +11,9 @@ pub enum Fault {
     /// The other side ended too early.
     #[error("the end after {got} of {of} bytes")]
     Short { got: u64, of: u64 },
+    /// The server's receipt did not come, or not all of it.
+    #[error("the end in the midst of the server's receipt: bytes are missing")]
+    NoReceipt,
     /// The other side sent more than it said.
     #[error("more than the {of} bytes that were sent")]
     Long { of: u64 },

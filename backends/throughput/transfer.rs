@@ -1,5 +1,6 @@
 //! The client's side of transfers.
 
+use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
@@ -80,7 +81,10 @@ fn receive(stream: &TcpStream, down: u64) -> Result<(u64, Receipt), Fault> {
     if got < down {
         return Err(Fault::Short { got, of: down });
     }
-    let receipt = Receipt::receive(stream)?;
+    let receipt = Receipt::receive(stream).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => Fault::NoReceipt,
+        _ => error.into(),
+    })?;
     wire::expect_end(stream, down)?;
     Ok((digest, receipt))
 }

@@ -158,6 +158,12 @@ impl TlsConnection {
         self.0.flush()
     }
 
+    /// Says that nothing follows.
+    pub fn finish_sending(&mut self) -> io::Result<()> {
+        self.0.conn.send_close_notify();
+        self.0.flush()
+    }
+
     /// What comes until the server says that this is all.
     ///
     /// # Errors
