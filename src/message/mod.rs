@@ -11,6 +11,8 @@ pub mod host;
 pub mod pace;
 pub mod proxy_protocol;
 pub mod replay;
+pub mod request_head;
 pub mod target;
 
 pub use body::{Upload, UploadError};
+pub use request_head::{Field, Head};
