@@ -19,9 +19,9 @@ from .forwarding import Listener, processes, start
 from .postgresql import COPY_ROWS, PostgreSql, find_programs
 
 DESCRIPTION = """\
-Starts redis-server and PostgreSQL, and loadbalancer before both, with mode = "tcp". Has redis-benchmark and pgbench work with
-them directly and through it in turn, and copies a large table both ways; prints how fast that was, and fails at the first
-error. What is missing is installed with apt-get, for which the script has to be run by root.
+Starts redis-server and PostgreSQL, and loadbalancer before both, with mode = "tcp". Has redis-benchmark and pgbench
+work with them directly and through it in turn, and copies a large table both ways; prints how fast that was, and fails
+at the first error. What is missing is installed with apt-get, for which the script has to be run by root.
 """
 REDIS = {  # flags of redis-benchmark
     "one by one": ["-t", "ping_mbulk,set,get", "-c", "50"],
@@ -62,7 +62,7 @@ def measure(binary: Path, options: argparse.Namespace) -> int:
             Listener("redis", "tcp", f"127.0.0.1:{store.port}"),
             Listener("postgresql", "tcp", database.address),
         ]
-        start(running, binary, listeners)
+        start(running, binary, [listener.text() for listener in listeners])
 
         def once(redis_port: int, postgresql_port: int) -> Rates:
             found = redis_rates(running, redis_port, options.requests)

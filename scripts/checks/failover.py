@@ -19,9 +19,9 @@ from .command import arguments, run
 from .visits import Visits
 
 DESCRIPTION = """\
-Starts two servers and loadbalancer before them, with a listener for HTTP and one for TCP. While clients send requests, open
-connections and keep others open, kills one server with SIGKILL and starts it again. Says what clients noticed, how fast
-the other server took over, and when the first one was back.
+Starts two servers and loadbalancer before them, with a listener for HTTP and one for TCP. While clients send requests,
+open connections and keep others open, kills one server with SIGKILL and starts it again. Says what clients noticed,
+whether the other server took over, and when the first one was back.
 """
 BEFORE, WITHOUT, AFTER = 2.0, 4.0, 3.0  # seconds: with both servers, with one, and from when the killed one is back
 FIRST = 0.1  # seconds after the kill in which a new connection may still fail

@@ -1,4 +1,4 @@
-"""A load balancer that forwards TCP and UDP, each listener to one server."""
+"""A load balancer with what a check needs of listeners, each with a server of its own behind it."""
 
 import contextlib
 import tempfile
@@ -51,20 +51,20 @@ def processes() -> Iterator[Processes]:
 
 def start_server(running: Processes, binary: Path, *command: str) -> str:
     """Starts a test server beside the load balancer on a free port, and gives its address."""
-    port = free_port()
-    address = f"127.0.0.1:{port}"
-    program = running.start(command[0], [str(binary.parent / command[0]), *command[1:], "--listen", address], EVERYWHERE)
-    wait_until(command[0], program, lambda: "listening on" in program.log.read_text(), 10)
+    address = f"127.0.0.1:{free_port()}"
+    name, *flags = command
+    program = running.start(name, [str(binary.parent / name), *flags, "--listen", address], EVERYWHERE)
+    wait_until(name, program, lambda: "listening on" in program.log.read_text(), 10)
     return address
 
 
-def start(running: Processes, binary: Path, listeners: list[Listener]) -> Program:
-    """Starts the load balancer and waits until it is ready."""
+def start(running: Processes, binary: Path, tables: list[str]) -> Program:
+    """Starts the load balancer with these listeners and what belongs to them, and waits until it is ready."""
     admin = free_port()
     config = running.new_file("config.toml")
     state = running.directory / "state"
     head = f'upgrade_socket = "off"\n[admin]\nlisten = "127.0.0.1:{admin}"\nstate_file = "{state}"\n'
-    config.write_text(head + "".join(listener.text() for listener in listeners))
+    config.write_text(head + "\n".join(tables))
     program = running.start("loadbalancer", [str(binary), "--config", str(config)], EVERYWHERE)
     wait_until("the load balancer", program, lambda: is_ready(admin), 10)
     return program

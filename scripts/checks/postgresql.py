@@ -1,6 +1,7 @@
 """A PostgreSQL of our own in the run's directory, and its clients.
 
-It refuses to run as root, so root runs it as nobody. Debian keeps its programs where no PATH leads, a directory a version.
+It refuses to run as root, so root runs it as nobody. Debian keeps its programs where no PATH leads, a directory for each
+version.
 """
 
 import os
@@ -41,10 +42,11 @@ class PostgreSql:
             user = pwd.getpwnam(USER)
             os.chown(directory, user.pw_uid, user.pw_gid)
         data = str(directory / "data")
-        initdb = ["initdb", "--pgdata", data, "--username", "bench", "--auth", "trust", "--no-sync", "--encoding", "UTF8"]
+        initdb = ["initdb", "-D", data, "--username=bench", "--auth=trust", "--encoding=UTF8", "--no-sync"]
         server.finish("initdb", as_user(initdb), 120)
         # Only memory is measured: nothing is forced to the disk.
-        settings = ["fsync=off", "synchronous_commit=off", "listen_addresses=127.0.0.1", f"unix_socket_directories={data}"]
+        settings = ["fsync=off", "synchronous_commit=off"]
+        settings += ["listen_addresses=127.0.0.1", f"unix_socket_directories={data}"]
         flags = [flag for setting in settings for flag in ("-c", setting)]
         command = as_user(["postgres", "-D", data, "-p", str(server.port), *flags])
         program = processes.start("postgresql", command, EVERYWHERE)

@@ -7,9 +7,9 @@ from .command import arguments, run
 from .forwarding import Listener, processes, start, start_server
 
 DESCRIPTION = """\
-Starts a server and loadbalancer before it, and measures bytes and requests over TCP, then datagrams, directly and through the
-load balancer, with checksums of all that is sent. All other arguments are those of `throughput run`, such as --mib 64,
---connections 100, --only up,requests or --at-least 0.3.
+Starts a server and loadbalancer before it, and measures bytes and requests over TCP, then datagrams, directly and
+through the load balancer, with checksums of all that is sent. All other arguments are those of `throughput run`, such as
+--mib 64, --connections 100, --only up,requests or --at-least 0.3.
 """
 
 
@@ -27,7 +27,7 @@ def measure(binary: Path, modes: list[str], more: list[str]) -> int:
     with processes() as running:
         server = start_server(running, binary, "throughput", "serve")
         listeners = [Listener(mode, mode, server) for mode in modes]
-        balancer = start(running, binary, listeners)
+        balancer = start(running, binary, [listener.text() for listener in listeners])
         status = 0
         for listener in listeners:
             print(f"\n## {listener.mode}\n", flush=True)

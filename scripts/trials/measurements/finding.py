@@ -34,7 +34,7 @@ def beside(what: str, figure: float, unit: str = "") -> Finding:
 
 def within(what: str, figure: float, expected: float, percent: float, unit: str = "") -> Finding:
     good = abs(figure - expected) <= expected * percent / 100
-    return Finding(what, shown(figure, unit), f"{shown(expected, unit)} ± {shown(percent)} %", good)
+    return Finding(what, shown(figure, unit), f"{shown(expected, unit)} ± {percent:g} %", good)
 
 
 def print_findings(findings: list[Finding]) -> int:
