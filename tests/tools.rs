@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::support::backend::RawBackend;
 use crate::support::client::Connection;
 use crate::support::process::Process;
+use crate::support::proxy::Proxy;
 use crate::support::tls::{self, Authority};
 use crate::support::{DEADLINE, in_parallel};
 
@@ -316,4 +317,16 @@ fn throughput_notices_connections_that_end_and_datagrams_that_do_not_come_back()
     let (status, output) = run(server.addr, silent.local_addr().unwrap(), flags);
     assert_eq!(status, Some(1), "{output}");
     assert!(output.contains("no answer to datagram 0"), "{output}");
+}
+
+#[test]
+fn tcp_passes_as_it_is() {
+    let server = Server::throughput();
+    let proxy = Proxy::new()
+        .listener("mode = \"tcp\"\nupstream = \"app\"")
+        .unprobed("app", &[server.addr])
+        .start();
+    let flags = "--mib 4 --requests 500 --size 5000 --connections 5 --rounds 2";
+    let (status, output) = run(server.addr, proxy.addr(), flags);
+    assert_eq!(status, Some(0), "{output}");
 }
