@@ -148,7 +148,7 @@ fn echo_speaks_tls() {
     let mut client = tls::connect(echo.addr, "localhost", &authority.anonymous()).unwrap();
     let sent = vec![b'x'; 100_000];
     client.send(&sent).unwrap();
-    client.finish_sending().unwrap();
+    client.close().unwrap();
     assert!(client.read_to_end().unwrap() == sent);
 
     let mut plain = Connection::open(echo.addr).unwrap();
