@@ -65,8 +65,8 @@ fn run(direct: SocketAddr, through: SocketAddr, more: &str) -> (Option<i32>, Str
 }
 
 fn socket() -> UdpSocket {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    socket.set_read_timeout(Some(DEADLINE)).expect("it is open");
     socket
 }
 
