@@ -14,13 +14,15 @@ use http::uri::PathAndQuery;
 use super::former::Former;
 use super::protection;
 use super::snapshot::{
-    Action, LimitEntry, ListenerEntry, RedisSettings, RouteEntry, Snapshot, UpstreamEntry,
+    Action, LimitEntry, ListenerEntry, RouteEntry, Snapshot, UpstreamEntry,
 };
 use crate::balance::Kind;
 use crate::config::model::{self, Config, RouteLimit, StrategyKind};
 use crate::config::types::{HostPattern, PathPattern};
 use crate::health;
-use crate::limit::{Algorithm, LimiterShared, OnStoreFailure, Quota, Store};
+use crate::limit::{
+    Algorithm, LimiterShared, OnStoreFailure, Quota, RedisServers, RedisSettings, RedisStats, Store,
+};
 use crate::listener::PerAddress;
 use crate::message::forwarded::TrustedProxies;
 use crate::metrics::Sharded;
@@ -117,7 +119,7 @@ impl Snapshot {
             redis: uses_redis(config)
                 .then_some(config.redis.as_ref())
                 .flatten()
-                .map(redis),
+                .map(|it| redis(it, former.redis_stats())),
             drain_timeout: config.drain_timeout,
         };
         Ok(Built {
@@ -301,10 +303,12 @@ fn uses_redis(config: &Config) -> bool {
         .any(|limit| limit.store == model::Store::Redis)
 }
 
-fn redis(redis: &model::Redis) -> RedisSettings {
+fn redis(redis: &model::Redis, stats: Arc<RedisStats>) -> RedisSettings {
     RedisSettings {
-        url: redis.url.clone(),
+        servers: RedisServers::One(redis.url.clone()),
         timeout: redis.timeout,
+        tls: None,
+        stats,
     }
 }
 

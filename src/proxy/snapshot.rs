@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::policy::Forward;
 pub use crate::config::model::{HashKey, LimitKey, ListenerTimeouts, RedirectTarget};
-use crate::limit::LimiterShared;
+use crate::limit::{LimiterShared, RedisSettings};
 use crate::listener::PerAddress;
 use crate::message::forwarded::TrustedProxies;
 use crate::message::h2::Flood;
@@ -46,22 +46,6 @@ impl Snapshot {
             let routes = listener.entries.iter().map(|route| &route.stats);
             routes.chain([&listener.unrouted])
         })
-    }
-}
-
-/// The Redis of limits that count there.
-#[derive(Debug, Clone)]
-pub struct RedisSettings {
-    /// With its password, if it has one.
-    pub url: crate::config::types::Secret,
-    /// How long one check may take.
-    pub timeout: Duration,
-}
-
-impl RedisSettings {
-    /// Whether a connection made for these is as good for `other`.
-    pub fn is_like(&self, other: &Self) -> bool {
-        self.url.expose() == other.url.expose() && self.timeout == other.timeout
     }
 }
 

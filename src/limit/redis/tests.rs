@@ -4,6 +4,7 @@ mod outage;
 mod server;
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::task::{JoinSet, LocalSet};
@@ -34,8 +35,20 @@ fn store(url: &str, quota: Quota) -> Rc<RedisStore> {
 }
 
 fn store_within(url: &str, quota: Quota, timeout: Duration) -> Rc<RedisStore> {
-    let connection = RedisConnection::new(url, timeout).unwrap();
-    Rc::new(RedisStore::new(connection, "api", quota))
+    Rc::new(RedisStore::new(connection(url, timeout), "api", quota))
+}
+
+fn connection(url: &str, timeout: Duration) -> Rc<RedisConnection> {
+    RedisConnection::new(&settings(url, timeout)).unwrap()
+}
+
+fn settings(url: &str, timeout: Duration) -> RedisSettings {
+    RedisSettings {
+        servers: RedisServers::One(url.to_owned().into()),
+        timeout,
+        tls: None,
+        stats: Arc::default(),
+    }
 }
 
 /// Runs a test as a worker runs requests.
@@ -104,7 +117,7 @@ fn two_load_balancers_share_one_limit() {
 fn keys_and_limits_are_counted_apart() {
     let server = RedisServer::start();
     on_worker(async {
-        let connection = RedisConnection::new(&server.url(), Duration::from_secs(5)).unwrap();
+        let connection = connection(&server.url(), Duration::from_secs(5));
         let quota = quota(Algorithm::FixedWindow, 1, MINUTE);
         let stores =
             ["api", "web"].map(|name| RedisStore::new(Rc::clone(&connection), name, quota));
