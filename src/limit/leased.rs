@@ -107,7 +107,11 @@ impl LeasedStore {
     ///
     /// # Errors
     /// When Redis gives no verdict; at once when it is known to be down.
-    pub async fn check(self: &Rc<Self>, key: &LimitKey, now: Instant) -> Result<Verdict, StoreError> {
+    pub async fn check(
+        self: &Rc<Self>,
+        key: &LimitKey,
+        now: Instant,
+    ) -> Result<Verdict, StoreError> {
         let limit = self.redis.timeout();
         let deadline = time::Instant::now() + limit;
         let mut now = now;
@@ -166,7 +170,9 @@ impl LeasedStore {
     /// Asks Redis in the background.
     fn ask(self: &Rc<Self>, key: LimitKey, wanted: u32) -> Rc<Question> {
         let question = Rc::new(Question::default());
-        self.questions.borrow_mut().insert(key, Rc::clone(&question));
+        self.questions
+            .borrow_mut()
+            .insert(key, Rc::clone(&question));
         tokio::task::spawn_local(answer(Rc::clone(self), key, wanted, Rc::clone(&question)));
         question
     }
@@ -274,3 +280,6 @@ async fn sweep(store: Weak<LeasedStore>, tick: Duration) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

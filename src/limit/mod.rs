@@ -12,8 +12,8 @@
 mod bucket;
 pub mod headers;
 mod key;
-mod limiter;
 pub mod leased;
+mod limiter;
 pub mod memory;
 pub mod redis;
 mod window;
@@ -23,8 +23,8 @@ use std::time::Duration;
 
 pub use self::headers::QuotaHeaders;
 pub use self::key::LimitKey;
-pub use self::limiter::{Decision, Limiter, LimiterShared, OnStoreFailure, Store};
 pub use self::leased::{LeaseStats, LeasedStore};
+pub use self::limiter::{Decision, Limiter, LimiterShared, OnStoreFailure, Store};
 pub use self::memory::MemoryStore;
 pub use self::redis::{
     RedisConnection, RedisServers, RedisSettings, RedisStats, RedisStore, StoreError,

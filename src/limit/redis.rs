@@ -30,9 +30,9 @@ use super::window::{SlidingState, SlidingWindow};
 use super::{Algorithm, LimitKey, Quota, Verdict};
 
 pub use self::connection::{RedisConnection, StoreError};
+pub(super) use self::link::look_again;
 pub use self::settings::{DEFAULT_TIMEOUT, RedisServers, RedisSettings, Role};
 pub use self::stats::{Count, RedisStats};
-pub(super) use self::link::look_again;
 
 const FIXED_WINDOW: &str = include_str!("redis/fixed_window.lua");
 const SLIDING_WINDOW: &str = include_str!("redis/sliding_window.lua");
@@ -120,7 +120,12 @@ impl RedisStore {
             Algorithm::FixedWindow => {
                 let (admitted, remaining, left) = self.run(key, amounts).await?;
                 let left = Duration::from_millis(left);
-                grant(admitted, verdict(enough(admitted), remaining, left), 0, Some(left))
+                grant(
+                    admitted,
+                    verdict(enough(admitted), remaining, left),
+                    0,
+                    Some(left),
+                )
             }
             Algorithm::SlidingWindow => {
                 let (admitted, previous, current, offset, number) = self.run(key, amounts).await?;
@@ -137,7 +142,12 @@ impl RedisStore {
             Algorithm::TokenBucket => {
                 let (admitted, remaining, wait) = self.run(key, amounts).await?;
                 let wait = Duration::from_micros(wait);
-                grant(admitted, verdict(enough(admitted), remaining, wait), 0, None)
+                grant(
+                    admitted,
+                    verdict(enough(admitted), remaining, wait),
+                    0,
+                    None,
+                )
             }
         })
     }
@@ -215,4 +225,4 @@ fn verdict(admitted: bool, remaining: u32, wait: Duration) -> Verdict {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

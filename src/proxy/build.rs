@@ -13,9 +13,7 @@ use http::uri::PathAndQuery;
 
 use super::former::Former;
 use super::protection;
-use super::snapshot::{
-    Action, LimitEntry, ListenerEntry, RouteEntry, Snapshot, UpstreamEntry,
-};
+use super::snapshot::{Action, LimitEntry, ListenerEntry, RouteEntry, Snapshot, UpstreamEntry};
 use crate::balance::Kind;
 use crate::config::model::{self, Config, RouteLimit, StrategyKind};
 use crate::config::types::{HostPattern, PathPattern};

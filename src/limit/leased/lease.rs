@@ -139,7 +139,11 @@ impl Lease {
 
     /// How many to ask for when there is nothing left, `needed` of them at once.
     pub(super) fn wants(&self, needed: u32, terms: &Terms) -> u32 {
-        let next = if self.used > 0 { self.next_size(terms) } else { self.size };
+        let next = if self.used > 0 {
+            self.next_size(terms)
+        } else {
+            self.size
+        };
         next.max(needed)
     }
 
@@ -149,7 +153,13 @@ impl Lease {
 
     /// Takes in what Redis has answered to a question of the time `asked`, for requests the lease was to hold `wanted` of
     /// with what was left. Says how many were left of a window that has ended.
-    pub(super) fn add(&mut self, grant: &Grant, asked: Instant, now: Instant, terms: &Terms) -> u32 {
+    pub(super) fn add(
+        &mut self,
+        grant: &Grant,
+        asked: Instant,
+        now: Instant,
+        terms: &Terms,
+    ) -> u32 {
         let lapsed = self.end(now);
         if self.left > 0 || self.used > 0 {
             self.size = self.next_size(terms);
@@ -190,7 +200,9 @@ impl Lease {
         self.size = self.used.clamp(1, terms.max);
         self.used = 0;
         self.due = now + terms.hold;
-        self.due = self.ends.map_or(self.due, |ends| self.due.min(ends.max(now)));
+        self.due = self
+            .ends
+            .map_or(self.due, |ends| self.due.min(ends.max(now)));
         let unused = Unused {
             count,
             window: self.window,
@@ -215,3 +227,6 @@ impl Lease {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -179,7 +179,9 @@ impl Cluster {
     fn assign(&self, slot: u16, server: &Server) -> Result<Rc<Link>, StoreError> {
         let link = self.node(server)?;
         let mut map = self.map.borrow_mut();
-        let place = map.place(server).and_then(|place| u16::try_from(place).ok());
+        let place = map
+            .place(server)
+            .and_then(|place| u16::try_from(place).ok());
         if let (Some(place), Some(owner)) = (place, map.owners.get_mut(usize::from(slot))) {
             *owner = place;
         }
@@ -250,9 +252,12 @@ impl Cluster {
             let server = self.seeds[0].at(host, range.port);
             let place = map.place(&server).unwrap_or_else(|| {
                 let known = self.map.borrow();
-                let link = known.place(&server).map(|place| Rc::clone(&known.nodes[place]));
+                let link = known
+                    .place(&server)
+                    .map(|place| Rc::clone(&known.nodes[place]));
                 let terms = || Rc::clone(&self.terms);
-                map.nodes.push(link.unwrap_or_else(|| Link::new(terms(), Target::Node(server))));
+                map.nodes
+                    .push(link.unwrap_or_else(|| Link::new(terms(), Target::Node(server))));
                 map.nodes.len() - 1
             });
             if place >= MAX_NODES {

@@ -7,7 +7,9 @@ pub(super) const SLOTS: u16 = 16384;
 
 /// The slot of a key: that of its hash tag, the text between its first brace and the next closing one, if it has any.
 pub(super) fn slot(key: &str) -> u16 {
-    let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+    let tag = key
+        .split_once('{')
+        .and_then(|(_, rest)| rest.split_once('}'));
     let hashed = match tag {
         Some((tag, _)) if !tag.is_empty() => tag,
         _ => key,

@@ -93,7 +93,11 @@ impl RedisStats {
             return;
         }
         self.failovers.increment();
-        tracing::warn!(from, to, "Redis has failed over, and may have forgotten the last counts");
+        tracing::warn!(
+            from,
+            to,
+            "Redis has failed over, and may have forgotten the last counts"
+        );
         changes.failovers.push((from, to, now));
     }
 

@@ -1,7 +1,7 @@
 //! The store against a real redis-server: counting, sharing, expiry.
 
 mod outage;
-mod server;
+pub(in crate::limit) mod server;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ fn store_within(url: &str, quota: Quota, timeout: Duration) -> Rc<RedisStore> {
     Rc::new(RedisStore::new(connection(url, timeout), "api", quota))
 }
 
-fn connection(url: &str, timeout: Duration) -> Rc<RedisConnection> {
+pub(in crate::limit) fn connection(url: &str, timeout: Duration) -> Rc<RedisConnection> {
     RedisConnection::new(&settings(url, timeout)).unwrap()
 }
 
@@ -52,7 +52,7 @@ fn settings(url: &str, timeout: Duration) -> RedisSettings {
 }
 
 /// Runs a test as a worker runs requests.
-fn on_worker<F: Future>(test: F) -> F::Output {
+pub(in crate::limit) fn on_worker<F: Future>(test: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
