@@ -17,6 +17,7 @@ use crate::support::wait_until;
 struct Failing {
     backend: RawBackend,
     fails: Arc<AtomicBool>,
+    seen: Arc<AtomicUsize>,
 }
 
 impl Failing {
@@ -27,7 +28,8 @@ impl Failing {
 
     fn answering(failure: &'static str, each: usize) -> Self {
         let fails = Arc::new(AtomicBool::new(true));
-        let (does, count) = (Arc::clone(&fails), AtomicUsize::new(0));
+        let seen = Arc::new(AtomicUsize::new(0));
+        let (does, count) = (Arc::clone(&fails), Arc::clone(&seen));
         let backend = RawBackend::start(move |connection| {
             loop {
                 connection.read_head()?;
@@ -39,7 +41,16 @@ impl Failing {
                 connection.stream.write_all(answer.as_bytes())?;
             }
         });
-        Self { backend, fails }
+        Self {
+            backend,
+            fails,
+            seen,
+        }
+    }
+
+    /// Requests so far.
+    fn seen(&self) -> usize {
+        self.seen.load(Ordering::Relaxed)
     }
 
     fn addr(&self) -> SocketAddr {
@@ -179,6 +190,33 @@ fn an_ejected_server_is_tried_when_no_other_one_can_be_reached() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(answer.headers.get("x-backend"), Some("failing"));
     assert_eq!(proxy.metric("lb_upstream_panic"), 0, "before anybody knows");
+}
+
+#[test]
+fn ejected_servers_share_what_no_other_one_takes() {
+    let failing = [(); 2].map(|()| Failing::answering("503 No", 1));
+    let mut good = [(); 2].map(|()| Backend::start());
+    let servers = [
+        failing[0].addr(),
+        failing[1].addr(),
+        good[0].addr(),
+        good[1].addr(),
+    ];
+    let proxy = Proxy::new().unprobed("app", &servers).start();
+    wait_until("both are ejected", || {
+        proxy.get("/");
+        proxy.metric("lb_server_ejected") == 2
+    });
+    for server in &failing {
+        server.fails.store(false, Ordering::Relaxed);
+    }
+    good.iter_mut().for_each(Backend::kill_9);
+    let before = failing.each_ref().map(Failing::seen);
+    wait_until("each gets some", || {
+        proxy.get("/");
+        let now = failing.each_ref().map(Failing::seen);
+        now.iter().zip(before).all(|(now, before)| *now > before)
+    });
 }
 
 #[test]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from . import origins, proxies
+from . import layer4, origins, proxies
 from .model import OURS, Bar, Cast, Contestant
 from .proxies import Proxy
 from .stage import Stage
@@ -25,6 +25,21 @@ def beside_peers(*bars: Bar, splice: bool = False, tls: bool = False) -> Callabl
             listed.append(Contestant("haproxy splice", partial(proxies.haproxy, splice=True, tls=tls)))
         if cast.envoy:
             listed.append(Contestant("envoy", partial(proxies.envoy, cast.envoy, tls=tls), anchor=True))
+        return listed
+
+    return contestants
+
+
+def relays(*bars: Bar) -> Callable[[Cast], list[Contestant]]:
+    """loadbalancer in all its builds, and the peers, with TCP listeners."""
+
+    def contestants(cast: Cast) -> list[Contestant]:
+        listed = [
+            Contestant(name, partial(layer4.loadbalancer, name, binary), build=name, bars=bars if name == OURS else ())
+            for name, binary in cast.binaries.items()
+        ]
+        listed.append(Contestant("nginx stream", layer4.nginx, anchor=True))
+        listed.append(Contestant("haproxy tcp", layer4.haproxy, anchor=True))
         return listed
 
     return contestants

@@ -3,7 +3,7 @@
 from functools import partial
 
 from . import origins
-from .contestants import Variant, beside_peers, endpoints, variants, with_key, with_limit, with_routes
+from .contestants import Variant, beside_peers, endpoints, relays, variants, with_key, with_limit, with_routes
 from .h2load import FixedRate, Handshakes, Http2
 from .idle import IdleConnections
 from .load import FillKeys, Wrk
@@ -39,6 +39,7 @@ IDLE_COLUMNS = (
     Column("before", "KiB before"),
 )
 ALL_CALLS = Column("all", "system calls/request")
+TCP_PEERS = ("nginx", "nginx stream", "haproxy")
 TLS_PEERS = ("nginx", "haproxy", "openssl")
 
 
@@ -147,6 +148,46 @@ SCENARIOS = [
         timed=False,
         most_rounds=1,  # as above
         programs=TLS_PEERS,
+    ),
+    Scenario(
+        "tcp-128",
+        "128-byte answers over 64 connections that stay, as TCP",
+        UnderLoad(SMALL),
+        relays(Bar(CPU, 1.0, 0.9)),
+        programs=("wrk", *TCP_PEERS),
+    ),
+    Scenario(
+        "tcp-connection",
+        "128-byte answers, a connection each, 64 at a time, as TCP",
+        UnderLoad(Wrk("/128", connections=64, body=128, headers=("Connection: close",))),
+        relays(Bar(CPU, 1.0, 0.9)),
+        programs=("wrk", *TCP_PEERS),
+    ),
+    Scenario(
+        "tcp-10m-down",
+        "10 MiB answers over 8 connections, as TCP",
+        UnderLoad(Wrk("/10m", connections=8, body=10 * 1024 * 1024)),
+        relays(Bar(CPU, 1.0, 0.9)),
+        programs=("wrk", *TCP_PEERS),
+    ),
+    Scenario(
+        "tcp-10m-up",
+        "10 MiB requests over 8 connections, as TCP",
+        UnderLoad(Wrk("/upload", connections=8, body=0, script=UPLOAD)),
+        relays(Bar(CPU, 1.0, 0.9)),
+        servers=origins.upload_pair,
+        programs=("wrk", *TCP_PEERS),
+    ),
+    Scenario(
+        "tcp-idle",
+        "memory of TCP connections that have moved a few bytes each and wait",
+        IdleConnections(9000, path="/128", body=128),
+        relays(Bar(IDLE_BYTES, 2048, 1024, relative=False)),
+        judged=IDLE_BYTES,
+        columns=IDLE_COLUMNS,
+        timed=False,
+        most_rounds=1,  # as above
+        programs=TCP_PEERS,
     ),
     Scenario(
         "whole-machine",

@@ -9,12 +9,14 @@ import zipfile
 from pathlib import Path
 
 from .failure import Failure
+from .nginx_config import stream_module
 from .stage import CORES, ROOT
 
 PACKAGES = {  # of Debian and Ubuntu, by program
     "wrk": "wrk",
     "h2load": "nghttp2-client",
     "nginx": "nginx-light",
+    "nginx stream": "libnginx-mod-stream",
     "haproxy": "haproxy",
     "redis-server": "redis-server",
     "strace": "strace",
@@ -33,7 +35,7 @@ RELEASE = ROOT / "target/release"
 def provide(programs: set[str]) -> None:
     """Makes sure that the programs are there."""
     os.environ["PATH"] += ":/usr/sbin:/sbin"  # where servers are, and not in everybody's PATH
-    packages = sorted(PACKAGES[program] for program in programs if not shutil.which(program))
+    packages = sorted(PACKAGES[program] for program in programs if not is_there(program))
     if not packages:
         return
     command = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
@@ -44,6 +46,12 @@ def provide(programs: set[str]) -> None:
     # An index that is missing or old is the usual reason for a failure.
     if not run(command, environment) and not (run(["apt-get", "update"], environment) and run(command, environment)):
         raise Failure(f"{' '.join(command)} failed")
+
+
+def is_there(program: str) -> bool:
+    if program == "nginx stream":  # a module, unless it is built in
+        return bool(stream_module()) or "--with-stream " in all_lines(["nginx", "-V"])
+    return bool(shutil.which(program))
 
 
 def run(command: list[str], environment: dict[str, str]) -> bool:
@@ -93,7 +101,8 @@ def machine() -> dict[str, str | int]:
 
 
 def versions(programs: set[str], binaries: dict[str, Path], envoy_binary: Path | None) -> dict[str, str]:
-    commands = {program: [program, VERSION_FLAGS.get(program, "--version")] for program in sorted(programs)}
+    tools = sorted(filter(shutil.which, programs))
+    commands = {program: [program, VERSION_FLAGS.get(program, "--version")] for program in tools}
     commands |= {name: [str(binary), "--version"] for name, binary in binaries.items()}
     if envoy_binary:
         commands["envoy"] = [str(envoy_binary), "--version"]
@@ -103,11 +112,14 @@ def versions(programs: set[str], binaries: dict[str, Path], envoy_binary: Path |
 
 def first_line(command: list[str]) -> str:
     """The first line that a program prints, on whichever stream."""
+    lines = (line.removeprefix(command[0]).strip() for line in all_lines(command).splitlines())
+    return next(filter(None, lines), "unknown")
+
+
+def all_lines(command: list[str]) -> str:
+    """What a program prints, on whichever stream; nothing if it fails."""
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     except OSError:
-        return "unknown"
-    if done.returncode > 1:  # wrk ends with 1 after it has told its version
-        return "unknown"
-    lines = (line.removeprefix(command[0]).strip() for line in done.stdout.splitlines())
-    return next(filter(None, lines), "unknown")
+        return ""
+    return done.stdout if done.returncode <= 1 else ""  # wrk ends with 1 after it has told its version

@@ -216,6 +216,7 @@ fn snapshot(upstreams: Upstreams<'_>, overlay: &mut Overlay) -> Snapshot {
         headers: Duration::from_secs(10),
         keep_alive: Duration::from_secs(75),
         idle: Duration::from_secs(60),
+        half_closed: Duration::from_secs(300),
         tls_handshake: Duration::from_secs(10),
     };
     let route = |name: &str| {

@@ -26,9 +26,8 @@ pub(super) fn decode(mut tree: Value, overrides: &mut Overrides) -> (Root, Probl
         match attempt(&tree, &mut unknown) {
             Ok(root) => {
                 for path in unknown {
-                    if let Some(message) = keys::explain_unknown(&path, path.find(&tree)) {
-                        problems.add(path, message);
-                    }
+                    let message = keys::explain_unknown(&path);
+                    problems.add(path, message);
                 }
                 return (root, problems);
             }
@@ -39,13 +38,10 @@ pub(super) fn decode(mut tree: Value, overrides: &mut Overrides) -> (Root, Probl
                     *value = Value::from(text);
                     continue;
                 }
-                let later = path
-                    .find(&tree)
-                    .and_then(|value| keys::explain_later_value(&path, value));
-                let message = later.unwrap_or_else(|| match keys::example_of_list(&path) {
+                let message = match keys::example_of_list(&path) {
                     Some(example) => format!("{mistake}, for example {example}"),
                     None => mistake.to_string(),
-                });
+                };
                 let removed = remove(&mut tree, &path);
                 problems.add(path, message);
                 if !removed {
@@ -212,8 +208,8 @@ mod tests {
                 r#"workers: "many" is not right; expected "auto" or a number from 1 to 1024"#,
             ),
             (
-                json!({ "rate_limit": { "store": "cluster" } }),
-                r#"rate_limit.store: "cluster" is not supported by this version; expected "memory" or "redis""#,
+                json!({ "rate_limit": { "store": "clster" } }),
+                r#"rate_limit.store: "clster" is not one of "memory", "redis", "redis_leased", "cluster"; did you mean "cluster"?"#,
             ),
             (
                 json!({ "admin": ["127.0.0.1:1"] }),

@@ -76,6 +76,7 @@ impl Tables {
             "upstreams" => ("upstream", "name", None),
             "servers" => ("server", "address", None),
             // The first is for clients that name no host; and of several for a name it is the first that fits.
+            "bandwidth" => ("bandwidth", "key", None),
             "certificates" => ("certificate", "cert", Some(|_, _| true)),
             _ => return None,
         };

@@ -1,5 +1,5 @@
 //! The shapes in which the file may write a value: a table, a table or a string that stands for one, a table or
-//! `"off"`, one or many.
+//! `"off"`, one or many, of strings and of tables.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -35,6 +35,30 @@ pub enum OrOff<T> {
 /// A list, or a string that stands for a list of one.
 #[derive(Debug)]
 pub struct OneOrMany<T>(pub List<T>);
+
+/// A list of tables, or a table that stands for a list of one.
+#[derive(Debug)]
+pub enum TableOrList<T> {
+    /// The table.
+    One(T),
+    /// The list.
+    Many(List<Table<T>>),
+}
+
+impl<T> TableOrList<T> {
+    /// The tables that have no error in them; each with its position, if it is in a list.
+    pub fn tables(&self) -> impl Iterator<Item = (Option<usize>, &T)> {
+        let (one, many) = match self {
+            Self::One(table) => (Some((None, table)), &[][..]),
+            Self::Many(list) => (None, &list[..]),
+        };
+        let many = many
+            .iter()
+            .enumerate()
+            .filter_map(|(position, table)| Some((Some(position), &table.as_ref()?.0)));
+        one.into_iter().chain(many)
+    }
+}
 
 /// `"auto"` or a number of threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,6 +193,30 @@ impl<'de, T: Text + Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
     }
 }
 
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for TableOrList<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TablesVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for TablesVisitor<T> {
+            type Value = TableOrList<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table or a list of them")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<TableOrList<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(TableOrList::One)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<TableOrList<T>, A::Error> {
+                Deserialize::deserialize(SeqAccessDeserializer::new(list)).map(TableOrList::Many)
+            }
+        }
+
+        deserializer.deserialize_any(TablesVisitor(PhantomData))
+    }
+}
+
 impl<'de> Deserialize<'de> for Workers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct WorkersVisitor;
@@ -229,6 +277,15 @@ impl<T: Serialize> Serialize for OrOff<T> {
 impl<T: Serialize> Serialize for OneOrMany<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(serializer)
+    }
+}
+
+impl<T: Serialize> Serialize for TableOrList<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::One(table) => table.serialize(serializer),
+            Self::Many(list) => list.serialize(serializer),
+        }
     }
 }
 

@@ -68,17 +68,7 @@ impl KeyPath {
         pattern
     }
 
-    /// The value at this path of `tree`.
-    pub fn find<'v>(&self, tree: &'v Value) -> Option<&'v Value> {
-        self.0
-            .iter()
-            .try_fold(tree, |value, segment| match segment {
-                Segment::Key(key) => value.get(key),
-                Segment::Index(index) => value.get(index),
-            })
-    }
-
-    /// As `find`, to change the value.
+    /// The value at this path of `tree`, to change it.
     pub fn find_mut<'v>(&self, tree: &'v mut Value) -> Option<&'v mut Value> {
         self.0
             .iter()
@@ -143,8 +133,8 @@ mod tests {
     fn walks_a_tree() {
         let mut tree = serde_json::json!({ "a": [{ "b": 1 }] });
         let path = KeyPath::default().key("a").index(0).key("b");
-        assert_eq!(path.find(&tree), Some(&Value::from(1)));
-        assert_eq!(path.key("c").find(&tree), None);
+        assert_eq!(path.key("c").find_mut(&mut tree), None);
+        assert_eq!(path.index(0).find_mut(&mut tree), None);
         *path.find_mut(&mut tree).expect("it is there") = Value::from(2);
         assert_eq!(tree, serde_json::json!({ "a": [{ "b": 2 }] }));
     }

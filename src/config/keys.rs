@@ -1,9 +1,8 @@
-//! Which keys there are: those of this version, asked of the schema itself, and those of later ones.
+//! Which keys there are, asked of the schema itself.
 
 use serde::de::value::Error;
 use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
-use serde_json::Value;
 
 use super::key_path::{KeyPath, Segment};
 use super::schema;
@@ -12,15 +11,23 @@ use super::suggest;
 type KeysOf = fn() -> &'static [&'static str];
 
 /// Every table, by the pattern of its path, and its keys.
-pub(super) const TABLES: [(&str, KeysOf); 27] = [
+pub(super) const TABLES: [(&str, KeysOf); 35] = [
     ("", keys_of::<schema::Root>),
     ("reload_guard", keys_of::<schema::ReloadGuard>),
     ("admin", keys_of::<schema::Admin>),
     ("redis", keys_of::<schema::Redis>),
+    ("redis.sentinel", keys_of::<schema::Sentinel>),
+    ("cluster", keys_of::<schema::Cluster>),
     ("rate_limit", keys_of::<schema::RateLimit>),
     ("access_log", keys_of::<schema::AccessLog>),
     ("listeners[]", keys_of::<schema::Listener>),
     ("listeners[].timeouts", keys_of::<schema::ListenerTimeouts>),
+    (
+        "listeners[].connection_rate",
+        keys_of::<schema::ConnectionRate>,
+    ),
+    ("listeners[].bandwidth[]", keys_of::<schema::Bandwidth>),
+    ("listeners[].tcp", keys_of::<schema::SocketOptions>),
     ("listeners[].tls", keys_of::<schema::ListenerTls>),
     (
         "listeners[].tls.certificates[]",
@@ -30,6 +37,7 @@ pub(super) const TABLES: [(&str, KeysOf); 27] = [
     ("routes[].redirect", keys_of::<schema::Redirect>),
     ("routes[].respond", keys_of::<schema::Respond>),
     ("routes[].rate_limit", keys_of::<schema::RateLimit>),
+    ("routes[].bandwidth[]", keys_of::<schema::Bandwidth>),
     ("routes[].mirror", keys_of::<schema::Mirror>),
     ("routes[].retry", keys_of::<schema::Retry>),
     ("routes[].hedge", keys_of::<schema::Hedge>),
@@ -46,37 +54,12 @@ pub(super) const TABLES: [(&str, KeysOf); 27] = [
     ),
     ("upstreams[].sticky", keys_of::<schema::Sticky>),
     ("upstreams[].ejection", keys_of::<schema::Ejection>),
-];
-
-/// Keys that later versions have, with the one value, as JSON, that says what this version does anyway.
-const LATER_KEYS: [(&str, Option<&str>); 9] = [
-    ("cluster", None),
-    ("redis.urls", None),
-    ("redis.sentinel", None),
-    ("listeners[].mode", Some(r#""http""#)),
-    ("listeners[].allow", Some("[]")),
-    ("listeners[].deny", Some("[]")),
-    ("listeners[].bandwidth", None),
-    ("listeners[].upstream", None),
-    ("listeners[].sni", None),
-];
-
-/// Values that later versions have for keys of this one, and what to use meanwhile.
-const LATER_VALUES: [(&str, &[&str], &str); 2] = [
-    (
-        "rate_limit.store",
-        &["redis_leased", "cluster"],
-        r#""memory" or "redis""#,
-    ),
-    (
-        "routes[].rate_limit.store",
-        &["redis_leased", "cluster"],
-        r#""memory" or "redis""#,
-    ),
+    ("upstreams[].bandwidth", keys_of::<schema::ServerBandwidth>),
+    ("upstreams[].tcp", keys_of::<schema::SocketOptions>),
 ];
 
 /// What every list may look like, for the message about a value that is no list.
-const LISTS: [(&str, &str); 12] = [
+const LISTS: [(&str, &str); 19] = [
     ("trusted_proxies", r#"["10.0.0.0/8"]"#),
     ("listeners", "[[listeners]]"),
     (
@@ -87,6 +70,13 @@ const LISTS: [(&str, &str); 12] = [
     ("routes[].listeners", r#"["web"]"#),
     ("routes[].hosts", r#"["api.example.com"]"#),
     ("routes[].paths", r#"["/v1/*"]"#),
+    ("redis.urls", r#"["redis://10.0.0.1:6379"]"#),
+    ("redis.sentinel.urls", r#"["redis://10.0.0.1:26379"]"#),
+    ("cluster.seeds", r#"["lb2.internal:7946"]"#),
+    ("listeners[].allow", r#"["10.0.0.0/8"]"#),
+    ("listeners[].deny", r#"["10.0.0.0/8"]"#),
+    ("routes[].allow", r#"["10.0.0.0/8"]"#),
+    ("routes[].deny", r#"["10.0.0.0/8"]"#),
     ("routes[].methods", r#"["GET", "POST"]"#),
     ("routes[].retry.on", r#"["connect", "503"]"#),
     ("upstreams", "[[upstreams]]"),
@@ -94,36 +84,14 @@ const LISTS: [(&str, &str); 12] = [
     ("upstreams[].health_check.expect", r#"["2xx", "3xx"]"#),
 ];
 
-/// What to say about a key that the schema does not have; nothing when its value changes nothing.
-pub(super) fn explain_unknown(path: &KeyPath, value: Option<&Value>) -> Option<String> {
-    let pattern = path.pattern();
-    if let Some((_, accepted)) = LATER_KEYS.iter().find(|(key, _)| *key == pattern) {
-        return match (accepted, value.map(Value::to_string)) {
-            (Some(accepted), Some(value)) if value == *accepted => None,
-            (Some(accepted), Some(value)) => Some(format!(
-                "{value} is not supported by this version, only {accepted}"
-            )),
-            _ => Some("is not supported by this version; leave it out".to_owned()),
-        };
-    }
+/// What to say about a key that the schema does not have.
+pub(super) fn explain_unknown(path: &KeyPath) -> String {
     let (table, key) = match path.split_last() {
         Some((table, Segment::Key(key))) => (table.pattern(), key.clone()),
-        _ => (String::new(), pattern),
+        _ => (String::new(), path.pattern()),
     };
     let hint = suggest::hint(&key, keys_in(&table).iter().copied());
-    Some(format!("is not a key of the configuration{hint}"))
-}
-
-/// What to say about a value that the schema does not take, when a later version does.
-pub(super) fn explain_later_value(path: &KeyPath, value: &Value) -> Option<String> {
-    let pattern = path.pattern();
-    let text = value.as_str()?;
-    LATER_VALUES
-        .iter()
-        .find(|(key, values, _)| *key == pattern && values.contains(&text))
-        .map(|(.., expected)| {
-            format!("{text:?} is not supported by this version; expected {expected}")
-        })
+    format!("is not a key of the configuration{hint}")
 }
 
 /// What the value at `path` may look like, if it is to be a list.
@@ -135,10 +103,11 @@ pub(super) fn example_of_list(path: &KeyPath) -> Option<&'static str> {
         .map(|(_, example)| *example)
 }
 
+/// The keys of the tables at `table`. A table may stand for a list of one.
 fn keys_in(table: &str) -> &'static [&'static str] {
     TABLES
         .iter()
-        .find(|(pattern, _)| *pattern == table)
+        .find(|(pattern, _)| *pattern == table || pattern.strip_suffix("[]") == Some(table))
         .map_or(&[], |(_, keys)| keys())
 }
 
@@ -177,8 +146,6 @@ fn keys_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -186,41 +153,31 @@ mod tests {
         for (table, keys) in TABLES {
             assert!(!keys().is_empty(), "{table}");
         }
-        assert_eq!(keys_in("redis"), ["url", "timeout"]);
+        assert_eq!(keys_in("access_log"), ["format", "path"]);
+        let of_bandwidth = ["upload", "download", "key"];
+        assert_eq!(keys_in("routes[].bandwidth"), of_bandwidth);
+        assert_eq!(keys_in("routes[].bandwidth[]"), of_bandwidth);
         assert_eq!(keys_in("nothing"), [""; 0]);
     }
 
     #[test]
-    fn each_key_is_of_this_version_or_a_later_one() {
-        for (key, _) in LATER_KEYS {
-            let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
-            assert!(!keys_in(table).contains(&name), "{key}");
-            assert!(table.is_empty() || !keys_in(table).is_empty(), "{key}");
-        }
-        let later_values = LATER_VALUES.iter().map(|(key, ..)| key);
-        for key in later_values.chain(LISTS.iter().map(|(key, _)| key)) {
+    fn each_list_is_a_key() {
+        for (key, _) in LISTS {
             let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
             assert!(keys_in(table).contains(&name), "{key}");
         }
     }
 
     #[test]
-    fn keys_of_later_versions_are_refused_unless_they_change_nothing() {
+    fn keys_that_are_none_are_explained() {
         let listener = KeyPath::default().key("listeners").index(3);
-        let explain = |key, value| explain_unknown(&listener.key(key), Some(&value));
-        assert_eq!(explain("mode", json!("http")), None);
-        assert_eq!(explain("allow", json!([])), None);
         assert_eq!(
-            explain("mode", json!("tcp")).as_deref(),
-            Some(r#""tcp" is not supported by this version, only "http""#)
+            explain_unknown(&listener.key("max_conections")),
+            r#"is not a key of the configuration; did you mean "max_connections"?"#
         );
         assert_eq!(
-            explain("bandwidth", json!({})).as_deref(),
-            Some("is not supported by this version; leave it out")
-        );
-        assert_eq!(
-            explain("max_conections", json!(1)).as_deref(),
-            Some(r#"is not a key of the configuration; did you mean "max_connections"?"#)
+            explain_unknown(&listener.key("bandwidth").key("down")),
+            "is not a key of the configuration; known: upload, download, key"
         );
     }
 }

@@ -3,12 +3,15 @@
 //! Every value here has been checked: references are indices, durations and sizes are parsed, secrets are read. The
 //! raw form that the user writes is `schema.rs`; `validate.rs` turns one into the other.
 
+mod fleet;
 mod forward;
+mod limit;
+mod listener;
 mod tls;
 mod upstream;
 
 use std::net::SocketAddr;
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +19,13 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use fleet::{Cluster, Redis, RedisServers};
 pub use forward::{Forward, Hedge, HedgeAfter, Mirror, Priority, Retry, SplitKey};
+pub use limit::{
+    Access, Algorithm, Bandwidth, BandwidthKey, CidrSource, ConnectionRate, LimitHeaders, LimitKey,
+    OnStoreFailure, RateLimit, ServerBandwidth, Store,
+};
+pub use listener::{Listener, ListenerTimeouts, Mode, SocketOptions};
 pub use tls::{CertificateFiles, ClientAuth, ListenerTls, TlsVersion, UpstreamTls};
 pub use upstream::{
     AdaptiveConcurrency, Ejection, HashKey, HealthCheck, HealthCheckKind, Protocol, ProxyVersion,
@@ -45,13 +54,16 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// The Redis that limits with a Redis store use.
     pub redis: Option<Redis>,
+    /// The other load balancers of the fleet; `None` (the default) knows none.
+    pub cluster: Option<Cluster>,
     /// The limit for requests whose route has none of its own.
     pub rate_limit: Option<RateLimit>,
     /// `None` (the default) writes no access log.
     pub access_log: Option<AccessLog>,
     /// At least one.
     pub listeners: Vec<Listener>,
-    /// At least one; with a single upstream and no `[[routes]]` the catch-all route has been made.
+    /// At least one where a listener speaks HTTP; with a single upstream and no `[[routes]]` the catch-all route has been
+    /// made.
     pub routes: Vec<Route>,
     /// At least one unless every route redirects or responds.
     pub upstreams: Vec<Upstream>,
@@ -88,91 +100,6 @@ pub enum AdminListen {
     Unix(PathBuf),
 }
 
-/// The Redis server of the limiter.
-#[derive(Debug, Clone)]
-pub struct Redis {
-    /// `redis://[user:password@]host:port[/db]`.
-    pub url: Secret,
-    /// How long one check may take before `on_store_failure` decides; default 50 ms.
-    pub timeout: Duration,
-}
-
-/// A request limit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RateLimit {
-    /// How requests are counted; default fixed window.
-    pub algorithm: Algorithm,
-    /// Requests admitted each `window`.
-    pub requests: NonZeroU32,
-    /// The time that `requests` is given for; required with `requests`.
-    pub window: Duration,
-    /// Bucket size of the token bucket; equals `requests` by default and for the other algorithms.
-    pub burst: NonZeroU32,
-    /// Whose requests are counted together; default the client's address.
-    pub key: LimitKey,
-    /// Where the counts live; default memory.
-    pub store: Store,
-    /// What happens while Redis does not answer; default `Local`.
-    pub on_store_failure: OnStoreFailure,
-    /// Whether admitted answers carry the RateLimit headers too; denied ones always do.
-    pub headers: LimitHeaders,
-}
-
-/// Limiter algorithms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Algorithm {
-    /// One counter a window, aligned to the first request of the window.
-    FixedWindow,
-    /// Two windows, the older one weighted by its overlap.
-    SlidingWindow,
-    /// Refills evenly, holds up to `burst`.
-    TokenBucket,
-}
-
-/// What a limit counts by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LimitKey {
-    /// Client address: IPv4 whole, IPv6 by /64.
-    ClientIp,
-    /// A request header's value; requests without it share one count.
-    Header(HeaderName),
-    /// All requests of the route together.
-    Route,
-}
-
-/// Where a limit keeps its counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Store {
-    /// In this process, shared by its workers.
-    Memory,
-    /// In Redis, shared by all load balancers that use it.
-    Redis,
-}
-
-/// What decides while the store does not answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnStoreFailure {
-    /// The same limit, counted in this process.
-    Local,
-    /// Admit.
-    Allow,
-    /// Answer 429.
-    Deny,
-}
-
-/// Which answers carry RateLimit headers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LimitHeaders {
-    /// Only 429 answers (default).
-    Denied,
-    /// Every answer of a limited route.
-    Always,
-}
-
 /// The access log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessLog {
@@ -192,50 +119,12 @@ pub enum AccessLogFormat {
     Combined,
 }
 
-/// A bound address, or several, and what is spoken there.
-#[derive(Debug, Clone)]
-pub struct Listener {
-    /// Unique; default `listener0`, `listener1`, ... by position.
-    pub name: String,
-    /// At least one; no address occurs in two listeners.
-    pub addresses: Vec<SocketAddr>,
-    /// Over all workers; default 100,000.
-    pub max_connections: NonZeroUsize,
-    /// Of one address (IPv6: of one /64) at a time, over all workers; default no limit.
-    pub max_connections_per_ip: Option<NonZeroU32>,
-    /// `None` (the default) speaks plain text.
-    pub tls: Option<ListenerTls>,
-    /// HTTP/2, by ALPN where there is TLS and by prior knowledge where there is none; default true.
-    pub http2: bool,
-    /// `true` (`"required"`): each connection begins with a PROXY header. `false` (`"off"`, the default): none may.
-    pub proxy_protocol: bool,
-    /// Bytes a second that a request's body must make after its first 10 s; default no such rate.
-    pub min_body_rate: Option<u64>,
-    /// Forwards the path in the form in which routes are matched; default false, as it was sent.
-    pub normalize_path: bool,
-    /// See the fields.
-    pub timeouts: ListenerTimeouts,
-}
-
-/// Client-side timeouts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ListenerTimeouts {
-    /// From a request's first byte to the end of its headers; default 10 s.
-    pub headers: Duration,
-    /// Between requests; default 75 s.
-    pub keep_alive: Duration,
-    /// Without progress of a body or tunnel; default 60 s.
-    pub idle: Duration,
-    /// From the connection to the end of the TLS handshake; default 10 s.
-    pub tls_handshake: Duration,
-}
-
 /// Conditions and what happens to requests that meet them.
 #[derive(Debug, Clone)]
 pub struct Route {
     /// Unique; default `route0`, `route1`, ... by position.
     pub name: String,
-    /// Indices into `Config::listeners`; empty never (default: all).
+    /// Indices into `Config::listeners`, of those that speak HTTP; empty never (default: all such).
     pub listeners: Vec<usize>,
     /// Empty matches every host.
     pub hosts: Vec<HostPattern>,
@@ -253,6 +142,10 @@ pub struct Route {
     pub max_body: Option<u64>,
     /// Strict-Transport-Security of answers over TLS (RFC 6797); none by default.
     pub hsts: Option<Hsts>,
+    /// Which clients it answers; default all. Others get 403.
+    pub access: Access,
+    /// What its requests' and answers' bodies may make; at most one of each key, none by default.
+    pub bandwidth: Vec<Bandwidth>,
 }
 
 /// What Strict-Transport-Security says (RFC 6797, section 6.1).

@@ -1,12 +1,11 @@
-//! The textual forms of what the schema names: things, networks, addresses to listen on, what limits and hashes key by.
+//! The textual forms of what the schema names: things, addresses to listen on, what limits and hashes key by.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use http::{HeaderName, Method};
-use ipnet::IpNet;
 
 use super::model::{AdminListen, HashKey, LimitKey};
 use super::types::{Invalid, serde_as_text};
@@ -31,10 +30,6 @@ pub struct PathOrOff(pub Option<PathBuf>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CookieName(pub String);
 
-/// A network, `10.0.0.0/8`, or one address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network(pub IpNet);
-
 /// A request method, in upper case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MethodName(pub Method);
@@ -50,7 +45,6 @@ serde_as_text!(
 );
 serde_as_text!(PathOrOff, r#"a path or "off""#);
 serde_as_text!(CookieName, r#"a cookie's name, for example "lb""#);
-serde_as_text!(Network, r#"a network such as "10.0.0.0/8""#);
 serde_as_text!(MethodName, r#"a method such as "GET""#);
 serde_as_text!(LimitKey, r#""client_ip", "header:NAME" or "route""#);
 serde_as_text!(
@@ -126,21 +120,6 @@ impl FromStr for CookieName {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         cookie_name(text).map(Self)
-    }
-}
-
-impl FromStr for Network {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        text.parse::<IpNet>()
-            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-            .map(|network| Self(network.trunc()))
-            .map_err(|_| {
-                Invalid::new(format!(
-                    r#"{text:?} is not a network; expected for example "10.0.0.0/8", "fd00::/8" or "192.0.2.1""#
-                ))
-            })
     }
 }
 
@@ -244,12 +223,6 @@ impl fmt::Display for CookieName {
     }
 }
 
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 impl fmt::Display for MethodName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -325,14 +298,6 @@ mod tests {
             ("off", Ok("off")),
             ("run/lb.upgrade", Ok("run/lb.upgrade")),
             ("", Err("is not a path")),
-        ]);
-        check::<Network>(&[
-            ("10.0.0.0/8", Ok("10.0.0.0/8")),
-            ("10.1.2.3/8", Ok("10.0.0.0/8")),
-            ("192.0.2.1", Ok("192.0.2.1/32")),
-            ("fd00::/8", Ok("fd00::/8")),
-            ("10.0.0.0/33", Err("is not a network")),
-            ("all", Err("is not a network")),
         ]);
     }
 

@@ -1,6 +1,6 @@
 //! Which settings a reload leaves as they are.
 
-use super::model::{Admin, Config};
+use super::model::{Admin, Cluster, Config};
 use super::types::Secret;
 
 /// The keys that differ between the two and take effect only in a process that starts: by a restart or an upgrade.
@@ -8,6 +8,10 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
     let is_switched = old.admin.is_some() != new.admin.is_some();
     let in_admin = |differ: fn(&Admin, &Admin) -> bool| {
         let both = old.admin.as_ref().zip(new.admin.as_ref());
+        both.is_some_and(|(old, new)| differ(old, new))
+    };
+    let in_cluster = |differ: fn(&Cluster, &Cluster) -> bool| {
+        let both = old.cluster.as_ref().zip(new.cluster.as_ref());
         both.is_some_and(|(old, new)| differ(old, new))
     };
     let keys = [
@@ -26,6 +30,16 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
         ),
         ("access_log", old.access_log != new.access_log),
         ("upgrade_socket", old.upgrade_socket != new.upgrade_socket),
+        ("cluster", old.cluster.is_some() != new.cluster.is_some()),
+        (
+            "cluster.listen",
+            in_cluster(|old, new| old.listen != new.listen),
+        ),
+        ("cluster.name", in_cluster(|old, new| old.name != new.name)),
+        (
+            "cluster.key",
+            in_cluster(|old, new| old.key.expose() != new.key.expose()),
+        ),
     ];
     let differing = keys.into_iter().filter(|(_, differs)| *differs);
     differing.map(|(key, _)| key).collect()

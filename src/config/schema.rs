@@ -3,25 +3,33 @@
 //! Each field's type refuses texts that cannot be a value of it; what concerns several keys is for `validate`.
 //! Serialization writes the same form (`effective`).
 
+mod expected;
+mod limit;
+mod listener;
+
 use std::collections::BTreeMap;
-use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
+use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use super::choices::RetryOn;
-use super::forms::{List, OneOrMany, OrOff, Shorthand, Table, Workers};
+use super::forms::{List, OrOff, Shorthand, Table, TableOrList, Workers};
 use super::model::{
-    AccessLogFormat, Algorithm, HashKey, HedgeAfter, LimitHeaders, LimitKey, OnStoreFailure,
-    Priority, Protocol, SplitKey, Store, StrategyKind, TlsVersion,
+    AccessLogFormat, CidrSource, HashKey, HedgeAfter, Priority, Protocol, SplitKey, StrategyKind,
 };
-use super::names::{
-    AdminListenOrOff, CookieName, ListenAddress, MethodName, Name, Network, PathOrOff,
-};
+use super::names::{AdminListenOrOff, CookieName, MethodName, Name, PathOrOff};
+use super::networks::Network;
 use super::types::{
     AnyDuration, ByteRate, ByteSize, Factor, HostPattern, Invalid, PathPattern, Percent,
-    PositiveDuration, SecretSource, ServerAddress, StatusRange, Text,
+    PositiveDuration, SecretSource, ServerAddress, Text,
+};
+pub use expected::Expected;
+pub use limit::{Bandwidth, Cluster, ConnectionRate, RateLimit, Redis, Sentinel};
+pub use listener::{
+    AcceptProxy, CertificateFiles, ClientAuth, Listener, ListenerTimeouts, ListenerTls,
+    SocketOptions,
 };
 
 /// The whole file.
@@ -35,6 +43,7 @@ pub struct Root {
     pub admin: Option<Table<Admin>>,
     pub trusted_proxies: Option<List<Network>>,
     pub redis: Option<Table<Redis>>,
+    pub cluster: Option<Table<Cluster>>,
     pub rate_limit: Option<Table<RateLimit>>,
     pub access_log: Option<Table<AccessLog>>,
     pub listeners: Option<List<Table<Listener>>>,
@@ -58,90 +67,11 @@ pub struct Admin {
     pub state_file: Option<PathBuf>,
 }
 
-/// `[redis]`
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Redis {
-    pub url: Option<SecretSource>,
-    pub timeout: Option<PositiveDuration>,
-}
-
-/// `[rate_limit]`, and a route's.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct RateLimit {
-    pub algorithm: Option<Algorithm>,
-    pub requests: Option<NonZeroU32>,
-    pub window: Option<PositiveDuration>,
-    pub burst: Option<NonZeroU32>,
-    pub key: Option<LimitKey>,
-    pub store: Option<Store>,
-    pub on_store_failure: Option<OnStoreFailure>,
-    pub headers: Option<LimitHeaders>,
-}
-
 /// `[access_log]`
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct AccessLog {
     pub format: Option<AccessLogFormat>,
     pub path: Option<PathBuf>,
-}
-
-/// `[[listeners]]`
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Listener {
-    pub name: Option<Name>,
-    pub listen: Option<OneOrMany<ListenAddress>>,
-    pub max_connections: Option<NonZeroUsize>,
-    pub max_connections_per_ip: Option<NonZeroU32>,
-    pub tls: Option<Table<ListenerTls>>,
-    pub http2: Option<bool>,
-    pub proxy_protocol: Option<AcceptProxy>,
-    pub min_body_rate: Option<ByteRate>,
-    pub normalize_path: Option<bool>,
-    pub timeouts: Option<Table<ListenerTimeouts>>,
-}
-
-/// `listeners.proxy_protocol`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AcceptProxy {
-    Off,
-    Required,
-}
-
-/// `listeners.tls`
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct ListenerTls {
-    pub certificates: Option<List<Table<CertificateFiles>>>,
-    pub min_version: Option<TlsVersion>,
-    pub session_tickets: Option<bool>,
-    pub client_auth: Option<ClientAuth>,
-    pub client_ca: Option<PathBuf>,
-}
-
-/// `listeners.tls.certificates`
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct CertificateFiles {
-    pub cert: Option<PathBuf>,
-    pub key: Option<PathBuf>,
-    pub ocsp: Option<PathBuf>,
-}
-
-/// `listeners.tls.client_auth`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ClientAuth {
-    None,
-    Optional,
-    Required,
-}
-
-/// `listeners.timeouts`
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct ListenerTimeouts {
-    pub headers: Option<PositiveDuration>,
-    pub keep_alive: Option<PositiveDuration>,
-    pub idle: Option<PositiveDuration>,
-    pub tls_handshake: Option<PositiveDuration>,
 }
 
 /// `[[routes]]`
@@ -168,6 +98,9 @@ pub struct Route {
     pub hedge: Option<Table<Hedge>>,
     pub priority: Option<Priority>,
     pub hsts: Option<Shorthand<Hsts>>,
+    pub allow: Option<List<CidrSource>>,
+    pub deny: Option<List<CidrSource>>,
+    pub bandwidth: Option<TableOrList<Bandwidth>>,
 }
 
 /// `routes.hsts`: the maximal age or a table.
@@ -241,6 +174,15 @@ pub struct Upstream {
     pub slow_start: Option<AnyDuration>,
     pub sticky: Option<Table<Sticky>>,
     pub ejection: Option<OrOff<Ejection>>,
+    pub bandwidth: Option<Table<ServerBandwidth>>,
+    pub tcp: Option<Table<SocketOptions>>,
+}
+
+/// `upstreams.bandwidth`
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct ServerBandwidth {
+    pub upload: Option<ByteRate>,
+    pub download: Option<ByteRate>,
 }
 
 /// `upstreams.queue`
@@ -310,9 +252,11 @@ pub struct Server {
 pub struct HealthCheck {
     pub kind: Option<HealthCheckKind>,
     pub service: Option<String>,
+    pub name: Option<String>,
+    pub send: Option<String>,
     pub path: Option<String>,
     pub host: Option<String>,
-    pub expect: Option<List<StatusRange>>,
+    pub expect: Option<Expected>,
     pub port: Option<NonZeroU16>,
     pub interval: Option<PositiveDuration>,
     pub timeout: Option<PositiveDuration>,
@@ -327,6 +271,8 @@ pub enum HealthCheckKind {
     Http,
     Tcp,
     Grpc,
+    Dns,
+    Udp,
     Off,
 }
 

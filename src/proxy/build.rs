@@ -2,6 +2,7 @@
 //! modules that do the work, and turns the one into the other.
 
 mod forward;
+mod redis;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -18,9 +19,7 @@ use crate::balance::Kind;
 use crate::config::model::{self, Config, RouteLimit, StrategyKind};
 use crate::config::types::{HostPattern, PathPattern};
 use crate::health;
-use crate::limit::{
-    Algorithm, LimiterShared, OnStoreFailure, Quota, RedisServers, RedisSettings, RedisStats, Store,
-};
+use crate::limit::{Algorithm, LimiterShared, OnStoreFailure, Quota, Store};
 use crate::listener::PerAddress;
 use crate::message::forwarded::TrustedProxies;
 use crate::metrics::Sharded;
@@ -36,6 +35,8 @@ pub struct TlsMaterial {
     pub listeners: Vec<Option<Arc<ServerTls>>>,
     /// Of each upstream.
     pub upstreams: Vec<Option<Arc<ClientTls>>>,
+    /// Towards Redis.
+    pub redis: Option<Arc<ClientTls>>,
 }
 
 /// A snapshot, and how to come to it from the one before.
@@ -113,11 +114,7 @@ impl Snapshot {
                 .iter()
                 .any(|upstream| upstream.proxy_protocol.is_some()),
             trusted_proxies: TrustedProxies::new(config.trusted_proxies.clone()),
-            // Nothing connects to a Redis that no limit uses.
-            redis: uses_redis(config)
-                .then_some(config.redis.as_ref())
-                .flatten()
-                .map(|it| redis(it, former.redis_stats())),
+            redis: redis::settings(config, tls, former.redis_stats()),
             drain_timeout: config.drain_timeout,
         };
         Ok(Built {
@@ -273,8 +270,12 @@ fn limit(name: &str, limit: &model::RateLimit, workers: usize, former: &Former<'
         model::OnStoreFailure::Deny => OnStoreFailure::Deny,
     };
     let store = match limit.store {
-        model::Store::Memory => Store::Memory,
+        model::Store::Memory | model::Store::Cluster => Store::Memory,
         model::Store::Redis => Store::Redis { on_failure },
+        model::Store::RedisLeased => Store::RedisLeased {
+            on_failure,
+            lease: limit.lease.get(),
+        },
     };
     let (counts, former) = former.limit(name, &quota, store, &limit.key);
     let new = || Arc::new(LimiterShared::new(name, quota, store, Instant::now()));
@@ -283,30 +284,6 @@ fn limit(name: &str, limit: &model::RateLimit, workers: usize, former: &Former<'
         key: limit.key.clone(),
         always: limit.headers == model::LimitHeaders::Always,
         stats: former.map_or_else(new_shards(workers), |it| Arc::clone(&it.stats)),
-    }
-}
-
-fn uses_redis(config: &Config) -> bool {
-    let of_routes = config
-        .routes
-        .iter()
-        .filter_map(|route| match &route.rate_limit {
-            RouteLimit::Own(limit) => Some(limit),
-            RouteLimit::Inherit | RouteLimit::Off => None,
-        });
-    config
-        .rate_limit
-        .iter()
-        .chain(of_routes)
-        .any(|limit| limit.store == model::Store::Redis)
-}
-
-fn redis(redis: &model::Redis, stats: Arc<RedisStats>) -> RedisSettings {
-    RedisSettings {
-        servers: RedisServers::One(redis.url.clone()),
-        timeout: redis.timeout,
-        tls: None,
-        stats,
     }
 }
 
@@ -356,7 +333,9 @@ fn health_check(check: &model::HealthCheck) -> (health::Probe, health::Settings)
         model::HealthCheckKind::Grpc { service } => health::Probe::Grpc(health::GrpcProbe {
             service: service.clone(),
         }),
-        model::HealthCheckKind::Tcp => health::Probe::Tcp(health::TcpProbe),
+        model::HealthCheckKind::Tcp
+        | model::HealthCheckKind::Dns { .. }
+        | model::HealthCheckKind::Udp { .. } => health::Probe::Tcp(health::TcpProbe),
     };
     let settings = health::Settings {
         interval: check.interval,

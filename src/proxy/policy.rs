@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue};
 
 use super::snapshot::RoutePriority;
-use crate::config::model::SplitKey;
+use crate::config::model::{self, SplitKey};
 use crate::upstream::RetryReason;
 
 /// How a route forwards.
@@ -82,24 +82,10 @@ impl Split {
 /// What is tried again, how often, and when.
 #[derive(Debug, Clone)]
 pub struct Retry {
-    /// Tries after the first.
-    pub attempts: u32,
-    /// Whether a server that cannot be reached is a reason.
-    pub connect: bool,
-    /// Whether a connection that ends without an answer is one.
-    pub reset: bool,
-    /// Whether no answer in time is one.
-    pub timeout: bool,
-    /// The statuses that are.
-    pub statuses: Vec<StatusCode>,
-    /// How long one try may wait for the answer's headers.
-    pub per_try: Option<Duration>,
+    /// As it is configured.
+    pub rules: model::Retry,
     /// What each request pays into the upstream's budget, in thousandths of a try.
     pub share: u32,
-    /// Longest wait before the second further try; twice that before the third, and so on.
-    pub backoff: Duration,
-    /// Bytes of a body that are kept to be sent again.
-    pub max_body: u64,
 }
 
 /// Longest wait before a further try.
@@ -109,9 +95,9 @@ impl Retry {
     /// How long one try may wait for an answer, of a request that may wait for `timeout` altogether. If there is to be
     /// time for others after a timeout and nothing is said of one try, all have the same.
     pub fn limit(&self, timeout: Duration) -> Duration {
-        match self.per_try {
+        match self.rules.per_try_timeout {
             Some(limit) => limit.min(timeout),
-            None if self.timeout => timeout / self.attempts.saturating_add(1),
+            None if self.rules.timeout => timeout / self.rules.attempts.saturating_add(1),
             None => timeout,
         }
     }
@@ -119,10 +105,10 @@ impl Retry {
     /// Whether this is a reason to try again.
     pub fn wants(&self, reason: RetryReason) -> bool {
         match reason {
-            RetryReason::Connect => self.connect,
-            RetryReason::Unsent => self.connect || self.reset,
-            RetryReason::Reset => self.reset,
-            RetryReason::Timeout => self.timeout,
+            RetryReason::Connect => self.rules.connect,
+            RetryReason::Unsent => self.rules.connect || self.rules.reset,
+            RetryReason::Reset => self.rules.reset,
+            RetryReason::Timeout => self.rules.timeout,
             RetryReason::Status => true,
         }
     }
@@ -135,7 +121,11 @@ impl Retry {
             return Duration::ZERO;
         };
         let factor = 2_u32.saturating_pow(doublings);
-        let longest = self.backoff.saturating_mul(factor).min(LONGEST_BACKOFF);
+        let longest = self
+            .rules
+            .backoff
+            .saturating_mul(factor)
+            .min(LONGEST_BACKOFF);
         longest.mul_f64(rng.f64())
     }
 }
@@ -163,18 +153,22 @@ pub struct Mirror {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::types::Percent;
 
     fn retry() -> Retry {
         Retry {
-            attempts: 2,
-            connect: true,
-            reset: true,
-            timeout: false,
-            statuses: Vec::new(),
-            per_try: None,
-            share: 200,
-            backoff: Duration::from_millis(25),
-            max_body: 0,
+            rules: model::Retry {
+                attempts: 2,
+                connect: true,
+                reset: true,
+                timeout: false,
+                statuses: Vec::new(),
+                per_try_timeout: None,
+                budget: Percent::new(20).unwrap(),
+                backoff: Duration::from_millis(25),
+                max_body: 0,
+            },
+            share: 0,
         }
     }
 
@@ -233,10 +227,10 @@ mod tests {
         let mut retry = retry();
         assert_eq!(retry.limit(30 * S), 30 * S);
         assert!(!retry.wants(RetryReason::Timeout));
-        retry.timeout = true;
+        retry.rules.timeout = true;
         assert_eq!(retry.limit(30 * S), 10 * S);
         assert!(retry.wants(RetryReason::Timeout));
-        retry.per_try = Some(S);
+        retry.rules.per_try_timeout = Some(S);
         assert_eq!((retry.limit(30 * S), retry.limit(S / 2)), (S, S / 2));
     }
 }

@@ -83,7 +83,10 @@ impl LocalUpstream {
             None if view.endpoints.iter().any(|it| !it.excluded.get()) => Picked::Full,
             // A server that fails some requests is better than none. That the others are gone is perhaps not known yet.
             None => {
-                let mut spare = view.spare.iter().filter(|it| !it.excluded.get());
+                let (before, after) = view
+                    .spare
+                    .split_at(pick.rng.usize(..view.spare.len().max(1)));
+                let mut spare = after.iter().chain(before).filter(|it| !it.excluded.get());
                 let taken = spare.find(|it| it.shared.load().begin());
                 taken.map_or(Picked::Nobody, |it| Picked::Flight(InFlight(Rc::clone(it))))
             }

@@ -3,8 +3,11 @@
 use serde_json::Value;
 
 use crate::config::key_path::KeyPath;
-use crate::config::model::{Config, Upstream};
+use crate::config::model::{Config, RedisServers, Upstream};
 use crate::config::types::Secret;
+
+/// Where a secret is, what it was and what it is.
+type Pair = (KeyPath, Option<Secret>, Option<Secret>);
 
 /// What stands for a hidden secret that is another one than before.
 pub(super) const ANOTHER: &str = "*** (another)";
@@ -21,11 +24,14 @@ pub(super) fn mark(old: &Config, new: &Config, shown: &mut Value) {
 fn differing(old: &Config, new: &Config) -> Vec<KeyPath> {
     let root = KeyPath::default();
     let token = |config: &Config| config.admin.as_ref().and_then(|it| it.token.clone());
-    let url = |config: &Config| config.redis.as_ref().map(|it| it.url.clone());
+    let key = |config: &Config| config.cluster.as_ref().map(|it| it.key.clone());
     let mut pairs = vec![
         (root.key("admin").key("token"), token(old), token(new)),
-        (root.key("redis").key("url"), url(old), url(new)),
+        (root.key("cluster").key("key"), key(old), key(new)),
     ];
+    if let Some((old, new)) = old.redis.as_ref().zip(new.redis.as_ref()) {
+        of_redis(&old.servers, &new.servers, &root.key("redis"), &mut pairs);
+    }
     for (position, upstream) in new.upstreams.iter().enumerate() {
         let before = old.upstreams.iter().find(|it| it.name == upstream.name);
         if let Some(before) = before {
@@ -46,12 +52,36 @@ fn differing(old: &Config, new: &Config) -> Vec<KeyPath> {
     differing.map(|(at, ..)| at).collect()
 }
 
-fn of_upstream(
-    old: &Upstream,
-    new: &Upstream,
-    at: &KeyPath,
-    pairs: &mut Vec<(KeyPath, Option<Secret>, Option<Secret>)>,
-) {
+/// A list of URLs is one secret here: which of them is another one is no news to those who changed it.
+fn of_redis(old: &RedisServers, new: &RedisServers, at: &KeyPath, pairs: &mut Vec<Pair>) {
+    let all = |urls: &[Secret]| {
+        let urls: Vec<&str> = urls.iter().map(Secret::expose).collect();
+        Some(Secret::from(urls.join(" ")))
+    };
+    match (old, new) {
+        (RedisServers::One(old), RedisServers::One(new)) => {
+            pairs.push((at.key("url"), Some(old.clone()), Some(new.clone())));
+        }
+        (RedisServers::Cluster(old), RedisServers::Cluster(new)) => {
+            pairs.push((at.key("urls"), all(old), all(new)));
+        }
+        (
+            RedisServers::Sentinel {
+                urls: old_urls,
+                password: old,
+                ..
+            },
+            RedisServers::Sentinel { urls, password, .. },
+        ) => {
+            let at = at.key("sentinel");
+            pairs.push((at.key("urls"), all(old_urls), all(urls)));
+            pairs.push((at.key("password"), old.clone(), password.clone()));
+        }
+        _ => {}
+    }
+}
+
+fn of_upstream(old: &Upstream, new: &Upstream, at: &KeyPath, pairs: &mut Vec<Pair>) {
     for (name, value) in &new.set_headers {
         let before = old.set_headers.iter().find(|(other, _)| other == name);
         pairs.push((

@@ -1,6 +1,7 @@
 //! `[[routes]]` as a file would say them.
 
-use super::{list, rate_limit};
+use super::limit::{bandwidth, networks, rate_limit};
+use super::list;
 use crate::config::choices::RetryOn;
 use crate::config::forms::{OrOff, Shorthand, Table};
 use crate::config::model::{
@@ -21,6 +22,9 @@ pub(super) fn route(route: &Route, config: &Config) -> schema::Route {
         methods: Some(list(&route.methods, |method| MethodName(method.clone()))),
         headers: Some(route.headers.iter().map(header).collect()),
         max_body: route.max_body.map(ByteSize::from),
+        allow: Some(networks(&route.access.allow)),
+        deny: Some(networks(&route.access.deny)),
+        bandwidth: Some(bandwidth(&route.bandwidth)),
         hsts: route.hsts.as_ref().map(|it| Shorthand(hsts(it))),
         rate_limit: match &route.rate_limit {
             RouteLimit::Inherit => None,

@@ -1,15 +1,52 @@
-//! `[[upstreams]]` as a file would say them.
+//! `[[upstreams]]` as a file would say them: each with the keys that those who send to it have a use for.
 
+use super::limit::server_bandwidth;
 use super::list;
+use super::listener::socket_options;
 use crate::config::forms::{OrOff, Shorthand, Table};
 use crate::config::model::{
-    Ejection, HealthCheck, HealthCheckKind, ProxyVersion, Server, Sticky, Upstream, UpstreamTls,
+    Action, Config, Ejection, HealthCheck, HealthCheckKind, Mode, ProxyVersion, Server, Sticky,
+    Upstream, UpstreamTls,
 };
 use crate::config::names::{CookieName, Name};
-use crate::config::schema;
+use crate::config::schema::{self, Expected};
 use crate::config::types::{Factor, SecretSource};
 
-pub(super) fn upstream(upstream: &Upstream) -> schema::Upstream {
+/// Who sends to an upstream.
+struct Uses {
+    /// Routes; or nobody does.
+    http: bool,
+    /// Anyone but listeners of UDP; or nobody.
+    connections: bool,
+}
+
+impl Uses {
+    fn of(index: usize, config: &Config) -> Self {
+        let routes = config.routes.iter();
+        let has_route = routes
+            .filter_map(|route| match &route.action {
+                Action::Forward(forward) => Some(forward),
+                Action::Redirect { .. } | Action::Respond { .. } => None,
+            })
+            .any(|forward| forward.upstreams().any(|it| it == index));
+        let listeners = config.listeners.iter();
+        let modes = listeners.filter_map(|it| {
+            let named = it.sni.iter().map(|(_, upstream)| *upstream);
+            let offered = it.alpn.iter().map(|(_, upstream)| *upstream);
+            let mut all = named.chain(offered).chain(it.upstream);
+            all.any(|it| it == index).then_some(it.mode)
+        });
+        let modes: Vec<Mode> = modes.collect();
+        Self {
+            http: has_route || modes.is_empty(),
+            connections: has_route || modes.is_empty() || modes.iter().any(|it| *it != Mode::Udp),
+        }
+    }
+}
+
+pub(super) fn upstream(index: usize, config: &Config) -> schema::Upstream {
+    let upstream = &config.upstreams[index];
+    let uses = Uses::of(index, config);
     schema::Upstream {
         name: Some(Name(upstream.name.clone())),
         strategy: Some(upstream.strategy),
@@ -17,10 +54,10 @@ pub(super) fn upstream(upstream: &Upstream) -> schema::Upstream {
         servers: Some(list(&upstream.servers, |it| Shorthand(server(it)))),
         health_check: Some(Table(health_check(upstream.health_check.as_ref()))),
         timeouts: Some(Table(schema::UpstreamTimeouts {
-            connect: Some(upstream.timeouts.connect.into()),
-            response: Some(upstream.timeouts.response.into()),
-            idle: Some(upstream.timeouts.idle.into()),
-            pool_idle: Some(upstream.timeouts.pool_idle.into()),
+            connect: uses.connections.then(|| upstream.timeouts.connect.into()),
+            response: uses.http.then(|| upstream.timeouts.response.into()),
+            idle: uses.http.then(|| upstream.timeouts.idle.into()),
+            pool_idle: uses.http.then(|| upstream.timeouts.pool_idle.into()),
         })),
         protocol: Some(upstream.protocol),
         tls: upstream.tls.as_ref().map(|it| Table(upstream_tls(it))),
@@ -53,6 +90,13 @@ pub(super) fn upstream(upstream: &Upstream) -> schema::Upstream {
             None => OrOff::Off,
             Some(it) => OrOff::On(ejection(it)),
         }),
+        bandwidth: upstream
+            .bandwidth
+            .as_ref()
+            .map(|it| Table(server_bandwidth(it))),
+        tcp: uses
+            .connections
+            .then(|| Table(socket_options(&upstream.tcp))),
     }
 }
 
@@ -137,7 +181,20 @@ fn health_check(check: Option<&HealthCheck>) -> schema::HealthCheck {
             host: host
                 .as_ref()
                 .map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned()),
-            expect: Some(expect.ranges().iter().cloned().map(Some).collect()),
+            expect: Some(Expected::Statuses(
+                expect.ranges().iter().cloned().map(Some).collect(),
+            )),
+            ..timing
+        },
+        HealthCheckKind::Dns { name } => schema::HealthCheck {
+            kind: Some(schema::HealthCheckKind::Dns),
+            name: Some(name.clone()),
+            ..timing
+        },
+        HealthCheckKind::Udp { send, expect } => schema::HealthCheck {
+            kind: Some(schema::HealthCheckKind::Udp),
+            send: Some(send.clone()),
+            expect: expect.clone().map(Expected::Text),
             ..timing
         },
     }

@@ -52,7 +52,7 @@ pub enum ClientAuth {
     Required(PathBuf),
 }
 
-/// TLS towards an upstream's servers.
+/// TLS towards an upstream's servers, or towards Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamTls {
     /// Authorities, in PEM, that servers' certificates must come from; default the system's.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
-use super::UpstreamTls;
+use super::{ServerBandwidth, SocketOptions, UpstreamTls};
 use crate::config::types::{Percent, Secret, ServerAddress, StatusSet};
 
 /// A named group of servers and its policy.
@@ -20,7 +20,8 @@ pub struct Upstream {
     pub hash: HashKey,
     /// May be empty: the admin API can add some. Addresses are unique within the upstream.
     pub servers: Vec<Server>,
-    /// `None` for `kind = "off"`; default an HTTP check of /health.
+    /// `None` for `kind = "off"`; default an HTTP check of /health, where only TCP listeners use the upstream a TCP check,
+    /// and none where only UDP listeners do.
     pub health_check: Option<HealthCheck>,
     /// See the fields.
     pub timeouts: UpstreamTimeouts,
@@ -39,7 +40,8 @@ pub struct Upstream {
     pub max_in_flight: Option<NonZeroU32>,
     /// Where requests wait that no server has room for.
     pub queue: Queue,
-    /// A limit to each server's requests at a time that finds itself; `None` for `"off"`.
+    /// A limit to each server's requests at a time that finds itself; `None` for `"off"`, which is the default where no
+    /// route uses the upstream, but listeners do.
     pub adaptive_concurrency: Option<AdaptiveConcurrency>,
     /// How long a server's share grows after it was added or has recovered; default 30 s, zero is off.
     pub slow_start: Duration,
@@ -47,6 +49,10 @@ pub struct Upstream {
     pub sticky: Option<Sticky>,
     /// Takes servers out that fail requests; `None` for `"off"`.
     pub ejection: Option<Ejection>,
+    /// Of each server, all its clients together; no limit by default.
+    pub bandwidth: Option<ServerBandwidth>,
+    /// Of connections to the servers.
+    pub tcp: SocketOptions,
 }
 
 /// Where requests wait that no server has room for: one an upstream, over all workers.
@@ -197,6 +203,18 @@ pub enum HealthCheckKind {
     Grpc {
         /// The service that is asked for; default empty, the server as a whole.
         service: String,
+    },
+    /// An answer to a query over UDP (RFC 1035).
+    Dns {
+        /// The name that is asked for, in lower case and without the last dot; default `.`, whose name servers are.
+        name: String,
+    },
+    /// A datagram, and what comes of it.
+    Udp {
+        /// What is sent; default nothing, in an empty datagram.
+        send: String,
+        /// A part of the answer; `None` (the default) wants no answer, only that ICMP does not say that nobody listens.
+        expect: Option<String>,
     },
 }
 

@@ -193,6 +193,7 @@ rate_limit = "off"
             burst: NonZeroU32::new(5).unwrap(),
             key: LimitKey::ClientIp,
             store: Store::Memory,
+            lease: NonZeroU32::MIN,
             on_store_failure: OnStoreFailure::Local,
             headers: LimitHeaders::Denied,
         })
@@ -264,8 +265,12 @@ fn the_environment_overrides_the_file() {
     );
     assert_eq!(config.upstreams[0].servers[2].weight, 5);
     assert_eq!(config.admin.unwrap().token.unwrap().expose(), "123456");
-    assert_eq!(
-        config.redis.unwrap().url.expose(),
-        "redis://:hush@127.0.0.1:6379"
-    );
+    let Some(Redis {
+        servers: RedisServers::One(url),
+        ..
+    }) = config.redis
+    else {
+        panic!("{:?}", config.redis);
+    };
+    assert_eq!(url.expose(), "redis://:hush@127.0.0.1:6379");
 }

@@ -1,12 +1,17 @@
 //! From the schema to the model: defaults, references, and what concerns several keys at once.
 
+mod access;
 mod actions;
 mod admin;
 mod ambiguity;
+mod cluster;
 mod ejection;
 mod forward;
+mod health_check;
 mod listeners;
+mod modes;
 mod overload;
+mod passthrough;
 mod rate_limit;
 mod redis;
 mod routes;
@@ -14,6 +19,7 @@ mod set_headers;
 mod sticky;
 mod tls;
 mod upstreams;
+mod uses;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -27,6 +33,7 @@ use super::names::{Name, PathOrOff};
 use super::schema;
 use super::suggest;
 use super::types::{AnyDuration, Factor, Percent, PositiveDuration};
+use uses::Uses;
 
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 const UPGRADE_SOCKET: &str = "loadbalancer.upgrade";
@@ -44,6 +51,8 @@ struct Validation<'a> {
     /// The environment, for secrets.
     env: &'a BTreeMap<String, String>,
     problems: &'a mut Problems,
+    /// Who sends to each upstream, by their names.
+    uses: HashMap<&'a str, Uses>,
 }
 
 /// Resolves `root`. The result means something only if `problems` is empty afterwards.
@@ -52,10 +61,12 @@ pub(super) fn validate(
     env: &BTreeMap<String, String>,
     problems: &mut Problems,
 ) -> Config {
+    let uses = uses::of(root, problems);
     let mut validation = Validation {
         root,
         env,
         problems,
+        uses,
     };
     let listener_names = validation.listener_names();
     let upstream_names = validation.upstream_names();
@@ -71,9 +82,10 @@ pub(super) fn validate(
             .map(|(_, network)| network.0)
             .collect(),
         redis: validation.redis(),
+        cluster: validation.cluster(),
         rate_limit: validation.global_rate_limit(),
         access_log: root.access_log.as_deref().map(access_log),
-        listeners: validation.listeners(),
+        listeners: validation.listeners(&upstream_names),
         routes: validation.routes(&listener_names, &upstream_names),
         upstreams: validation.upstreams(),
     }
@@ -177,6 +189,11 @@ fn present<T>(list: &Option<List<T>>) -> impl Iterator<Item = (usize, &T)> {
         .flatten()
         .enumerate()
         .filter_map(|(position, item)| Some((position, item.as_ref()?)))
+}
+
+/// The element at `position`, if it has no error in it.
+fn nth<T>(list: &Option<List<T>>, position: usize) -> Option<&T> {
+    list.as_ref()?.get(position)?.as_ref()
 }
 
 /// A name, or the default one: `route3`.

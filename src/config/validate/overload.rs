@@ -26,7 +26,7 @@ impl Validation<'_> {
         let limits = ["max_in_flight", "max_connections", "adaptive_concurrency"];
         let is_limited = raw.max_in_flight.is_some()
             || raw.max_connections.is_some()
-            || !matches!(raw.adaptive_concurrency, Some(OrOff::Off))
+            || self.is_adaptive(raw)
             || limits.iter().any(|key| self.problems.concern(&at.key(key)));
         if given.is_some() && queue.size > 0 && !is_limited {
             self.problems.add(
@@ -35,6 +35,15 @@ impl Validation<'_> {
             );
         }
         queue
+    }
+
+    /// Whether the limit that finds itself is on: not where it has no requests to go by.
+    fn is_adaptive(&self, raw: &schema::Upstream) -> bool {
+        match raw.adaptive_concurrency {
+            Some(OrOff::Off) => false,
+            Some(OrOff::On(_)) => true,
+            None => !self.uses_of(raw).is_below_http(),
+        }
     }
 
     pub(super) fn adaptive_concurrency(
@@ -46,7 +55,8 @@ impl Validation<'_> {
         let raw = match &raw.adaptive_concurrency {
             Some(OrOff::Off) => return None,
             Some(OrOff::On(raw)) => raw,
-            None => &default,
+            None if self.is_adaptive(raw) => &default,
+            None => return None,
         };
         let (min, max) = (raw.min.unwrap_or(MIN), raw.max.unwrap_or(MAX));
         // Who gives one bound does not have to give the other numbers too, where they can follow.

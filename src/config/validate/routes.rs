@@ -2,10 +2,12 @@
 
 use http::{HeaderName, HeaderValue};
 
-use super::{Names, Validation, name_or_position, present};
+use super::access::access;
+use super::uses::mode_of;
+use super::{Names, Validation, name_or_position, nth, present};
 use crate::config::forms::OrOff;
 use crate::config::key_path::KeyPath;
-use crate::config::model::{Action, Hsts, Route, RouteLimit};
+use crate::config::model::{Action, Hsts, Mode, Route, RouteLimit};
 use crate::config::names::header_name;
 use crate::config::schema;
 use crate::config::types::ByteSize;
@@ -15,6 +17,10 @@ impl Validation<'_> {
         let root = self.root;
         let list = KeyPath::default().key("routes");
         if root.routes.as_ref().is_none_or(Vec::is_empty) {
+            let has_listeners = present(&root.listeners).next().is_some();
+            if has_listeners && !self.speaks_http() {
+                return Vec::new();
+            }
             return self.catch_all(listeners, upstreams).into_iter().collect();
         }
         let names = present(&root.routes)
@@ -82,6 +88,8 @@ impl Validation<'_> {
                 .hsts
                 .as_deref()
                 .and_then(|hsts| self.hsts(hsts, &at.key("hsts"))),
+            access: access(&raw.allow, &raw.deny),
+            bandwidth: self.bandwidth(&raw.bandwidth, &at.key("bandwidth")),
         }
     }
 
@@ -102,11 +110,26 @@ impl Validation<'_> {
         })
     }
 
-    /// The listeners of a route, in their order; all when it names none.
+    fn speaks_http(&self) -> bool {
+        let mut listeners = present(&self.root.listeners);
+        listeners.any(|(_, raw)| mode_of(raw) == Mode::Http)
+    }
+
+    /// The listeners of a route, in their order; all that speak HTTP when it names none.
     fn route_listeners(&mut self, raw: &schema::Route, names: &Names, at: &KeyPath) -> Vec<usize> {
+        let root = self.root;
+        let mode = |position: usize| nth(&root.listeners, position).map(|it| mode_of(it));
         if raw.listeners.is_none() {
-            let mut all: Vec<usize> = names.positions.values().copied().collect();
+            let all = names.positions.values().copied();
+            let mut all: Vec<usize> = all.filter(|it| mode(*it) == Some(Mode::Http)).collect();
             all.sort_unstable();
+            if all.is_empty() && !names.positions.is_empty() {
+                let (route, _) = at.split_last().expect("it is a key of a route");
+                self.problems.add(
+                    route,
+                    "is for requests, and no listener has mode = \"http\"; leave the route out",
+                );
+            }
             return all;
         }
         if raw.listeners.as_ref().is_some_and(Vec::is_empty) {
@@ -115,9 +138,17 @@ impl Validation<'_> {
                 "is empty, so that the route has no requests; leave it out for all listeners",
             );
         }
-        let mut listeners: Vec<usize> = present(&raw.listeners)
-            .filter_map(|(index, name)| self.resolve(name, names, at.index(index)))
-            .collect();
+        let mut listeners = Vec::new();
+        for (index, name) in present(&raw.listeners) {
+            let position = self.resolve(name, names, at.index(index));
+            if position.is_some_and(|position| mode(position) != Some(Mode::Http)) {
+                self.problems.add(
+                    at.index(index),
+                    format!("{:?} has no requests, but the mode \"tcp\" or \"udp\": where it sends to is its \"upstream\"; leave it out here", name.0),
+                );
+            }
+            listeners.extend(position);
+        }
         listeners.sort_unstable();
         listeners.dedup();
         listeners

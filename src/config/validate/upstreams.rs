@@ -1,19 +1,15 @@
 //! `[[upstreams]]`
 
 use std::collections::HashMap;
-use std::num::NonZeroU32;
 use std::time::Duration;
-
-use http::HeaderValue;
 
 use super::{Names, Validation, duration_or, present};
 use crate::config::key_path::KeyPath;
 use crate::config::model::{
-    HashKey, HealthCheck, HealthCheckKind, Protocol, ProxyVersion, Server, StrategyKind, Upstream,
-    UpstreamTimeouts,
+    HashKey, Protocol, ProxyVersion, Server, StrategyKind, Upstream, UpstreamTimeouts,
 };
 use crate::config::schema;
-use crate::config::types::{AnyDuration, ServerAddress, StatusSet};
+use crate::config::types::{AnyDuration, ServerAddress};
 
 const MAX_WEIGHT: u32 = 256;
 
@@ -22,12 +18,6 @@ const RESPONSE: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_secs(60);
 const POOL_IDLE: Duration = Duration::from_secs(30);
 const SLOW_START: Duration = Duration::from_secs(30);
-
-const HEALTH_PATH: &str = "/health";
-const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
-const FALL: NonZeroU32 = NonZeroU32::new(3).expect("it is not zero");
-const RISE: NonZeroU32 = NonZeroU32::new(2).expect("it is not zero");
 
 impl Validation<'_> {
     pub(super) fn upstream_names(&mut self) -> Names {
@@ -58,12 +48,18 @@ impl Validation<'_> {
                 "is for strategy = \"consistent_hash\"; set that, or leave it out",
             );
         }
+        let uses = self.uses_of(raw);
+        self.keys_of_uses(raw, uses, at);
         Upstream {
             name: name.map(|name| name.0.clone()).unwrap_or_default(),
             strategy,
             hash,
             servers: self.servers(raw, &at.key("servers")),
-            health_check: self.health_check(raw.health_check.as_deref(), &at.key("health_check")),
+            health_check: self.health_check(
+                raw.health_check.as_deref(),
+                uses,
+                &at.key("health_check"),
+            ),
             timeouts: timeouts(raw.timeouts.as_deref()),
             protocol: self.protocol(raw, at),
             tls: raw
@@ -83,6 +79,11 @@ impl Validation<'_> {
             slow_start: raw.slow_start.map_or(SLOW_START, AnyDuration::get),
             sticky: self.sticky(raw, &at.key("sticky")),
             ejection: self.ejection(raw, &at.key("ejection")),
+            bandwidth: raw
+                .bandwidth
+                .as_deref()
+                .map(|it| self.server_bandwidth(it, &at.key("bandwidth"))),
+            tcp: self.socket_options(raw.tcp.as_deref(), &at.key("tcp")),
         }
     }
 
@@ -127,99 +128,6 @@ impl Validation<'_> {
             });
         }
         servers
-    }
-
-    fn health_check(
-        &mut self,
-        raw: Option<&schema::HealthCheck>,
-        at: &KeyPath,
-    ) -> Option<HealthCheck> {
-        let default = schema::HealthCheck::default();
-        let raw = raw.unwrap_or(&default);
-        let kind = match raw.kind.unwrap_or(schema::HealthCheckKind::Http) {
-            schema::HealthCheckKind::Http => self.http_check(raw, at),
-            schema::HealthCheckKind::Tcp => {
-                self.only_for_http(raw, at);
-                self.only_for_grpc(raw, at);
-                HealthCheckKind::Tcp
-            }
-            schema::HealthCheckKind::Grpc => {
-                self.only_for_http(raw, at);
-                let service = raw.service.clone().unwrap_or_default();
-                HealthCheckKind::Grpc { service }
-            }
-            schema::HealthCheckKind::Off => {
-                self.only_for_http(raw, at);
-                self.only_for_grpc(raw, at);
-                if raw.port.is_some() {
-                    self.problems.add(
-                        at.key("port"),
-                        "is for kind = \"http\", \"tcp\" or \"grpc\"; leave it out",
-                    );
-                }
-                return None;
-            }
-        };
-        Some(HealthCheck {
-            kind,
-            interval: duration_or(raw.interval, HEALTH_INTERVAL),
-            timeout: duration_or(raw.timeout, HEALTH_TIMEOUT),
-            fall: raw.fall.unwrap_or(FALL),
-            rise: raw.rise.unwrap_or(RISE),
-            port: raw.port.map(u16::from),
-        })
-    }
-
-    /// What only an HTTP probe has must not be there.
-    fn only_for_http(&mut self, raw: &schema::HealthCheck, at: &KeyPath) {
-        for (key, is_given) in [
-            ("path", raw.path.is_some()),
-            ("host", raw.host.is_some()),
-            ("expect", raw.expect.is_some()),
-        ] {
-            if is_given {
-                self.problems
-                    .add(at.key(key), "is for kind = \"http\"; leave it out");
-            }
-        }
-    }
-
-    fn only_for_grpc(&mut self, raw: &schema::HealthCheck, at: &KeyPath) {
-        if raw.service.is_some() {
-            self.problems
-                .add(at.key("service"), "is for kind = \"grpc\"; leave it out");
-        }
-    }
-
-    fn http_check(&mut self, raw: &schema::HealthCheck, at: &KeyPath) -> HealthCheckKind {
-        self.only_for_grpc(raw, at);
-        let path = raw.path.clone().unwrap_or_else(|| HEALTH_PATH.to_owned());
-        self.request_path(&path, at.key("path"));
-        let host = raw.host.as_ref().and_then(|host| {
-            let value = HeaderValue::from_str(host).ok().filter(|value| !value.is_empty());
-            if value.is_none() {
-                self.problems.add(
-                    at.key("host"),
-                    format!("{host:?} is not a Host header's value; expected for example \"app.internal\""),
-                );
-            }
-            value
-        });
-        if raw.expect.as_ref().is_some_and(Vec::is_empty) {
-            self.problems.add(
-                at.key("expect"),
-                "is empty, so that no server would be healthy; expected for example [\"2xx\", \"3xx\"]",
-            );
-        }
-        let expect = match raw.expect {
-            Some(_) => StatusSet::new(
-                present(&raw.expect)
-                    .map(|(_, range)| range.clone())
-                    .collect(),
-            ),
-            None => StatusSet::success_or_redirection(),
-        };
-        HealthCheckKind::Http { path, host, expect }
     }
 }
 

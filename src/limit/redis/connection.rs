@@ -100,19 +100,17 @@ impl RedisConnection {
         let link = |target| Topology::Link(Link::new(Rc::clone(&terms), target));
         let topology = match &settings.servers {
             RedisServers::One(_) => link(Target::Server(first)),
-            RedisServers::Cluster(_) => {
-                let seeds = servers.into_iter().map(Server::without_database);
-                Topology::Cluster(Cluster::new(Rc::clone(&terms), seeds.collect()))
-            }
+            RedisServers::Cluster(_) => Topology::Cluster(Cluster::new(Rc::clone(&terms), servers)),
             RedisServers::Sentinel {
                 master,
                 username,
                 password,
+                database,
                 ..
             } => {
                 let password = password.as_ref().map(Secret::expose);
-                let login = first.with_login(username.as_deref(), password);
-                let sentinels = servers.into_iter().map(Server::without_database).collect();
+                let login = first.with_login(username.as_deref(), password, *database);
+                let sentinels = servers;
                 link(Target::Master(Sentinels::new(
                     sentinels,
                     master.clone(),

@@ -74,10 +74,15 @@ impl Server {
     }
 
     /// The same server for somebody else.
-    pub(super) fn with_login(mut self, username: Option<&str>, password: Option<&str>) -> Self {
+    pub(super) fn with_login(
+        mut self,
+        username: Option<&str>,
+        password: Option<&str>,
+        database: u32,
+    ) -> Self {
         let mut login = RedisConnectionInfo::default()
             .set_skip_set_lib_name()
-            .set_db(self.login.db());
+            .set_db(database.into());
         if let Some(username) = username {
             login = login.set_username(username);
         }
@@ -85,12 +90,6 @@ impl Server {
             login = login.set_password(password);
         }
         self.login = login;
-        self
-    }
-
-    /// The same server's first database, which is the only one that a sentinel has.
-    pub(super) fn without_database(mut self) -> Self {
-        self.login = self.login.set_db(0);
         self
     }
 

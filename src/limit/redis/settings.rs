@@ -35,12 +35,14 @@ pub enum RedisServers {
     Sentinel {
         /// The name under which the sentinels know it.
         master: String,
-        /// The sentinels, with their own users and passwords. TLS and the database of the first are the master's too.
+        /// The sentinels, with their own users and passwords. The master speaks TLS if the first does.
         urls: Vec<Secret>,
         /// The master's user.
         username: Option<String>,
         /// The master's password.
         password: Option<Secret>,
+        /// The master's database.
+        database: u32,
     },
 }
 
@@ -77,21 +79,22 @@ impl PartialEq for RedisServers {
 }
 
 impl RedisServers {
-    /// All that is told of them, secrets included; the number tells the kinds apart.
-    fn texts(&self) -> (u8, Vec<Option<&str>>) {
+    /// All that is told of them, secrets included; the number tells the kinds and databases apart.
+    fn texts(&self) -> (i64, Vec<Option<&str>>) {
         let urls = self.urls().iter().map(|url| Some(url.expose()));
         match self {
-            Self::One(_) => (0, urls.collect()),
-            Self::Cluster(_) => (1, urls.collect()),
+            Self::One(_) => (-1, urls.collect()),
+            Self::Cluster(_) => (-2, urls.collect()),
             Self::Sentinel {
                 master,
                 username,
                 password,
+                database,
                 ..
             } => {
                 let password = password.as_ref().map(Secret::expose);
                 let own = [Some(master.as_str()), username.as_deref(), password];
-                (2, own.into_iter().chain(urls).collect())
+                (i64::from(*database), own.into_iter().chain(urls).collect())
             }
         }
     }

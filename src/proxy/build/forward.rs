@@ -18,7 +18,10 @@ pub(super) fn forward(config: &Config, forward: &model::Forward) -> Forward {
         targets: forward.split.iter().map(|(index, _)| to(*index)).collect(),
         split: (forward.split.len() > 1).then(|| Split::new(weights, forward.split_by.clone())),
         priority: protection::priority(&forward.priority),
-        retry: retry(&forward.retry),
+        retry: Retry {
+            share: thousandths(forward.retry.budget, budget::TRY),
+            rules: forward.retry.clone(),
+        },
         hedge: forward.hedge.map(|hedge| Hedge {
             after: match hedge.after {
                 HedgeAfter::P95 => None,
@@ -44,20 +47,6 @@ fn target(config: &Config, index: usize, forward: &model::Forward) -> Target {
         preserve_host: forward.preserve_host,
         timeout: forward.timeout.unwrap_or(upstream.timeouts.response),
         set_headers: set_headers(upstream),
-    }
-}
-
-fn retry(retry: &model::Retry) -> Retry {
-    Retry {
-        attempts: retry.attempts,
-        connect: retry.connect,
-        reset: retry.reset,
-        timeout: retry.timeout,
-        statuses: retry.statuses.clone(),
-        per_try: retry.per_try_timeout,
-        share: thousandths(retry.budget, budget::TRY),
-        backoff: retry.backoff,
-        max_body: retry.max_body,
     }
 }
 

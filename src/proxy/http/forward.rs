@@ -42,10 +42,10 @@ pub async fn forward(
         Version::HTTP_11 | Version::HTTP_2 => headers::upgrade(&head.headers),
         _ => None, // HTTP/1.0 has no such thing (RFC 9110, section 7.8)
     };
-    if (policy.retry.attempts > 0 || policy.hedge.is_some())
+    if (policy.retry.rules.attempts > 0 || policy.hedge.is_some())
         && let Some(upload) = &exchange.upload
     {
-        upload.keep(policy.retry.max_body);
+        upload.keep(policy.retry.rules.max_body);
     }
     let mirror = match upgrade {
         None => mirror::begin(policy, exchange, head, own_cookie),
@@ -101,7 +101,7 @@ impl Request<'_> {
             limit: retry.limit(self.target.timeout),
             until: grpc_deadline(self.head, since),
         };
-        if retry.attempts > 0 {
+        if retry.rules.attempts > 0 {
             let mut budget = upstream.retries.borrow_mut();
             budget.deposit(retry.share, since);
         }
@@ -140,11 +140,13 @@ impl Request<'_> {
             Some(_) => None,
         };
         let reached = match outcome {
-            Some(Ok((connection, answer))) if !retry.statuses.contains(&answer.status) => Reached {
-                attempt,
-                connection,
-                answer,
-            },
+            Some(Ok((connection, answer))) if !retry.rules.statuses.contains(&answer.status) => {
+                Reached {
+                    attempt,
+                    connection,
+                    answer,
+                }
+            }
             // Boxed: most requests need no room for this.
             outcome => {
                 let tries = Tries::new(local, upstream, retry, patience, hash);
@@ -197,7 +199,7 @@ impl Request<'_> {
             let repeats = |reason| may_repeat(&outgoing.rewrite, reason);
             let (next, wait) = match outcome {
                 Ok((connection, answer)) => {
-                    let is_bad = retry.statuses.contains(&answer.status);
+                    let is_bad = retry.rules.statuses.contains(&answer.status);
                     let repeats = is_bad && repeats(RetryReason::Status);
                     tries.note_hedge(exchange, &endpoint);
                     let next = match repeats {

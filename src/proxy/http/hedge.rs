@@ -142,7 +142,7 @@ fn begin(
 fn is_good(outcome: &Outcome, retry: &Retry) -> bool {
     outcome
         .as_ref()
-        .is_ok_and(|(_, answer)| !retry.statuses.contains(&answer.status))
+        .is_ok_and(|(_, answer)| !retry.rules.statuses.contains(&answer.status))
 }
 
 /// Waits for a good outcome, or for both.

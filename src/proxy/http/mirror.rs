@@ -48,7 +48,7 @@ pub fn begin<'a>(
         send(mirror, exchange, head, own_cookie);
         return None;
     };
-    upload.keep(mirror.max_body.max(policy.retry.max_body));
+    upload.keep(mirror.max_body.max(policy.retry.rules.max_body));
     Some(mirror)
 }
 

@@ -155,7 +155,7 @@ impl<'a> Tries<'a> {
             Picked::Full => return Next::Stop, // who was tried is not to wait as well
             Picked::Nobody => return Next::Nobody,
         };
-        if self.number >= self.retry.attempts || !self.retry.wants(reason) {
+        if self.number >= self.retry.rules.attempts || !self.retry.wants(reason) {
             return Next::Stop;
         }
         let wait = {

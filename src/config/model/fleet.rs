@@ -1,0 +1,62 @@
+//! What load balancers share their limits with: a Redis, or each other.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::UpstreamTls;
+use crate::config::types::{Secret, ServerAddress};
+
+/// The Redis of the limiter.
+#[derive(Debug, Clone)]
+pub struct Redis {
+    /// Where it is.
+    pub servers: RedisServers,
+    /// `Some` exactly where the URLs begin with `rediss://`.
+    pub tls: Option<UpstreamTls>,
+    /// How long one check may take before `on_store_failure` decides; default 50 ms.
+    pub timeout: Duration,
+}
+
+/// Where Redis is. URLs are `redis[s]://[[user]:password@]host:port[/database]`; all of one list have the same scheme.
+#[derive(Debug, Clone)]
+pub enum RedisServers {
+    /// One server, which may be the entrance to others.
+    One(Secret),
+    /// Nodes of a cluster, from which the others are learned: at least one URL, without database, all with the same user
+    /// and password.
+    Cluster(Vec<Secret>),
+    /// Sentinels, which say who the master is.
+    Sentinel {
+        /// The name under which the sentinels know it.
+        master: String,
+        /// The sentinels: at least one URL, without database; user and password are the sentinels' own.
+        urls: Vec<Secret>,
+        /// The user at the master, which has the sentinels' scheme.
+        username: Option<String>,
+        /// Of that user, or of the default one; always there with a `username`.
+        password: Option<Secret>,
+        /// At the master; default 0.
+        database: u32,
+    },
+}
+
+/// A fleet of load balancers that tell each other what they have admitted.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// The UDP address where the others' datagrams come in.
+    pub listen: SocketAddr,
+    /// Where the others reach this one; default `listen`, or the address that its datagrams come from. Its port is not 0.
+    pub advertise: Option<SocketAddr>,
+    /// Some of the others, who say who else is there; may be empty, and may name this one.
+    pub seeds: Vec<ServerAddress>,
+    /// What all of the fleet share and nobody else knows; at least 16 bytes.
+    pub key: Secret,
+    /// Unique in the fleet; default the host's name and the port of `listen`.
+    pub name: String,
+    /// Between two rounds of gossip; default 500 ms.
+    pub interval: Duration,
+    /// Silence after which another one is taken for dead; at least twice the interval, default 4 s.
+    pub dead_after: Duration,
+    /// Whether changes of servers at run time are the fleet's; default false.
+    pub share_servers: bool,
+}
