@@ -1,6 +1,5 @@
 //! What the connections to Redis are made of.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,12 +110,13 @@ pub enum Role {
     Primary,
 }
 
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Role {
+    /// What metrics call it.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Server => "server",
             Self::Master => "master",
             Self::Primary => "primary",
-        })
+        }
     }
 }
