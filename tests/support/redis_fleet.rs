@@ -140,10 +140,12 @@ impl Guarded {
         let url = format!("redis://:watch@127.0.0.1:{}", self.port);
         let mut command = redis::cmd("SENTINEL");
         command.arg("FAILOVER").arg("lb");
-        redis::Client::open(url)
-            .and_then(|client| client.get_connection())
-            .and_then(|mut connection| command.query::<()>(&mut connection))
-            .expect("the sentinel obeys");
+        wait_until("the sentinel knows enough of the replica", || {
+            redis::Client::open(url.as_str())
+                .and_then(|client| client.get_connection())
+                .and_then(|mut connection| command.query::<()>(&mut connection))
+                .is_ok()
+        });
     }
 }
 

@@ -13,7 +13,7 @@
 //!
 //! While it is down, checks fail at once and a task in the background probes. A probe is a check of its own and not a
 //! PING, because a Redis that is a read-only replica, out of memory, or denies scripts answers PING all the same. Behind
-//! sentinels each try to connect begins with the question who the master is.
+//! sentinels each try to connect begins with the question who the master is, and so does each second of a connection.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -38,6 +38,9 @@ use crate::tls::ClientTls;
 /// Failures in a row after which Redis counts as down.
 const MAX_FAILURES: u32 = 3;
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+/// Between two questions to sentinels while the master is well. One that was replaced by an operator, or cut off from the
+/// sentinels, may take writes for 10 s, which are lost.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What all links of a worker have in common.
 pub(super) struct Terms {
@@ -81,6 +84,8 @@ pub(super) struct Link {
     changed: Notify,
     failures: Cell<u32>,
     in_flight: Cell<usize>,
+    /// Whether a task asks the sentinels from time to time.
+    is_looked_after: Cell<bool>,
     /// Whom the metrics count a session with.
     counted: RefCell<Option<String>>,
 }
@@ -96,6 +101,7 @@ impl Link {
             changed: Notify::new(),
             failures: Cell::new(0),
             in_flight: Cell::new(0),
+            is_looked_after: Cell::new(false),
             counted: RefCell::new(None),
         })
     }
@@ -131,6 +137,10 @@ impl Link {
         if matches!(*self.state.borrow(), State::Idle) {
             self.connect_after(Duration::ZERO);
             self.state.replace(State::Connecting);
+            let is_master = matches!(self.target, Target::Master(_));
+            if is_master && !self.is_looked_after.replace(true) {
+                tokio::task::spawn_local(look_after(Rc::downgrade(self)));
+            }
         }
     }
 
@@ -278,21 +288,43 @@ impl Link {
 
     /// A new session in which a check has been answered.
     pub(super) async fn dial(&self) -> Result<Session, StoreError> {
-        let terms = &self.terms;
-        let server = match &self.target {
-            Target::Server(server) | Target::Node(server) => server.clone(),
-            Target::Master(sentinels) => sentinels.master(terms).await?,
+        let sentinels = match &self.target {
+            Target::Server(server) | Target::Node(server) => return self.dial_to(server).await,
+            Target::Master(sentinels) => sentinels,
         };
+        let master = sentinels.master(&self.terms).await?;
+        match self.dial_to(&master).await {
+            Ok(session) => {
+                sentinels.settle(master, &self.terms);
+                Ok(session)
+            }
+            Err(error) => {
+                sentinels.doubt();
+                Err(error)
+            }
+        }
+    }
+
+    async fn dial_to(&self, server: &Server) -> Result<Session, StoreError> {
+        let terms = &self.terms;
         terms.stats.dials.increment();
         let mut session = server.session(terms.tls.as_deref()).await?;
         match timeout(terms.timeout, self.probe(&mut session)).await {
-            Ok(answer) => answer?,
-            Err(_) => return Err(StoreError::Timeout(terms.timeout)),
+            Ok(answer) => answer.map(|()| session),
+            Err(_) => Err(StoreError::Timeout(terms.timeout)),
         }
-        if let Target::Master(sentinels) = &self.target {
-            sentinels.settle(server, terms);
+    }
+
+    /// Leaves a master that has been replaced, and may take a while to learn of it. The new one has to be at work.
+    async fn look_after(&self, sentinels: &Sentinels) {
+        let last = sentinels.last();
+        let named = sentinels.master(&self.terms).await;
+        if named.is_ok_and(|master| !master.is_at(&last))
+            && let Ok(session) = self.dial().await
+            && matches!(*self.state.borrow(), State::Ready(_) | State::Idle)
+        {
+            self.go_up(session);
         }
-        Ok(session)
     }
 
     async fn probe(&self, session: &mut Session) -> Result<(), StoreError> {
@@ -341,6 +373,18 @@ async fn connect(link: Weak<Link>, mut pause: Duration) {
             Err(error) => link.go_down(&error),
         }
         pause = PROBE_INTERVAL;
+    }
+}
+
+/// Asks the sentinels from time to time whether the master is still the same.
+async fn look_after(link: Weak<Link>) {
+    loop {
+        sleep(LOOK_INTERVAL).await;
+        let Some(link) = link.upgrade() else { return };
+        let is_ready = matches!(*link.state.borrow(), State::Ready(_));
+        if let (Target::Master(sentinels), true) = (&link.target, is_ready) {
+            link.look_after(sentinels).await;
+        }
     }
 }
 

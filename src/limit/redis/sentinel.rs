@@ -1,25 +1,27 @@
 //! Sentinels: whom they name as the master, and when that has changed.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use tokio::time::timeout;
 
 use super::StoreError;
 use super::link::Terms;
-use super::server::Server;
+use super::server::{Server, Session};
 
 /// How many times a check's timeout one sentinel may take for its answer, in the background.
 const PATIENCE: u32 = 4;
 
 /// The sentinels of one master.
 pub(super) struct Sentinels {
-    /// Who answered last comes first.
+    /// Who is asked first comes first.
     sentinels: RefCell<Vec<Server>>,
+    /// With the first of them, once it has answered.
+    session: RefCell<Option<Session>>,
     name: String,
     /// The master as it was last seen at work, or a sentinel before that, with the master's login.
     last: RefCell<Server>,
     /// Whether `last` has been at work.
-    is_settled: RefCell<bool>,
+    is_settled: Cell<bool>,
 }
 
 impl Sentinels {
@@ -27,9 +29,10 @@ impl Sentinels {
     pub(super) fn new(sentinels: Vec<Server>, name: String, master: Server) -> Self {
         Self {
             sentinels: RefCell::new(sentinels),
+            session: RefCell::new(None),
             name,
             last: RefCell::new(master),
-            is_settled: RefCell::new(false),
+            is_settled: Cell::new(false),
         }
     }
 
@@ -38,41 +41,63 @@ impl Sentinels {
         self.last.borrow().clone()
     }
 
-    /// The master by the first sentinel that answers. That one is asked last the next time, unless its master turns out
-    /// to be one: a sentinel that was cut off from the others may name one that is none any more.
+    /// The master by the first sentinel that answers.
     ///
     /// # Errors
     /// No sentinel answers and knows it; the last one's error.
     pub(super) async fn master(&self, terms: &Terms) -> Result<Server, StoreError> {
         let mut last = StoreError::NoMaster(self.name.clone());
         let count = self.sentinels.borrow().len();
-        for _ in 0..count {
-            let sentinel = {
-                let mut sentinels = self.sentinels.borrow_mut();
-                sentinels.rotate_left(1);
-                sentinels[count - 1].clone()
-            };
-            let asking = self.ask(&sentinel, terms);
-            match timeout(terms.timeout * PATIENCE, asking).await {
+        // A session that is kept may have ended meanwhile.
+        for _ in 0..=count {
+            let limit = terms.timeout * PATIENCE;
+            match timeout(limit, self.ask(terms)).await {
                 Ok(Ok((host, port))) => return Ok(self.last.borrow().at(&host, port)),
                 Ok(Err(error)) => last = error,
-                Err(_) => last = StoreError::Timeout(terms.timeout * PATIENCE),
+                Err(_) => last = StoreError::Timeout(limit),
             }
         }
         Err(last)
     }
 
-    async fn ask(&self, sentinel: &Server, terms: &Terms) -> Result<(String, u16), StoreError> {
-        let mut session = sentinel.session(terms.tls.as_deref()).await?;
+    /// Asks the first sentinel, which is not the first any more unless it answers.
+    async fn ask(&self, terms: &Terms) -> Result<(String, u16), StoreError> {
+        let kept = self.session.take();
+        let is_kept = kept.is_some();
+        let mut session = match kept {
+            Some(session) => session,
+            None => {
+                let sentinel = self.next();
+                sentinel.session(terms.tls.as_deref()).await?
+            }
+        };
         let mut question = redis::cmd("SENTINEL");
         question.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.name);
         let answer: Option<(String, u16)> = session.command(&question).await?;
-        answer.ok_or_else(|| StoreError::NoMaster(self.name.clone()))
+        let answer = answer.ok_or_else(|| StoreError::NoMaster(self.name.clone()))?;
+        self.session.replace(Some(session));
+        if !is_kept {
+            self.sentinels.borrow_mut().rotate_right(1);
+        }
+        Ok(answer)
     }
 
-    /// Notes that `master` is at work, and that the sentinel that named it is right.
+    /// The first sentinel, which is the last one from now on.
+    fn next(&self) -> Server {
+        let mut sentinels = self.sentinels.borrow_mut();
+        sentinels.rotate_left(1);
+        sentinels[sentinels.len() - 1].clone()
+    }
+
+    /// Notes that the master that was named is none: a sentinel that was cut off from the others may not know. Another
+    /// one is asked next.
+    pub(super) fn doubt(&self) {
+        self.session.take();
+        self.sentinels.borrow_mut().rotate_left(1);
+    }
+
+    /// Notes that `master` is at work.
     pub(super) fn settle(&self, master: Server, terms: &Terms) {
-        self.sentinels.borrow_mut().rotate_right(1);
         let before = self.last.replace(master.clone());
         let was_settled = self.is_settled.replace(true);
         if was_settled && !before.is_at(&master) {
