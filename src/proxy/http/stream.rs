@@ -182,9 +182,7 @@ fn head_of(
     length: Option<u64>,
 ) -> Response<()> {
     let Fields { lines, has_date } = fields;
-    // Exactly: the next size of a map is twice as large, and so are its costs.
-    let more = usize::from(id.is_some()) + usize::from(length.is_some()) + usize::from(!has_date);
-    let mut fields = client.local.recent.borrow_mut().map(&lines, more);
+    let mut fields = client.local.recent.borrow_mut().map(&lines, MORE_FIELDS);
     if let Some(mut id) = id {
         // No other answer has it: it would only take room from fields that others have (RFC 7541, section 7.1.3). But one
         // is let in, for its name, to which the others' values can refer.
@@ -203,6 +201,9 @@ fn head_of(
     *response.headers_mut() = fields;
     response
 }
+
+/// Fields that an answer gets here.
+const MORE_FIELDS: usize = 3;
 
 /// An answer's body on its way.
 struct Sending {
