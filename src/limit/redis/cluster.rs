@@ -37,6 +37,8 @@ pub(super) struct Cluster {
     /// Whether a task is at the map.
     is_refreshing: Cell<bool>,
     refreshed: Cell<Option<Instant>>,
+    /// Who of `nodes` is asked first: not always the same, which may know nothing of late.
+    next: Cell<usize>,
     /// Nobody could be asked for the map, and there is none from before.
     is_lost: Cell<bool>,
     /// Wakes the checks that wait for the first map.
@@ -78,6 +80,7 @@ impl Cluster {
             map: RefCell::default(),
             is_refreshing: Cell::new(false),
             refreshed: Cell::new(None),
+            next: Cell::new(0),
             is_lost: Cell::new(false),
             changed: Notify::new(),
         })
@@ -85,11 +88,14 @@ impl Cluster {
 
     /// Connects to all primaries, as far as they can be reached.
     pub(super) async fn warm_up(self: &Rc<Self>) {
-        _ = timeout(CONNECT_TIMEOUT, self.known()).await;
-        let nodes = self.map.borrow().nodes.clone();
-        for node in nodes {
-            node.warm_up().await;
-        }
+        _ = timeout(CONNECT_TIMEOUT, async {
+            _ = self.known().await;
+            let nodes = self.map.borrow().nodes.clone();
+            for node in nodes {
+                node.warm_up().await; // all of them have begun to connect
+            }
+        })
+        .await;
     }
 
     /// The addresses of the nodes that are known.
@@ -213,7 +219,10 @@ impl Cluster {
     async fn fetch(&self) -> Result<(), StoreError> {
         let mut question = redis::cmd("CLUSTER");
         question.arg("SLOTS");
-        let nodes = self.map.borrow().nodes.clone();
+        let mut nodes = self.map.borrow().nodes.clone();
+        self.next.set(self.next.get().wrapping_add(1));
+        let first = self.next.get() % nodes.len().max(1);
+        nodes.rotate_left(first);
         for node in nodes {
             if let Ok(answer) = node.command(&question).await
                 && self.install(&answer, &node.server())
