@@ -1,10 +1,13 @@
-//! Sockets: listening, connecting, and the byte streams that HTTP runs on. Knows nothing of HTTP.
+//! Sockets: listening, connecting, and the byte streams that HTTP runs on, or that are passed on as they are. Knows nothing
+//! of HTTP.
 
 pub mod clock;
 pub mod connect;
 pub mod inherited;
 pub mod pass;
+pub mod relay;
 pub mod socket;
+mod splice;
 pub mod stall;
 pub mod stream;
 pub mod tcp;
@@ -12,6 +15,7 @@ pub mod tls;
 pub mod transport;
 pub mod unix;
 
+pub use relay::Relay;
 pub use stall::Stall;
 pub use stream::{Stream, Traffic};
 pub use tcp::Tcp;

@@ -9,7 +9,9 @@ use thiserror::Error;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::config::model::{self, Config, Listener, Protocol, TlsVersion, Upstream, UpstreamTls};
+use crate::config::model::{
+    self, Config, Listener, Mode, Protocol, TlsVersion, Upstream, UpstreamTls,
+};
 use crate::proxy::build::TlsMaterial;
 use crate::tls::{
     Alpn, CertificateFiles, ClientAuth, ClientSettings, ClientTls, MinVersion, Refresh,
@@ -112,7 +114,7 @@ pub fn load_after(
     }
     if let Some(tls) = config.redis.as_ref().and_then(|redis| redis.tls.as_ref()) {
         let name = "redis".to_owned();
-        let settings = client_settings(tls, Alpn::None);
+        let settings = client_settings(tls, Alpn::Nothing);
         let tls = match named(&former.clients, &name) {
             Some(former) => ClientTls::load_after(former, settings),
             None => ClientTls::load(settings).map(Arc::new),
@@ -218,9 +220,10 @@ fn server_settings(listener: &Listener) -> Option<ServerSettings> {
             model::ClientAuth::Optional(ca) => ClientAuth::Optional(ca.clone()),
             model::ClientAuth::Required(ca) => ClientAuth::Required(ca.clone()),
         },
-        alpn: match listener.http2 {
-            true => Alpn::Http2OrHttp1,
-            false => Alpn::Http1,
+        alpn: match (listener.mode, listener.http2) {
+            (Mode::Tcp | Mode::Udp, _) => Alpn::Nothing,
+            (Mode::Http, true) => Alpn::Http2OrHttp1,
+            (Mode::Http, false) => Alpn::Http1,
         },
     })
 }
