@@ -8,17 +8,17 @@ use crate::proxy::snapshot::{LimitEntry, Snapshot};
 const LIMIT_COUNTERS: [Family<LimitEntry>; 3] = [
     (
         "lb_limit_allowed_total",
-        "Requests that the limit admitted.",
+        "Requests, or connections, that the limit admitted.",
         |it| it.stats.sum(|s| s.allowed.get()),
     ),
     (
         "lb_limit_denied_total",
-        "Requests that the limit denied.",
+        "Requests, or connections, that the limit denied.",
         |it| it.stats.sum(|s| s.denied.get()),
     ),
     (
         "lb_limit_store_failures_total",
-        "Requests that on_store_failure decided.",
+        "Requests, or connections, that on_store_failure decided.",
         |it| it.stats.sum(|s| s.store_failures.get()),
     ),
 ];
