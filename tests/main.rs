@@ -65,5 +65,6 @@ mod tcp_options;
 mod timeouts;
 mod tls;
 mod tls_servers;
+mod tools;
 mod upgrades;
 mod websocket;
