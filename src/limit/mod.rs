@@ -3,7 +3,8 @@
 //! ```text
 //! Limiter ──── MemoryStore ── FixedWindow, SlidingWindow, TokenBucket (pure arithmetic)
 //!    ├──────── ClusterStore ── a part of the quota for each process of a fleet, which tell each other
-//!    └──────── RedisStore  ── the same three as scripts that run in Redis
+//!    ├──────── RedisStore  ── the same three as scripts that run in Redis
+//!    └──────── LeasedStore ── requests that a RedisStore has counted ahead of time
 //! ```
 //!
 //! This module owns the counting, the stores and the header values that tell a client about its quota. Which request
@@ -13,6 +14,7 @@ mod bucket;
 pub mod cluster;
 pub mod headers;
 mod key;
+pub mod leased;
 mod limiter;
 pub mod memory;
 pub mod redis;
@@ -24,9 +26,12 @@ use std::time::Duration;
 pub use self::cluster::ClusterStore;
 pub use self::headers::QuotaHeaders;
 pub use self::key::LimitKey;
+pub use self::leased::{LeaseStats, LeasedStore};
 pub use self::limiter::{Decision, Limiter, LimiterShared, OnStoreFailure, Store};
 pub use self::memory::MemoryStore;
-pub use self::redis::{RedisConnection, RedisStore, StoreError};
+pub use self::redis::{
+    RedisConnection, RedisServers, RedisSettings, RedisStats, RedisStore, StoreError,
+};
 
 /// How requests are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
