@@ -3,7 +3,7 @@
 //! The families are tables: a name, what it says, and where the figure is. docs/admin.md lists them for users.
 
 use super::reload::ConfigStatus;
-use super::{AdminState, access, process};
+use super::{AdminState, access, bandwidth, process};
 use crate::health::State;
 use crate::message::h2::Flood;
 use crate::metrics::text::Text;
@@ -231,6 +231,7 @@ pub fn render(state: &AdminState) -> String {
     upstreams(&mut text, &snapshot);
     servers(&mut text, &snapshot);
     limits(&mut text, &snapshot.limits);
+    bandwidth::write(&mut text, &snapshot);
     if let Some(log) = &state.access_log {
         text.counter(
             "lb_access_log_dropped_total",

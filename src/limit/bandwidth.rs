@@ -76,7 +76,7 @@ pub struct Bandwidth {
 #[derive(Debug)]
 enum Sharing {
     Total(Arc<Lines>),
-    Clients(Clients),
+    Clients(Box<Clients>),
 }
 
 #[derive(Debug)]
@@ -94,6 +94,11 @@ struct Shard {
 }
 
 impl Bandwidth {
+    /// The configuration's word for a limit of each client.
+    pub const OF_CLIENTS: &str = "client_ip";
+    /// And for one of all together.
+    pub const TOTAL: &str = "total";
+
     /// The limit `name`, without rates yet, of all together.
     pub fn total(name: &str) -> Self {
         Self::new(name, Sharing::Total(Arc::default()))
@@ -112,7 +117,7 @@ impl Bandwidth {
             shards: std::array::from_fn(|_| shard()),
             overflow: (0..OVERFLOW).map(|_| Arc::default()).collect(),
         };
-        Self::new(name, Sharing::Clients(clients))
+        Self::new(name, Sharing::Clients(Box::new(clients)))
     }
 
     fn new(name: &str, sharing: Sharing) -> Self {
@@ -131,8 +136,8 @@ impl Bandwidth {
     /// The configuration's word for who shares it.
     pub fn key(&self) -> &'static str {
         match self.sharing {
-            Sharing::Total(_) => "total",
-            Sharing::Clients(_) => "client_ip",
+            Sharing::Total(_) => Self::TOTAL,
+            Sharing::Clients(_) => Self::OF_CLIENTS,
         }
     }
 

@@ -174,7 +174,10 @@ impl Bucket {
     pub fn reserve(&self, wanted: u64, now: Instant) -> Grant {
         let rate = self.limit.rate();
         if rate == 0 {
-            return Grant { bytes: wanted, at: now };
+            return Grant {
+                bytes: wanted,
+                at: now,
+            };
         }
         let line = &self.line().0;
         let clock = self.limit.nanos(now);

@@ -14,6 +14,7 @@ pub mod stall;
 pub mod stream;
 pub mod tcp;
 pub mod throttle;
+pub mod throttled;
 pub mod tls;
 pub mod transport;
 pub mod unix;

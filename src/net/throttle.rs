@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::bandwidth::Bucket;
@@ -105,6 +106,17 @@ impl Throttle {
         };
     }
 
+    /// Takes bytes that have moved without being asked for.
+    pub fn charge(&self, bytes: usize) {
+        let now = clock::now();
+        for bucket in &self.buckets {
+            let mut left = bytes as u64;
+            while left > 0 {
+                left -= bucket.reserve(left, now).bytes;
+            }
+        }
+    }
+
     /// Whether it waits for its turn, and not for anybody else.
     pub fn is_waiting(&self) -> bool {
         self.wait.is_some()
@@ -130,6 +142,47 @@ impl Throttle {
             let waited = Instant::now().saturating_duration_since(wait.since);
             self.buckets[self.asked - 1].limit().wait_ends(waited);
         }
+    }
+}
+
+/// Bytes that are there, and are handed on as a throttle allows.
+#[derive(Debug, Default)]
+pub struct Paced {
+    throttle: Option<Box<Throttle>>,
+    held: Bytes,
+}
+
+impl Paced {
+    /// Has what is handed on from now on be under these limits.
+    pub fn set(&mut self, throttle: Option<Box<Throttle>>) {
+        self.throttle = throttle;
+    }
+
+    /// Whether there are limits, or bytes that waited for them.
+    pub fn is_used(&self) -> bool {
+        self.throttle.is_some() || !self.held.is_empty()
+    }
+
+    /// Takes bytes, when the ones before have all been handed on.
+    pub fn hold(&mut self, bytes: Bytes) {
+        self.held = bytes;
+    }
+
+    /// How many are there.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Hands on as many as may go now; nothing when there are no more.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if self.held.is_empty() {
+            return Poll::Ready(None);
+        }
+        let granted = match &mut self.throttle {
+            Some(throttle) => ready!(throttle.poll_take(cx, self.held.len())),
+            None => self.held.len(),
+        };
+        Poll::Ready(Some(self.held.split_to(granted)))
     }
 }
 
