@@ -51,9 +51,9 @@ fn answers_take_their_time_over_both_versions_of_http() {
     took(fetch(&proxy, [127, 0, 0, 1], MB), time_of(MB, MB));
     http2::runtime().block_on(async {
         let start = Instant::now();
-        let mut client = http2::connect(proxy.addr()).await;
+        let client = http2::connect(proxy.addr()).await;
         let get = http2::get("/bytes/1000000");
-        let answer = http2::exchange(&mut client, get, b"").await;
+        let answer = http2::exchange(&client, get, b"").await;
         assert_eq!(answer.expect("an answer").body.len(), MB);
         // The burst is not there yet again.
         took(start.elapsed(), time_of(MB, MB));

@@ -4,6 +4,7 @@
 mod bandwidth;
 mod entrance;
 mod forward;
+mod redis;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -16,9 +17,7 @@ use http::uri::PathAndQuery;
 pub use self::entrance::{sources, tcp_options};
 use super::former::Former;
 use super::protection;
-use super::snapshot::{
-    Action, LimitEntry, ListenerEntry, RedisSettings, RouteEntry, Snapshot, UpstreamEntry,
-};
+use super::snapshot::{Action, LimitEntry, ListenerEntry, RouteEntry, Snapshot, UpstreamEntry};
 use super::tcp::Names;
 use crate::access::Lists;
 use crate::balance::Kind;
@@ -41,6 +40,8 @@ pub struct TlsMaterial {
     pub listeners: Vec<Option<Arc<ServerTls>>>,
     /// Of each upstream.
     pub upstreams: Vec<Option<Arc<ClientTls>>>,
+    /// Towards Redis.
+    pub redis: Option<Arc<ClientTls>>,
 }
 
 /// A snapshot, and how to come to it from the one before.
@@ -130,11 +131,7 @@ impl Snapshot {
                 .iter()
                 .any(|upstream| upstream.proxy_protocol.is_some()),
             trusted_proxies: TrustedProxies::new(config.trusted_proxies.clone()),
-            // Nothing connects to a Redis that no limit uses.
-            redis: uses_redis(config)
-                .then_some(config.redis.as_ref())
-                .flatten()
-                .map(redis),
+            redis: redis::settings(config, tls, former.redis_stats()),
             drain_timeout: config.drain_timeout,
         };
         Ok(Built {
@@ -323,7 +320,11 @@ fn limit(name: &str, limit: &model::RateLimit, workers: usize, former: &Former<'
     };
     let store = match limit.store {
         model::Store::Memory | model::Store::Cluster => Store::Memory,
-        model::Store::Redis | model::Store::RedisLeased => Store::Redis { on_failure },
+        model::Store::Redis => Store::Redis { on_failure },
+        model::Store::RedisLeased => Store::RedisLeased {
+            on_failure,
+            lease: limit.lease.get(),
+        },
     };
     let (counts, former) = former.limit(name, &quota, store, &limit.key);
     let new = || Arc::new(LimiterShared::new(name, quota, store, Instant::now()));
@@ -332,33 +333,6 @@ fn limit(name: &str, limit: &model::RateLimit, workers: usize, former: &Former<'
         key: limit.key.clone(),
         always: limit.headers == model::LimitHeaders::Always,
         stats: former.map_or_else(new_shards(workers), |it| Arc::clone(&it.stats)),
-    }
-}
-
-fn uses_redis(config: &Config) -> bool {
-    let of_routes = config
-        .routes
-        .iter()
-        .filter_map(|route| match &route.rate_limit {
-            RouteLimit::Own(limit) => Some(limit),
-            RouteLimit::Inherit | RouteLimit::Off => None,
-        });
-    let of_requests = config.rate_limit.iter().chain(of_routes);
-    let of_connections = config.listeners.iter().flat_map(|it| &it.connection_rate);
-    let stores = of_requests.map(|it| it.store);
-    stores
-        .chain(of_connections.map(|it| it.store))
-        .any(|store| matches!(store, model::Store::Redis | model::Store::RedisLeased))
-}
-
-fn redis(redis: &model::Redis) -> RedisSettings {
-    let url = match &redis.servers {
-        model::RedisServers::One(url) => url,
-        model::RedisServers::Cluster(urls) | model::RedisServers::Sentinel { urls, .. } => &urls[0],
-    };
-    RedisSettings {
-        url: url.clone(),
-        timeout: redis.timeout,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::snapshot::{LimitEntry, ListenerEntry, RouteEntry, Snapshot};
 use crate::config::model::{Config, LimitKey};
-use crate::limit::{Bandwidth, LimiterShared, Quota, Store};
+use crate::limit::{Bandwidth, LimiterShared, Quota, RedisStats, Store};
 use crate::route::RouteTable;
 use crate::upstream::Upstream;
 
@@ -74,6 +74,12 @@ impl<'a> Former<'a> {
     /// The upstream of this name.
     pub(super) fn upstream(&self, name: &str) -> Option<Arc<Upstream>> {
         self.upstreams.get(name).map(|it| Arc::clone(it))
+    }
+
+    /// What connections to Redis came to.
+    pub(super) fn redis_stats(&self) -> Arc<RedisStats> {
+        let redis = self.snapshot.and_then(|it| it.redis.as_ref());
+        redis.map_or_else(Arc::default, |it| Arc::clone(&it.stats))
     }
 
     /// A limit with its counts, and a count of its decisions, as far as there were such.

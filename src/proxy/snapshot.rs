@@ -12,7 +12,7 @@ use super::policy::Forward;
 use super::tcp::{Names, Reason};
 use crate::access::{AccessList, Lists};
 pub use crate::config::model::{HashKey, LimitKey, ListenerTimeouts, RedirectTarget};
-use crate::limit::{Bandwidth, Decision, LimiterShared, Rates};
+use crate::limit::{Bandwidth, Decision, LimiterShared, Rates, RedisSettings};
 use crate::listener::PerAddress;
 use crate::message::forwarded::TrustedProxies;
 use crate::message::h2::Flood;
@@ -64,22 +64,6 @@ impl Snapshot {
             let routes = listener.entries.iter().map(|route| &route.stats);
             routes.chain([&listener.unrouted])
         })
-    }
-}
-
-/// The Redis of limits that count there.
-#[derive(Debug, Clone)]
-pub struct RedisSettings {
-    /// With its password, if it has one.
-    pub url: crate::config::types::Secret,
-    /// How long one check may take.
-    pub timeout: Duration,
-}
-
-impl RedisSettings {
-    /// Whether a connection made for these is as good for `other`.
-    pub fn is_like(&self, other: &Self) -> bool {
-        self.url.expose() == other.url.expose() && self.timeout == other.timeout
     }
 }
 
