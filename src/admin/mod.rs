@@ -13,6 +13,7 @@
 mod access;
 mod api;
 mod auth;
+mod bandwidth;
 mod cluster;
 mod error;
 mod listen;
