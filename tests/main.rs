@@ -4,6 +4,7 @@ mod access;
 mod access_log;
 mod admin;
 mod balancing;
+mod bandwidth;
 mod certificates;
 mod cli;
 mod conformance;

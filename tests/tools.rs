@@ -211,6 +211,26 @@ fn throughput_fails_when_it_is_slower_than_it_may() {
     );
 }
 
+#[test]
+fn throughput_refuses_what_udp_cannot_do() {
+    let nobody = socket().local_addr().unwrap();
+    for (flags, complaint) in [
+        ("--udp --only up", "there is no up over UDP"),
+        ("--udp --size 65508", "a datagram has 65507 bytes at most"),
+        (
+            "--udp --size 8000 --connections 50",
+            "may not fit into a socket's buffer",
+        ),
+    ] {
+        let (status, output) = run(nobody, nobody, flags);
+        assert_eq!(status, Some(2), "{output}");
+        assert!(
+            output.contains(complaint),
+            "{complaint:?} is not in {output}"
+        );
+    }
+}
+
 /// Passes bytes on, except that one way they are damaged once, `SOMEWHERE`.
 fn damaging(server: SocketAddr, way: &'static str, damage: fn(&mut Vec<u8>, usize)) -> RawBackend {
     RawBackend::start(move |connection| {
@@ -320,7 +340,7 @@ fn throughput_notices_connections_that_end_and_datagrams_that_do_not_come_back()
 }
 
 #[test]
-fn tcp_passes_as_it_is() {
+fn tcp_passes_as_it_is_sent() {
     let server = Server::throughput();
     let proxy = Proxy::new()
         .listener("mode = \"tcp\"\nupstream = \"app\"")

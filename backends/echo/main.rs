@@ -1,7 +1,7 @@
 //! A server that sends back what it gets, over TCP and UDP on one address: flags, sockets and the end.
 //!
-//! [`tcp`], [`tls`] and [`udp`] have one way to do so each; [`counts`] is what it says when it ends. It knows no protocol, and so
-//! stands for any.
+//! [`tcp`], [`tls`] and [`udp`] have one way to do so each; [`counts`] is what it says when it ends. It knows no protocol,
+//! and so stands for any.
 
 #[path = "../both.rs"]
 mod both;

@@ -29,8 +29,8 @@ pub fn share(total: u64, parts: u64, number: u64) -> u64 {
     total / parts + u64::from(number < total % parts)
 }
 
-/// Connects all with `connect`, then has all of them `work` at once, each with its number. Gives what they came to, and the time
-/// from when all were connected until the last was done.
+/// Connects all with `connect`, then has all of them `work` at once, each with its number. Gives what they came to, and the
+/// time from when all were connected until the last was done.
 ///
 /// # Errors
 /// The first one, with the number of its connection.

@@ -1,7 +1,7 @@
 //! Measures what a load balancer costs streams and requests, and shows that it loses and changes nothing.
 //!
-//! [`serve`] is the server side, [`run`] the client's, which goes to a server directly and through the load balancer in turn.
-//! [`wire`] is what they say to each other. Both block, in a thread or two a connection: that is simple, and fast.
+//! [`serve`] is the server side, [`run`] the client's, which goes to a server directly and through the load balancer in
+//! turn. [`wire`] is what they say to each other. Both block, in a thread or two a connection: that is simple, and fast.
 
 #[path = "../both.rs"]
 mod both;
@@ -17,7 +17,8 @@ mod wire;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Measures streams and requests over TCP, and requests over UDP, directly and through a load balancer.
 #[derive(Parser)]
@@ -38,7 +39,13 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Flags::parse().command {
         Command::Serve(flags) => serve::run(&flags).map_err(|error| error.to_string()),
-        Command::Run(flags) => run::run(&flags),
+        Command::Run(flags) => {
+            if let Err(text) = flags.check() {
+                let error = Flags::command().error(ErrorKind::ArgumentConflict, text);
+                error.exit();
+            }
+            run::run(&flags)
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

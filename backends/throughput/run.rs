@@ -15,6 +15,12 @@ use super::{requests, transfer};
 /// The longest request in a datagram.
 const LONGEST_DATAGRAM: u32 = 65_507;
 
+/// What Linux lets datagrams that nobody has read yet take, unless it is told otherwise; those beyond are lost.
+const SOCKET_BUFFER: u64 = 212_992;
+
+/// What each of them takes besides twice its bytes, at most.
+const DATAGRAM_COST: u32 = 1024;
+
 #[derive(Args)]
 #[command(
     after_help = "Both addresses have to lead to the same `throughput serve`. Each round goes to the server directly and through the \
@@ -97,10 +103,7 @@ pub fn run(flags: &Flags) -> Result<(), String> {
         patience: Duration::from_secs(flags.patience),
         udp: flags.udp,
     };
-    if flags.udp && flags.size > LONGEST_DATAGRAM {
-        return Err(format!("a datagram has {LONGEST_DATAGRAM} bytes at most"));
-    }
-    let parts = parts(flags)?;
+    let parts = parts(flags);
     let process = flags.pid.map(Process);
     let mut samples = Vec::new();
     for round in 0..flags.rounds {
@@ -131,16 +134,39 @@ pub fn run(flags: &Flags) -> Result<(), String> {
     })
 }
 
-fn parts(flags: &Flags) -> Result<Vec<Part>, String> {
-    let is_possible = |part: &Part| !flags.udp || *part == Part::Requests;
+/// What of the flags is to be done; without `--only`, all that there is.
+fn parts(flags: &Flags) -> Vec<Part> {
     let all = Part::value_variants().iter().copied();
-    let parts: Vec<_> = match flags.only.as_slice() {
-        [] => all.filter(is_possible).collect(),
-        only => all.filter(|part| only.contains(part)).collect(),
+    let is_chosen = |part: &Part| {
+        let is_possible = !flags.udp || *part == Part::Requests;
+        is_possible && (flags.only.is_empty() || flags.only.contains(part))
     };
-    match parts.iter().find(|part| !is_possible(part)) {
-        Some(part) => Err(format!("there is no {} over UDP", part.name())),
-        None => Ok(parts),
+    all.filter(is_chosen).collect()
+}
+
+impl Flags {
+    /// Whether they fit together.
+    ///
+    /// # Errors
+    /// Why they do not.
+    pub fn check(&self) -> Result<(), String> {
+        if !self.udp {
+            return Ok(());
+        }
+        if let Some(part) = self.only.first()
+            && !self.only.contains(&Part::Requests)
+        {
+            return Err(format!("there is no {} over UDP", part.name()));
+        }
+        if self.size > LONGEST_DATAGRAM {
+            return Err(format!("a datagram has {LONGEST_DATAGRAM} bytes at most"));
+        }
+        let at_once = self.connections * u64::from(2 * self.size + DATAGRAM_COST);
+        if at_once > SOCKET_BUFFER {
+            let text = "so many datagrams at once may not fit into a socket's buffer: fewer, or shorter ones";
+            return Err(text.to_owned());
+        }
+        Ok(())
     }
 }
 

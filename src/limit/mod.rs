@@ -9,6 +9,7 @@
 //! This module owns the counting, the stores and the header values that tell a client about its quota. Which request
 //! belongs to which limit and key, and what a denied one is answered, is decided by the caller.
 
+pub mod bandwidth;
 mod bucket;
 pub mod headers;
 mod key;
@@ -21,6 +22,7 @@ mod window;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+pub use self::bandwidth::{Bandwidth, Rates};
 pub use self::headers::QuotaHeaders;
 pub use self::key::LimitKey;
 pub use self::leased::{LeaseStats, LeasedStore};

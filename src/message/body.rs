@@ -22,7 +22,8 @@ use super::h1::{Body, Framing, Wire};
 use super::headers;
 use super::pace::Pace;
 use super::replay::Kept;
-use crate::net::Stall;
+use crate::net::throttle::Paced;
+use crate::net::{Stall, Throttle};
 
 /// What a client that expects it is told when its body is wanted (RFC 9110, section 10.1.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -62,6 +63,8 @@ struct Source {
     expectation: Expectation,
     stall: Stall,
     pace: Option<Pace>,
+    /// There if it is under limits of bytes a second.
+    paced: Option<Box<Paced>>,
 }
 
 /// What a body is read from.
@@ -138,6 +141,7 @@ impl Upload {
                 },
                 stall: Stall::new(idle),
                 pace: None,
+                paced: None,
             }),
         })
     }
@@ -145,6 +149,14 @@ impl Upload {
     /// Has it fail once it is ten seconds behind `rate` bytes a second of the time that is spent waiting for it.
     pub fn hurry(&self, rate: u64) {
         self.source.borrow_mut().pace = Some(Pace::new(rate));
+    }
+
+    /// Has what is handed on from now on be under these limits. The time that it waits for them is not held against it.
+    pub fn throttle(&self, throttle: Option<Box<Throttle>>) {
+        let source = &mut *self.source.borrow_mut();
+        if throttle.is_some() || source.paced.is_some() {
+            source.paced.get_or_insert_default().set(throttle);
+        }
     }
 
     /// Whether its trailers need not be announced, as in HTTP/2.
@@ -280,6 +292,7 @@ impl Upload {
         let part = match source.poll_part(cx) {
             Poll::Ready(Ok(part)) => part,
             Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(self.fail(error)))),
+            Poll::Pending if source.holds() => return Poll::Pending, // it is not the client that is slow
             Poll::Pending => {
                 let received = self.received.get();
                 let pace = source.pace.as_mut();
@@ -295,7 +308,7 @@ impl Upload {
             pace.came();
         }
         self.begun.set(true);
-        if source.origin.ended() || matches!(part, Part::Trailers(_) | Part::End) {
+        if source.ended() || matches!(part, Part::Trailers(_) | Part::End) {
             self.received_all.set(true);
             self.finished.set(true);
         }
@@ -336,7 +349,39 @@ impl Upload {
 }
 
 impl Source {
+    /// Whether all of it has come, and been handed on.
+    fn ended(&self) -> bool {
+        self.origin.ended() && !self.holds()
+    }
+
+    /// Whether something has come that waits for its turn.
+    fn holds(&self) -> bool {
+        self.paced.as_ref().is_some_and(|it| it.held() > 0)
+    }
+
+    /// What comes from the client, when it may go on. While that waits nothing more is read.
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Part, UploadError>> {
+        loop {
+            if let Some(paced) = &mut self.paced
+                && let Some(data) = ready!(paced.poll_next(cx))
+            {
+                return Poll::Ready(Ok(Part::Data(data)));
+            }
+            let polled = self.poll_origin(cx);
+            match (polled, &mut self.paced) {
+                (Poll::Ready(Ok(Part::Data(data))), Some(paced)) => {
+                    self.stall.progress();
+                    if let Some(pace) = &mut self.pace {
+                        pace.came();
+                    }
+                    paced.hold(data);
+                }
+                (polled, _) => return polled,
+            }
+        }
+    }
+
+    fn poll_origin(&mut self, cx: &mut Context<'_>) -> Poll<Result<Part, UploadError>> {
         match &mut self.origin {
             Origin::Http1 { body, wire } => {
                 poll_wire(body, &mut wire.borrow_mut(), &mut self.expectation, cx)
