@@ -8,6 +8,7 @@ mod bandwidth;
 mod certificates;
 mod cli;
 mod cluster;
+mod cluster_servers;
 mod conformance;
 mod connection_rate;
 mod early_answers;

@@ -82,7 +82,7 @@ pub(super) struct LimitView {
 )]
 pub(super) async fn show(State(state): State<Arc<AdminState>>) -> Json<ClusterView> {
     let snapshot = state.snapshot();
-    let status = state.cluster.as_ref().map(|it| Arc::clone(&it.load()));
+    let status = state.cluster.as_ref().map(|it| it.load());
     let limits = snapshot.limits.iter().filter_map(|it| {
         let store = it.shared.cluster()?;
         Some(LimitView {
@@ -144,7 +144,7 @@ pub(super) fn write(text: &mut Text, state: &AdminState, snapshot: &Snapshot) {
     let Some(shared) = &state.cluster else {
         return;
     };
-    let status = Arc::clone(&shared.load());
+    let status = shared.load();
     text.gauge(
         "lb_cluster_nodes",
         "Load balancers of the cluster, by whether they take part.",

@@ -16,34 +16,55 @@ mod auth;
 mod bandwidth;
 mod cluster;
 mod error;
+mod following;
 mod listen;
 mod metrics;
 mod openapi;
 mod overlay;
 mod process;
+mod register;
 mod reload;
 mod servers;
+mod sharing;
 mod state;
 mod weight;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+pub use following::follow;
 pub use listen::{SharedSocket, Socket, bind, serve};
 pub use metrics::render;
 pub use overlay::Overlay;
+pub use register::Register;
 pub use reload::{Applied, Outcome, Problem, Reloads, Request, Trigger, Try};
+pub use sharing::{MAX_MESSAGE, News, Sharing, Told};
 pub use state::{HeldState, StateError, StateFile, Transaction};
 
 use arc_swap::ArcSwap;
 
-use crate::config::types::Secret;
+use crate::config::model::{Config, Upstream};
+use crate::config::types::{Secret, ServerAddress};
 use crate::gossip;
 use crate::metrics::access_log::AccessLog;
 use crate::proxy::snapshot::Snapshot;
+
+/// The servers of a configuration, with their weights, by upstream.
+pub type Configured = BTreeMap<String, Vec<(ServerAddress, u32)>>;
+
+/// The servers of a configuration.
+pub fn configured(config: &Config) -> Configured {
+    let of = |upstream: &Upstream| {
+        let servers = upstream.servers.iter();
+        let servers = servers.map(|it| (it.address.clone(), it.weight)).collect();
+        (upstream.name.clone(), servers)
+    };
+    config.upstreams.iter().map(of).collect()
+}
 
 /// What the admin API shows and changes.
 #[derive(Debug)]
@@ -58,6 +79,8 @@ pub struct AdminState {
     pub token: Option<Secret>,
     /// Where changes are kept.
     pub state: StateFile,
+    /// What the configuration says.
+    pub configured: ArcSwap<Configured>,
     /// The fleet, if this is one of one.
     pub cluster: Option<Arc<gossip::Shared>>,
     /// Whose dropped lines are counted.

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::register::Register;
 use super::weight::Weight;
 use crate::config::types::ServerAddress;
 use crate::upstream::Origin;
@@ -36,6 +37,8 @@ pub struct Overlay {
 pub(super) struct Source {
     pub(super) path: PathBuf,
     pub(super) content: Vec<u8>,
+    /// What the fleet has done to servers.
+    pub(super) register: Register,
 }
 
 /// The changes of one upstream. No address occurs in two of the lists.
@@ -69,6 +72,30 @@ struct Changed {
     weight: Option<Weight>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     draining: Option<bool>,
+}
+
+/// What was done to one server, as a difference to the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Difference {
+    /// It is not in the configuration.
+    Added {
+        /// Its weight.
+        weight: Weight,
+        /// Whether it drains.
+        draining: bool,
+    },
+    /// It is in the configuration, and not used.
+    Removed,
+    /// It is in the configuration, which says what is `None` here.
+    Changed {
+        /// Its weight.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        weight: Option<Weight>,
+        /// Whether it drains.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        draining: Option<bool>,
+    },
 }
 
 impl Overlay {
@@ -114,6 +141,32 @@ impl Overlay {
         self.of(upstream).change(address, weight, draining);
     }
 
+    /// What was done to a server; nothing if it is as the configuration says.
+    pub(super) fn difference(&self, upstream: &str, address: &ServerAddress) -> Option<Difference> {
+        self.upstreams.get(upstream)?.difference(address)
+    }
+
+    /// All that was done to servers.
+    pub(super) fn differences(&self) -> impl Iterator<Item = (&str, &ServerAddress, Difference)> {
+        self.upstreams.iter().flat_map(|(upstream, changes)| {
+            let addresses = changes.addresses();
+            addresses.filter_map(move |address| {
+                let difference = changes.difference(address)?;
+                Some((upstream.as_str(), address, difference))
+            })
+        })
+    }
+
+    /// Puts another difference in the place of the one that there is.
+    pub(super) fn set(
+        &mut self,
+        upstream: &str,
+        address: &ServerAddress,
+        difference: Option<Difference>,
+    ) {
+        self.of(upstream).set(address, difference);
+    }
+
     fn of(&mut self, upstream: &str) -> &mut Changes {
         self.upstreams.entry(upstream.to_owned()).or_default()
     }
@@ -142,6 +195,54 @@ impl Changes {
             origin: Origin::Admin,
         }));
         specs
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = &ServerAddress> {
+        let added = self.added.iter().map(|it| &it.address);
+        let changed = self.changed.iter().map(|it| &it.address);
+        added.chain(&self.removed).chain(changed)
+    }
+
+    fn difference(&self, address: &ServerAddress) -> Option<Difference> {
+        if self.removed.contains(address) {
+            return Some(Difference::Removed);
+        }
+        let added = self.added.iter().find(|it| it.address == *address);
+        if let Some(Added {
+            weight, draining, ..
+        }) = added
+        {
+            return Some(Difference::Added {
+                weight: *weight,
+                draining: *draining,
+            });
+        }
+        let changed = self.changed.iter().find(|it| it.address == *address)?;
+        Some(Difference::Changed {
+            weight: changed.weight,
+            draining: changed.draining,
+        })
+    }
+
+    fn set(&mut self, address: &ServerAddress, difference: Option<Difference>) {
+        self.added.retain(|it| it.address != *address);
+        self.removed.remove(address);
+        self.changed.retain(|it| it.address != *address);
+        let address = address.clone();
+        match difference {
+            None => {}
+            Some(Difference::Removed) => _ = self.removed.insert(address),
+            Some(Difference::Added { weight, draining }) => self.added.push(Added {
+                address,
+                weight,
+                draining,
+            }),
+            Some(Difference::Changed { weight, draining }) => self.changed.push(Changed {
+                address,
+                weight,
+                draining,
+            }),
+        }
     }
 
     fn drop_stale(&mut self, configured: &[(ServerAddress, u32)]) {
@@ -353,6 +454,7 @@ mod tests {
         overlay.source = Some(Source {
             path: "lb.state".into(),
             content: Vec::new(),
+            register: Register::default(),
         });
         let servers = applied(&mut overlay, &[("a:1", 1), ("b:1", 1)]);
         assert_eq!(servers.len(), 3);
@@ -363,6 +465,28 @@ mod tests {
         overlay.apply("other", Vec::new());
         assert_eq!(overlay.in_force("other"), None, "nothing applies");
         assert_eq!(overlay.in_force("no"), None);
+    }
+
+    #[test]
+    fn a_difference_that_was_taken_is_put_back() {
+        let mut overlay = Overlay::default();
+        overlay.add("app", address("c:1"), weight(4));
+        overlay.remove("app", &address("a:1"));
+        overlay.change("app", &address("b:1"), None, Some(true));
+        let mut copy = Overlay::default();
+        assert_eq!(overlay.differences().count(), 3);
+        for (upstream, address, difference) in overlay.differences() {
+            assert_eq!(
+                overlay.difference(upstream, address),
+                Some(difference.clone())
+            );
+            copy.set(upstream, address, Some(Difference::Removed));
+            copy.set(upstream, address, Some(difference));
+        }
+        assert_eq!(copy, overlay);
+        copy.set("app", &address("c:1"), None);
+        assert_eq!(copy.difference("app", &address("c:1")), None);
+        assert_eq!(copy.differences().count(), 2);
     }
 
     #[test]

@@ -110,7 +110,9 @@ pub(super) async fn add(
             return Err(duplicate(&endpoint));
         }
         transaction
-            .record(|overlay| overlay.add(upstream.name(), new.address.clone(), new.weight))
+            .change(upstream.name(), &new.address, |overlay| {
+                overlay.add(upstream.name(), new.address.clone(), new.weight);
+            })
             .await?;
         let spec = Spec {
             address: new.address,
@@ -185,7 +187,9 @@ pub(super) async fn change(
         let (upstream, endpoint) = locate(&snapshot, &id)?;
         let address = endpoint.address();
         transaction
-            .record(|overlay| overlay.change(upstream.name(), address, weight, drain))
+            .change(upstream.name(), address, |overlay| {
+                overlay.change(upstream.name(), address, weight, drain);
+            })
             .await?;
         let endpoint = upstream
             .change(address, weight.map(Weight::get), drain)
@@ -241,7 +245,9 @@ async fn remove_by_id(state: Arc<AdminState>, id: String) -> Result<Json<ServerV
         let (upstream, endpoint) = locate(&snapshot, &id)?;
         let address = endpoint.address();
         transaction
-            .record(|overlay| overlay.remove(upstream.name(), address))
+            .change(upstream.name(), address, |overlay| {
+                overlay.remove(upstream.name(), address);
+            })
             .await?;
         let endpoint = upstream.remove(address).map_err(|_| ApiError::Internal)?;
         tracing::info!(

@@ -7,6 +7,8 @@
 //!     "changed": [{"address": "127.0.0.1:3001", "weight": 2}]}}}
 //! ```
 //!
+//! Where changes are the fleet's there is also `"fleet"`: who has made the last change of each server, and when.
+//!
 //! One load balancer at a time may replace it, the one that holds an advisory lock on a file beside it: the state file
 //! itself is another one after each change. The system releases the lock when the process ends, however it ends. The
 //! others serve traffic, refuse changes, and try for the lock at each.
@@ -14,13 +16,17 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::spawn_blocking;
 
-use super::overlay::{Overlay, Source};
+use super::overlay::{Difference, Overlay, Source};
+use super::register::{Entry, Register, Server, unix_millis};
+use crate::config::types::ServerAddress;
 
 /// Why changes could not be read or kept.
 #[derive(Debug, Error)]
@@ -85,12 +91,16 @@ pub enum StateError {
 pub struct StateFile {
     path: PathBuf,
     kept: Mutex<Kept>,
+    /// The register, as it is on the disk; none while changes are this node's alone.
+    shared: Arc<ArcSwapOption<Register>>,
 }
 
 /// What the file holds, and the right to replace it.
 #[derive(Debug)]
 struct Kept {
-    overlay: Overlay,
+    contents: Contents,
+    /// This node's name, if changes are the fleet's.
+    node: Option<String>,
     /// What the file held when the overlay was loaded; empty if it was missing.
     loaded: Vec<u8>,
     /// The locked file; none while another process has the lock.
@@ -99,12 +109,21 @@ struct Kept {
     given_up: bool,
 }
 
+/// What was done to servers.
+#[derive(Debug, Clone, Default)]
+struct Contents {
+    overlay: Overlay,
+    register: Register,
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
     /// First, so that a file of another version is refused for that reason.
     version: Version,
     upstreams: Overlay,
+    #[serde(default, skip_serializing_if = "Register::is_empty")]
+    fleet: Register,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -146,6 +165,7 @@ impl StateFile {
         overlay.source = Some(Source {
             path: path.to_owned(),
             content,
+            register: document.fleet,
         });
         Ok(overlay)
     }
@@ -163,17 +183,33 @@ impl StateFile {
 
     /// The same for a process that takes over: another one keeps changes there until [`claim`](Self::claim).
     pub fn waiting(path: PathBuf, mut overlay: Overlay) -> Self {
-        let loaded = overlay.source.take().map(|source| source.content);
+        let source = overlay.source.take();
+        let (loaded, register) = source
+            .map(|it| (it.content, it.register))
+            .unwrap_or_default();
         let kept = Kept {
-            overlay,
-            loaded: loaded.unwrap_or_default(),
+            contents: Contents { overlay, register },
+            node: None,
+            loaded,
             lock: None,
             given_up: false,
         };
         Self {
             path,
             kept: Mutex::new(kept),
+            shared: Arc::default(),
         }
+    }
+
+    /// The same, whose changes are the fleet's: see [`Transaction::share_as`].
+    pub fn sharing_as(mut self, node: Option<&str>) -> Self {
+        share_as(self.kept.get_mut(), &self.shared, node);
+        self
+    }
+
+    /// What is to be told to the fleet.
+    pub fn shared(&self) -> Arc<ArcSwapOption<Register>> {
+        Arc::clone(&self.shared)
     }
 
     /// Keeps changes there from now on, since the other process does so no more. Logs a warning if that is not so.
@@ -192,6 +228,7 @@ impl StateFile {
     pub async fn begin(&self) -> Transaction<'_> {
         Transaction {
             path: &self.path,
+            shared: &self.shared,
             kept: self.kept.lock().await,
         }
     }
@@ -201,6 +238,7 @@ impl StateFile {
 #[derive(Debug)]
 pub struct Transaction<'a> {
     path: &'a Path,
+    shared: &'a ArcSwapOption<Register>,
     kept: MutexGuard<'a, Kept>,
 }
 
@@ -219,38 +257,99 @@ impl HeldState<'_> {
 impl Transaction<'_> {
     /// What is kept.
     pub fn overlay(&self) -> &Overlay {
-        &self.kept.overlay
+        &self.kept.contents.overlay
+    }
+
+    /// Has changes be the fleet's from now on, as those of `node`, or no longer. Those that were made before are told to the
+    /// others, and lose against theirs.
+    pub fn share_as(&mut self, node: Option<&str>) {
+        share_as(&mut self.kept, self.shared, node);
     }
 
     /// Keeps what became of it under a new configuration. If it cannot be written, the file is behind until the next change
     /// that can.
     pub async fn keep(&mut self, overlay: Overlay) {
-        if self.kept.overlay == overlay {
+        if self.kept.contents.overlay == overlay {
             return;
         }
-        if let Err(error) = self.record(|kept| kept.clone_from(&overlay)).await {
+        let recorded = self.record(|kept| kept.overlay.clone_from(&overlay)).await;
+        if let Err(error) = recorded {
             tracing::warn!("{error}");
-            self.kept.overlay = overlay;
+            self.kept.contents.overlay = overlay;
         }
+    }
+
+    /// Changes what is kept of a server. It is on the disk when this returns, and about to be told to the fleet.
+    ///
+    /// # Errors
+    /// As for [`record`](Self::record).
+    pub(super) async fn change(
+        &mut self,
+        upstream: &str,
+        address: &ServerAddress,
+        edit: impl FnOnce(&mut Overlay),
+    ) -> Result<(), StateError> {
+        let node = self.kept.node.clone();
+        let record = |kept: &mut Contents| {
+            edit(&mut kept.overlay);
+            if let Some(node) = node {
+                let difference = kept.overlay.difference(upstream, address);
+                let (upstream, address) = (upstream.to_owned(), address.clone());
+                let server = Server { upstream, address };
+                kept.register.put(server, difference, &node, unix_millis());
+            }
+        };
+        self.record(record).await
+    }
+
+    /// Takes over changes of other nodes, as far as they are later than what is kept. Gives those.
+    ///
+    /// # Errors
+    /// As for [`record`](Self::record).
+    pub(super) async fn merge(&mut self, entries: Vec<Entry>) -> Result<Vec<Entry>, StateError> {
+        if self.kept.node.is_none() {
+            return Ok(Vec::new());
+        }
+        let now = unix_millis();
+        let register = &self.kept.contents.register;
+        let mut entries = entries;
+        entries.retain(|it| register.is_news(it, now));
+        if entries.is_empty() {
+            return Ok(entries);
+        }
+        let mut merged = Vec::new();
+        let record = |kept: &mut Contents| {
+            kept.register.forget(now);
+            for entry in entries {
+                if kept.register.merge(entry.clone(), now) {
+                    let Server { upstream, address } = &entry.server;
+                    let difference: Option<Difference> = entry.difference.clone();
+                    kept.overlay.set(upstream, address, difference);
+                    merged.push(entry);
+                }
+            }
+        };
+        self.record(record).await?;
+        Ok(merged)
     }
 
     /// Edits what is kept. It is on the disk when this returns.
     ///
     /// # Errors
     /// The file cannot be written, or another process may. What is kept has not changed.
-    pub(super) async fn record(
-        &mut self,
-        edit: impl FnOnce(&mut Overlay),
-    ) -> Result<(), StateError> {
+    async fn record(&mut self, edit: impl FnOnce(&mut Contents)) -> Result<(), StateError> {
         self.lock().await?;
-        let mut edited = self.kept.overlay.clone();
+        let mut edited = self.kept.contents.clone();
         edit(&mut edited);
         if let Err(error) = write(self.path, &edited).await {
             // The new file may be in its place without being known to be durable: the old one should be there.
-            _ = write(self.path, &self.kept.overlay).await;
+            _ = write(self.path, &self.kept.contents).await;
             return Err(error);
         }
-        self.kept.overlay = edited;
+        if self.kept.node.is_some() {
+            self.shared.store(Some(Arc::new(edited.register.clone())));
+        }
+        self.kept.contents = edited;
         Ok(())
     }
 
@@ -271,6 +370,20 @@ impl Transaction<'_> {
         }
         Ok(())
     }
+}
+
+fn share_as(kept: &mut Kept, shared: &ArcSwapOption<Register>, node: Option<&str>) {
+    kept.node = node.map(str::to_owned);
+    let Some(node) = node else {
+        shared.store(None);
+        return;
+    };
+    let Contents { overlay, register } = &mut kept.contents;
+    for (upstream, address, difference) in overlay.differences() {
+        let (upstream, address) = (upstream.to_owned(), address.clone());
+        register.put_first(Server { upstream, address }, difference, node);
+    }
+    shared.store(Some(Arc::new(register.clone())));
 }
 
 /// Locks the state file, which should hold what was loaded, until the answer is dropped.
@@ -327,14 +440,15 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, StateError> {
     }
 }
 
-async fn write(path: &Path, overlay: &Overlay) -> Result<(), StateError> {
+async fn write(path: &Path, contents: &Contents) -> Result<(), StateError> {
     let failed = |source| StateError::Write {
         path: path.to_owned(),
         source,
     };
     let document = Document {
         version: Version,
-        upstreams: overlay.clone(),
+        upstreams: contents.overlay.clone(),
+        fleet: contents.register.clone(),
     };
     let mut text = serde_json::to_vec_pretty(&document).map_err(|error| failed(error.into()))?;
     text.push(b'\n');

@@ -12,6 +12,11 @@ pub(super) struct Weight(u32);
 impl Weight {
     const MAX: u32 = 256;
 
+    /// None if it is too large.
+    pub(super) fn new(weight: u32) -> Option<Self> {
+        (weight <= Self::MAX).then_some(Self(weight))
+    }
+
     pub(super) fn get(self) -> u32 {
         self.0
     }

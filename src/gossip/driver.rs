@@ -9,7 +9,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::time::{self, Interval, MissedTickBehavior, interval, sleep};
 
-use super::message::Part;
+use super::message::{Part, Telling};
 use super::node::Node;
 use super::seal::MAX_DATAGRAM;
 use super::seeds;
@@ -42,13 +42,13 @@ pub struct Moment<'a> {
 /// State that nodes tell each other, each its own.
 pub trait Topics {
     /// A turn, of which there are some each round. Gives what the others should know at once.
-    fn turn(&mut self, moment: &Moment<'_>) -> Vec<Part>;
+    fn turn(&mut self, moment: &Moment<'_>) -> Vec<Telling>;
 
     /// A round. Gives what the others are told.
-    fn round(&mut self, moment: &Moment<'_>) -> Vec<Part>;
+    fn round(&mut self, moment: &Moment<'_>) -> Vec<Telling>;
 
-    /// Another node has told something.
-    fn hear(&mut self, peer: u64, part: &Part, moment: &Moment<'_>);
+    /// Another node has told something. Gives what is to be answered.
+    fn hear(&mut self, peer: u64, part: &Part, moment: &Moment<'_>) -> Vec<Telling>;
 }
 
 /// Whether a node takes part.
@@ -147,9 +147,11 @@ impl<T: Topics> Driver<T> {
                     rounds = self.obey();
                     self.round(); // a goodbye should be heard at once
                     self.send(socket.as_ref());
-                    if self.orders.borrow().phase == Phase::Replaced {
+                    let phase = self.orders.borrow().phase;
+                    if phase == Phase::Replaced {
                         socket = None;
                     }
+                    self.shared.has_told(phase);
                 }
                 Ok(()) = seeds.changed() => {
                     let seeds = seeds.borrow_and_update().clone();
@@ -176,9 +178,7 @@ impl<T: Topics> Driver<T> {
     fn turn(&mut self) {
         let now = time::Instant::now().into_std();
         let parts = self.at(now, |topics, moment| topics.turn(moment));
-        if !parts.is_empty() {
-            self.node.tell(&parts, now);
-        }
+        self.node.tell(&parts, now);
     }
 
     fn round(&mut self) {
@@ -201,7 +201,8 @@ impl<T: Topics> Driver<T> {
         };
         self.received += 1;
         for (peer, part) in told {
-            self.at(now, |topics, moment| topics.hear(peer, &part, moment));
+            let answers = self.at(now, |topics, moment| topics.hear(peer, &part, moment));
+            self.node.tell(&answers, now);
         }
     }
 
@@ -231,14 +232,15 @@ impl<T: Topics> Driver<T> {
 
     fn at<R>(&mut self, now: Instant, work: impl FnOnce(&mut T, &Moment<'_>) -> R) -> R {
         self.peers.clear();
-        let live = self.node.members().live();
-        self.peers.extend(live.map(|it| it.session.short()));
+        let interval = self.node.settings().interval;
+        let heard = self.node.members().heard(interval, now);
+        self.peers.extend(heard.map(|it| it.session.short()));
         let moment = Moment {
             now,
             clock: self.node.clock(now),
-            interval: self.node.settings().interval,
+            interval,
             peers: &self.peers,
-            expected: self.node.size(now) - 1 - self.peers.len(),
+            expected: self.node.expected(now),
         };
         work(&mut self.topics, &moment)
     }

@@ -15,6 +15,9 @@ const MAX_MEMBERS: usize = 2 * MAX_LIVE;
 /// How long a node that is gone is remembered, and called now and then.
 const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Rounds after which a node that has said goodbye is silent for good.
+const LINGERING: u32 = 3;
+
 /// Whether a node takes part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
@@ -92,6 +95,15 @@ impl Members {
     /// Those that take part.
     pub fn live(&self) -> impl Iterator<Item = &Member> {
         self.0.iter().filter(|it| it.standing == Standing::Alive)
+    }
+
+    /// Those that take part, and those that have said goodbye and are still heard: what these use counts.
+    pub fn heard(&self, interval: Duration, now: Instant) -> impl Iterator<Item = &Member> {
+        self.0.iter().filter(move |it| match it.standing {
+            Standing::Alive => true,
+            Standing::Left => now.saturating_duration_since(it.heard) < interval * LINGERING,
+            Standing::Dead => false,
+        })
     }
 
     /// The one whose run this is.

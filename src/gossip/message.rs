@@ -34,6 +34,15 @@ pub struct Part {
     pub bytes: Vec<u8>,
 }
 
+/// A part, and who is to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Telling {
+    /// One node, by its session's short form; else all.
+    pub to: Option<u64>,
+    /// What it is told.
+    pub part: Part,
+}
+
 /// What a node says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct About {

@@ -8,6 +8,7 @@
 //! This module knows nothing of what is told. A [`Node`] has neither socket nor clock, so that fleets of them can be
 //! tested in memory, with any network and in any order.
 
+mod calls;
 mod driver;
 mod member;
 mod message;
@@ -21,7 +22,7 @@ mod simulation;
 
 pub use driver::{Driver, Moment, Orders, Phase, Place, TURN, Topics, bind};
 pub use member::{Member, Standing};
-pub use message::{MAX_PART, Part};
+pub use message::{MAX_PART, Part, Telling};
 pub use node::{Node, Settings};
 pub use seal::{FleetKey, Refusal};
 pub use status::{MemberStatus, Shared, Status};

@@ -13,28 +13,19 @@
 //! Every node sends to every other one each interval, and believes of others only what they say of themselves. That is
 //! one way for everything, as fresh as the network allows, and for a hundred nodes less traffic than one busy client.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::mem;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::calls::Calls;
 use super::member::{Member, Members, Standing};
-use super::message::{About, MAX_CONTACTS, Message, Part};
-use super::seal::{Envelope, FleetKey, MAX_DATAGRAM, OVERHEAD, Refusal, Seen, Session, SessionKey};
+use super::message::{About, MAX_CONTACTS, MAX_NAME, Message, Part, Telling};
+use super::seal::{
+    Envelope, FleetKey, MAX_DATAGRAM, OVERHEAD, Refusal, Session, SessionKey, Sessions,
+};
 
-/// Sessions whose datagrams are told from replayed ones; those before them belong to processes long gone.
-const MAX_SESSIONS: usize = 4096;
-/// Addresses that are called because others have told of them.
-const MAX_CALLED: usize = 128;
-/// How often one that does not answer is called.
-const MAX_CALLS: u8 = 20;
-/// Dead nodes that are called each interval.
-const DEAD_CALLED: usize = 4;
 /// Unknown sessions that are looked at in an interval, and calls that are answered. Each costs a key.
 const STRANGERS: u32 = 100;
-/// Addresses that may turn out to be this node's.
-const MAX_OWN_ADDRESSES: usize = 16;
-
 /// What a node needs to know.
 #[derive(Debug)]
 pub struct Settings {
@@ -69,13 +60,8 @@ pub struct Node {
     /// What the fleet's clock was at the start, as far as is known.
     clock: u64,
     members: Members,
-    seen: HashMap<Session, Seen>,
-    /// The sessions in `seen`, in the order in which they came.
-    sessions: VecDeque<Session>,
-    seeds: Vec<SocketAddr>,
-    called: BTreeMap<SocketAddr, u8>,
-    own_addresses: Vec<SocketAddr>,
-    next_dead: usize,
+    sessions: Sessions,
+    calls: Calls,
     strangers: u32,
     leaving: bool,
     name_taken: Option<Instant>,
@@ -104,12 +90,8 @@ impl Node {
             start,
             clock: unix,
             members: Members::default(),
-            seen: HashMap::new(),
-            sessions: VecDeque::new(),
-            seeds: Vec::new(),
-            called: BTreeMap::new(),
-            own_addresses: Vec::new(),
-            next_dead: 0,
+            sessions: Sessions::default(),
+            calls: Calls::default(),
             strangers: STRANGERS,
             leaving: false,
             name_taken: None,
@@ -121,7 +103,7 @@ impl Node {
 
     /// Where nodes are to be looked for.
     pub fn set_seeds(&mut self, seeds: Vec<SocketAddr>) {
-        self.seeds = seeds;
+        self.calls.set_seeds(seeds);
     }
 
     /// Its settings.
@@ -157,20 +139,21 @@ impl Node {
         interval: Duration,
         dead_after: Duration,
     ) {
+        if let Some(address) = advertise {
+            self.calls.is_own(address);
+        }
         self.settings.advertise = advertise;
         self.settings.interval = interval;
         self.settings.dead_after = dead_after;
     }
 
-    /// How many nodes there are as far as is known, this one included. A node that has just started counts the seeds that
-    /// it has not met yet: they are likely to be there.
-    pub fn size(&self, now: Instant) -> usize {
-        let live = 1 + self.members.live().count();
+    /// How many nodes are likely to be there that have not been met. A node that has just started counts its seeds.
+    pub fn expected(&self, now: Instant) -> usize {
         let is_new = now.saturating_duration_since(self.start) < self.settings.dead_after;
         if is_new {
-            live + self.missing_seeds().count()
+            self.missing_seeds().count()
         } else {
-            live
+            0
         }
     }
 
@@ -189,27 +172,34 @@ impl Node {
         mem::take(&mut self.outgoing)
     }
 
-    /// Tells all members of these parts, without waiting for the round.
-    pub fn tell(&mut self, parts: &[Part], now: Instant) {
-        let members: Vec<_> = self
-            .members
-            .live()
-            .map(|it| (it.session, it.address))
-            .collect();
+    /// Tells members of these parts, without waiting for the round. Who has nothing to be told gets no datagram.
+    pub fn tell(&mut self, parts: &[Telling], now: Instant) {
+        self.tell_all(parts, false, now);
+    }
+
+    /// Tells all that are heard, be it only that this node lives.
+    fn tell_all(&mut self, parts: &[Telling], that_it_lives: bool, now: Instant) {
+        let heard = self.members.heard(self.settings.interval, now);
+        let members: Vec<_> = heard.map(|it| (it.session, it.address)).collect();
         for (session, address) in members {
-            self.send_all(session, address, parts, now);
+            let is_for = |it: &&Telling| it.to.is_none_or(|to| to == session.short());
+            let parts: Vec<_> = parts.iter().filter(is_for).map(|it| &it.part).collect();
+            if that_it_lives || !parts.is_empty() {
+                self.send_all(session, address, &parts, now);
+            }
         }
     }
 
     /// A round: who is there, and what there is to be told. Called once an interval.
-    pub fn round(&mut self, parts: &[Part], now: Instant) {
+    pub fn round(&mut self, parts: &[Telling], now: Instant) {
         for name in self.members.look(self.settings.dead_after, now) {
             let silent = self.settings.dead_after;
             tracing::warn!(node = name, ?silent, "a node of the cluster is dead");
         }
         self.strangers = STRANGERS;
-        self.tell(parts, now);
-        self.call_others(now);
+        self.tell_all(parts, true, now);
+        let calls = self.calls.of_round(&self.members);
+        self.call(&calls, now);
     }
 
     /// Takes a datagram, and gives what its sender tells.
@@ -239,7 +229,7 @@ impl Node {
         let envelope = Envelope::read(datagram)?;
         let message = self.open(envelope, datagram)?;
         if envelope.from == self.session {
-            self.is_reached_at(from);
+            self.calls.is_own(from);
             return Ok(Vec::new());
         }
         if envelope.to != self.session {
@@ -251,7 +241,7 @@ impl Node {
                 _ => Err(Refusal::Stale),
             };
         }
-        if !self.note(envelope) {
+        if !self.sessions.note(envelope) {
             return Err(Refusal::Replayed);
         }
         let message = Message::read(&message).ok_or(Refusal::Invalid)?;
@@ -267,7 +257,7 @@ impl Node {
         );
         self.meet(about, envelope.from, from, now)?;
         for contact in contacts {
-            self.hear_of(contact);
+            self.calls.hear_of(contact, &self.members);
         }
         let peer = envelope.from.short();
         Ok(parts.into_iter().map(|part| (peer, part)).collect())
@@ -282,22 +272,6 @@ impl Node {
         }
         self.strangers = self.strangers.checked_sub(1).ok_or(Refusal::Full)?;
         self.fleet.of(envelope.from).open(envelope, datagram)
-    }
-
-    /// Whether a datagram for this session comes for the first time.
-    fn note(&mut self, envelope: Envelope) -> bool {
-        if !self.seen.contains_key(&envelope.from) {
-            if self.sessions.len() >= MAX_SESSIONS
-                && let Some(oldest) = self.sessions.pop_front()
-            {
-                self.seen.remove(&oldest);
-            }
-            self.sessions.push_back(envelope.from);
-        }
-        self.seen
-            .entry(envelope.from)
-            .or_default()
-            .note(envelope.counter)
     }
 
     /// Notes that a member has been heard of, perhaps for the first time.
@@ -353,64 +327,26 @@ impl Node {
         if !self.members.add(member) {
             return Err(Refusal::Full);
         }
-        self.called.remove(&address);
+        self.calls.met(address);
         tracing::info!(node = name, %address, version, "a node of the cluster is there");
         self.send_all(session, address, &[], now);
         Ok(())
     }
 
-    fn hear_of(&mut self, contact: SocketAddr) {
-        let known = self.members.iter().any(|it| it.address == contact);
-        if !known && !self.is_own(contact) && self.called.len() < MAX_CALLED {
-            self.called.entry(contact).or_default();
-        }
-    }
-
-    fn is_own(&self, address: SocketAddr) -> bool {
-        self.own_addresses.contains(&address) || self.settings.advertise == Some(address)
-    }
-
-    /// It was this node that it called.
-    fn is_reached_at(&mut self, address: SocketAddr) {
-        if !self.is_own(address) && self.own_addresses.len() < MAX_OWN_ADDRESSES {
-            self.own_addresses.push(address);
-        }
-        self.called.remove(&address);
-    }
-
     /// Seeds that are neither members nor this node.
     pub fn missing_seeds(&self) -> impl Iterator<Item = SocketAddr> {
-        let seeds = self.seeds.iter().copied();
-        seeds.filter(|seed| !self.is_own(*seed) && !self.members.is_at(*seed))
+        self.calls.missing_seeds(&self.members)
     }
 
     /// Calls seeds that are not there.
     pub fn call_missing(&mut self, now: Instant) {
         let missing: Vec<_> = self.missing_seeds().collect();
-        for address in missing {
-            self.send_all(Session::NONE, address, &[], now);
-        }
+        self.call(&missing, now);
     }
 
-    /// Calls seeds that are not there, addresses that others have told of, and some of the dead.
-    fn call_others(&mut self, now: Instant) {
-        let mut calls: Vec<_> = self.missing_seeds().collect();
-        self.called.retain(|_, times| {
-            *times += 1;
-            *times <= MAX_CALLS
-        });
-        calls.extend(self.called.keys());
-        let gone = self.members.iter();
-        let gone = gone.filter(|it| it.standing == Standing::Dead);
-        let gone: Vec<_> = gone.map(|it| it.address).collect();
-        for _ in 0..gone.len().min(DEAD_CALLED) {
-            self.next_dead = (self.next_dead + 1) % gone.len();
-            calls.push(gone[self.next_dead]);
-        }
-        calls.sort_unstable();
-        calls.dedup();
-        for address in calls {
-            self.send_all(Session::NONE, address, &[], now);
+    fn call(&mut self, addresses: &[SocketAddr], now: Instant) {
+        for address in addresses {
+            self.send_all(Session::NONE, *address, &[], now);
         }
     }
 
@@ -427,7 +363,7 @@ impl Node {
         };
         let message = message.write();
         // A longer name than the caller's is no amplification worth the name.
-        if message.len() + OVERHEAD <= room + super::message::MAX_NAME {
+        if message.len() + OVERHEAD <= room + MAX_NAME {
             self.send(to, address, message);
         }
     }
@@ -452,7 +388,7 @@ impl Node {
     }
 
     /// Sends parts in as few datagrams as they take, and at least one.
-    fn send_all(&mut self, to: Session, address: SocketAddr, parts: &[Part], now: Instant) {
+    fn send_all(&mut self, to: Session, address: SocketAddr, parts: &[&Part], now: Instant) {
         let mut message = Message {
             about: self.about(to, now),
             contacts: self.some_contacts(to),
@@ -467,7 +403,7 @@ impl Node {
                 size = message.write().len() + OVERHEAD;
             }
             size += part.size();
-            message.parts.push(part.clone());
+            message.parts.push(Part::clone(part));
         }
         self.send(to, address, message.write());
     }

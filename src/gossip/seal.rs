@@ -11,6 +11,7 @@
 //! with a key, whatever clocks say. A datagram that names the recipient's own session was made after the recipient had
 //! started, since nobody knew of that session before; one that was sent twice is told by its counter.
 
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -251,6 +252,33 @@ impl Seen {
         let new = self.recent & bit == 0;
         self.recent |= bit;
         new
+    }
+}
+
+/// Sessions whose datagrams are told from replayed ones; those before them belong to processes long gone.
+const MAX_SESSIONS: usize = 4096;
+
+/// Which datagrams of which sessions have come.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    seen: HashMap<Session, Seen>,
+    /// In the order in which they came.
+    order: VecDeque<Session>,
+}
+
+impl Sessions {
+    /// Notes a datagram; false if it has come before, or so long ago that nobody can tell.
+    pub fn note(&mut self, envelope: Envelope) -> bool {
+        if !self.seen.contains_key(&envelope.from) {
+            if self.order.len() >= MAX_SESSIONS
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.seen.remove(&oldest);
+            }
+            self.order.push_back(envelope.from);
+        }
+        let seen = self.seen.entry(envelope.from).or_default();
+        seen.note(envelope.counter)
     }
 }
 

@@ -1,17 +1,24 @@
 //! What an operator may know of the fleet: published once a round, read by anybody.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
+use super::driver::Phase;
 use super::member::Standing;
 use super::node::Node;
 use super::seal::Refusal;
 
-/// The fleet as this node saw it in its last round.
-#[derive(Debug, Default)]
-pub struct Shared(ArcSwap<Status>);
+/// The fleet as this node saw it in its last round, and what the others know of this node.
+#[derive(Debug)]
+pub struct Shared {
+    status: ArcSwap<Status>,
+    /// Which of its phases the others have been told of.
+    told: watch::Sender<Phase>,
+}
 
 /// What there is to be known.
 #[derive(Debug, Clone)]
@@ -73,14 +80,33 @@ impl Default for Status {
     }
 }
 
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            status: ArcSwap::default(),
+            told: watch::Sender::new(Phase::Serving),
+        }
+    }
+}
+
 impl Shared {
     /// What was last published.
-    pub fn load(&self) -> impl std::ops::Deref<Target = std::sync::Arc<Status>> {
-        self.0.load()
+    pub fn load(&self) -> Arc<Status> {
+        self.status.load_full()
+    }
+
+    /// Waits until the others have been told of this phase.
+    pub async fn told(&self, phase: Phase) {
+        let mut told = self.told.subscribe();
+        _ = told.wait_for(|it| *it == phase).await; // the sender is here
     }
 
     pub(super) fn publish(&self, status: Status) {
-        self.0.store(status.into());
+        self.status.store(status.into());
+    }
+
+    pub(super) fn has_told(&self, phase: Phase) {
+        self.told.send_replace(phase);
     }
 }
 

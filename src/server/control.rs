@@ -141,7 +141,7 @@ pub fn run(duties: Duties, crew: Crew) -> io::Result<End> {
                 admin.state.claim().await;
             }
         }
-        let fleet = fleet.map(Fleet::start);
+        let fleet = fleet.map(|it| it.start(state.as_ref()));
         let gate = gate.and_then(|path| open_gate(&path, succeeds));
         tokio::spawn(upgrade(user2, program, gate.is_some()));
         systemd::ready();
@@ -207,16 +207,16 @@ impl Control {
                     admin.draining.store(true, Relaxed);
                 }
                 self.reloads.abort();
-                self.enter(Phase::Leaving);
                 self.crew.drain(Drain::AcceptLast);
+                self.enter(Phase::Leaving).await;
                 self.until_drained(signals).await
             }
             successor = successor => {
                 tracing::info!(successor, "another process has taken over: finishing what is under way");
                 self.reloads.abort();
-                self.enter(Phase::Replaced);
                 drop(std::mem::replace(&mut self.handed_over, oneshot::channel().0));
                 self.crew.drain(Drain::HandedOver);
+                self.enter(Phase::Replaced).await;
                 // Whoever ends the service signals both processes. This one is ending already.
                 tokio::select! {
                     name = signals.end() => {
@@ -250,9 +250,9 @@ impl Control {
     }
 
     /// Tells the rest of the fleet.
-    fn enter(&self, phase: Phase) {
+    async fn enter(&self, phase: Phase) {
         if let Some(fleet) = &self.fleet {
-            fleet.enter(phase);
+            fleet.enter(phase).await;
         }
     }
 

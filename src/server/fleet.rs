@@ -1,34 +1,45 @@
-//! This load balancer as a node of its fleet: what `[cluster]` says, and what nodes tell each other of limits.
+//! This load balancer as a node of its fleet: what `[cluster]` says, and what nodes tell each other.
 
 use std::io;
+use std::net::UdpSocket;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
 use super::{Start, StartError};
+use crate::admin::{self, AdminState, Sharing};
+use crate::config::Config;
 use crate::config::model::Cluster;
 use crate::gossip::{
     self, Driver, FleetKey, MAX_PART, Moment, Node, Orders, Part, Phase, Place, Settings, Shared,
-    Topics,
+    Telling, Topics,
 };
 use crate::limit::{ClusterStore, cluster};
 use crate::proxy::snapshot::Snapshot;
 
 /// Parts of limits.
 const LIMITS: u8 = 1;
+/// Parts of changes to servers.
+const SERVERS: u8 = 2;
 
-const _: () = assert!(
-    cluster::MAX_PART <= MAX_PART,
-    "lists of limits fit into parts"
-);
+const _: () = assert!(cluster::MAX_PART <= MAX_PART && admin::MAX_MESSAGE <= MAX_PART);
+
+/// How long saying goodbye may take.
+const GOODBYE_LIMIT: Duration = Duration::from_millis(200);
+
+/// Batches of other nodes' changes that wait to be made. What comes beyond comes again.
+const MAX_NEWS: usize = 64;
 
 /// A node that is not running yet.
 #[derive(Debug)]
 pub struct Fleet {
-    driver: Driver<Limits>,
+    node: Node,
     place: Place,
+    ordered: watch::Receiver<Orders>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
     /// What it is told while it runs.
     pub handle: Handle,
 }
@@ -67,26 +78,44 @@ impl Fleet {
         let key = FleetKey::new(config.key.expose().as_bytes());
         let node = Node::new(settings, key, unix, Instant::now(), fastrand::Rng::new());
         let (orders, ordered) = watch::channel(orders(config, Phase::Serving));
-        let shared = Arc::new(Shared::default());
-        let limits = Limits(Arc::clone(snapshot));
         Ok(Self {
-            driver: Driver::new(node, limits, ordered, Arc::clone(&shared)),
+            node,
             place,
+            ordered,
+            snapshot: Arc::clone(snapshot),
             handle: Handle {
                 orders: Arc::new(orders),
-                shared,
+                shared: Arc::new(Shared::default()),
             },
         })
     }
 
-    /// Takes part from now on. To be called in the control thread's runtime.
-    pub fn start(self) -> Handle {
-        tokio::spawn(self.driver.run(self.place));
+    /// Takes part from now on, and makes the others' changes to servers in `admin`. To be called in the control thread's
+    /// runtime.
+    pub fn start(self, admin: Option<&Arc<AdminState>>) -> Handle {
+        let servers = admin.map(|admin| {
+            let (news, others) = mpsc::channel(MAX_NEWS);
+            tokio::spawn(admin::follow(Arc::clone(admin), others));
+            Sharing::new(admin.state.shared(), news, fastrand::Rng::new())
+        });
+        let told = Told {
+            snapshot: self.snapshot,
+            servers,
+        };
+        let shared = Arc::clone(&self.handle.shared);
+        let driver = Driver::new(self.node, told, self.ordered, shared);
+        tokio::spawn(driver.run(self.place));
         self.handle
     }
 }
 
-fn bind(config: &Cluster) -> Result<std::net::UdpSocket, StartError> {
+/// Under which name changes of servers are the fleet's, if they are.
+pub fn shares_as(config: &Config) -> Option<&str> {
+    let cluster = config.cluster.as_ref().filter(|it| it.share_servers)?;
+    Some(&cluster.name)
+}
+
+fn bind(config: &Cluster) -> Result<UdpSocket, StartError> {
     let failed = |error: io::Error| StartError::Cluster {
         address: config.listen,
         error,
@@ -118,54 +147,91 @@ impl Handle {
         });
     }
 
-    /// Tells the others that this one ends, or has been replaced.
-    pub fn enter(&self, phase: Phase) {
+    /// Tells the others that this one ends, or has been replaced. Returns when it has, but soon.
+    pub async fn enter(&self, phase: Phase) {
         self.orders.send_modify(|orders| orders.phase = phase);
-    }
-}
-
-/// The limits that the fleet agrees on, whichever there are at the time.
-#[derive(Debug)]
-struct Limits(Arc<ArcSwap<Snapshot>>);
-
-impl Limits {
-    fn each(&self, work: impl FnMut(&ClusterStore) -> Vec<Vec<u8>>) -> Vec<Part> {
-        let snapshot = self.0.load();
-        let parts = snapshot.cluster_limits().flat_map(work);
-        let part = |bytes| Part {
-            kind: LIMITS,
-            bytes,
-        };
-        parts.map(part).collect()
-    }
-}
-
-impl Topics for Limits {
-    fn turn(&mut self, moment: &Moment<'_>) -> Vec<Part> {
-        self.each(|it| it.turn(&of_limits(moment)))
-    }
-
-    fn round(&mut self, moment: &Moment<'_>) -> Vec<Part> {
-        self.each(|it| it.round(&of_limits(moment)))
-    }
-
-    fn hear(&mut self, peer: u64, part: &Part, moment: &Moment<'_>) {
-        let Some(head) = cluster::Head::read(&part.bytes).filter(|_| part.kind == LIMITS) else {
-            return; // of another version
-        };
-        let snapshot = self.0.load();
-        let limit = snapshot
-            .cluster_limits()
-            .find(|it| it.head().limit == head.limit);
-        if let Some(limit) = limit
-            && !limit.hear(peer, &part.bytes, &of_limits(moment))
+        if timeout(GOODBYE_LIMIT, self.shared.told(phase))
+            .await
+            .is_err()
         {
-            tracing::debug!("a node of the cluster told of a limit what cannot be read");
+            tracing::debug!("the cluster could not be told that this node ends");
         }
     }
 }
 
-fn of_limits<'a>(moment: &Moment<'a>) -> cluster::Moment<'a> {
+/// What nodes tell each other.
+#[derive(Debug)]
+struct Told {
+    /// With the limits that the fleet agrees on, whichever there are at the time.
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Nothing without an admin API, which changes servers.
+    servers: Option<Sharing>,
+}
+
+impl Told {
+    fn of_limits(&self, work: impl FnMut(&ClusterStore) -> Vec<Vec<u8>>) -> Vec<Telling> {
+        let snapshot = self.snapshot.load();
+        let parts = snapshot.cluster_limits().flat_map(work);
+        parts.map(|it| telling(LIMITS, (None, it))).collect()
+    }
+
+    fn of_servers(&mut self, work: impl FnOnce(&mut Sharing) -> Vec<admin::Told>) -> Vec<Telling> {
+        let told = self.servers.as_mut().map(work).unwrap_or_default();
+        told.into_iter().map(|it| telling(SERVERS, it)).collect()
+    }
+
+    fn hear_of_limit(&self, peer: u64, bytes: &[u8], moment: &Moment<'_>) -> Option<()> {
+        let head = cluster::Head::read(bytes)?;
+        let snapshot = self.snapshot.load();
+        let mut limits = snapshot.cluster_limits();
+        match limits.find(|it| it.head().limit == head.limit) {
+            Some(limit) => limit.hear(peer, bytes, &of_limit(moment)).then_some(()),
+            None => Some(()),
+        }
+    }
+}
+
+impl Topics for Told {
+    fn turn(&mut self, moment: &Moment<'_>) -> Vec<Telling> {
+        let mut told = self.of_limits(|it| it.turn(&of_limit(moment)));
+        told.extend(self.of_servers(Sharing::turn));
+        told
+    }
+
+    fn round(&mut self, moment: &Moment<'_>) -> Vec<Telling> {
+        let mut told = self.of_limits(|it| it.round(&of_limit(moment)));
+        told.extend(self.of_servers(Sharing::round));
+        told
+    }
+
+    fn hear(&mut self, peer: u64, part: &Part, moment: &Moment<'_>) -> Vec<Telling> {
+        let mut answers = Vec::new();
+        let understood = match part.kind {
+            LIMITS => self.hear_of_limit(peer, &part.bytes, moment).is_some(),
+            SERVERS => {
+                let mut understood = true;
+                answers = self.of_servers(|servers| {
+                    let told = servers.hear(peer, &part.bytes);
+                    understood = told.is_some();
+                    told.unwrap_or_default()
+                });
+                understood
+            }
+            _ => true, // of a newer version
+        };
+        if !understood {
+            tracing::debug!("a node of the cluster has said something that is not understood");
+        }
+        answers
+    }
+}
+
+fn telling(kind: u8, (to, bytes): admin::Told) -> Telling {
+    let part = Part { kind, bytes };
+    Telling { to, part }
+}
+
+fn of_limit<'a>(moment: &Moment<'a>) -> cluster::Moment<'a> {
     cluster::Moment {
         now: moment.now,
         clock: moment.clock,

@@ -228,11 +228,12 @@ pub fn run(
             None => StateFile::new(admin.state_file.clone(), overlay),
         };
         let state = AdminState {
+            configured: ArcSwap::from_pointee(admin::configured(&config)),
             snapshot: Arc::clone(&current),
             config: ArcSwap::from_pointee(config::effective(&config)),
             reloads: Arc::clone(&reloads),
             token: admin.token.clone(),
-            state,
+            state: state.sharing_as(fleet::shares_as(&config)),
             cluster: fleet.as_ref().map(|it| Arc::clone(&it.handle.shared)),
             access_log: access_log.clone(),
             draining: AtomicBool::new(false),

@@ -63,13 +63,13 @@ async fn what_was_recorded_is_loaded() {
     for address in ["a:1", "b:1"] {
         let address = address.parse().unwrap();
         transaction
-            .record(|overlay| overlay.remove("app", &address))
+            .change("app", &address, |overlay| overlay.remove("app", &address))
             .await
             .unwrap();
     }
     let mut loaded = StateFile::load(&path).unwrap();
     assert_eq!(loaded.source.take().unwrap().path, path);
-    assert_eq!(loaded, transaction.kept.overlay);
+    assert_eq!(loaded, *transaction.overlay());
     let mut names: Vec<_> = fs::read_dir(dir.path())
         .unwrap()
         .map(|it| it.unwrap().file_name())
@@ -88,7 +88,7 @@ async fn remove(file: &StateFile, address: &str) -> Result<(), StateError> {
     let address = address.parse().unwrap();
     let mut transaction = file.begin().await;
     transaction
-        .record(|overlay| overlay.remove("app", &address))
+        .change("app", &address, |overlay| overlay.remove("app", &address))
         .await
 }
 
@@ -103,7 +103,7 @@ async fn what_cannot_be_written_is_not_kept() {
         error.to_string().contains("state\": Is a directory"),
         "{error}"
     );
-    assert_eq!(file.kept.lock().await.overlay, Overlay::default());
+    assert_eq!(file.kept.lock().await.contents.overlay, Overlay::default());
 }
 
 #[tokio::test]
@@ -115,14 +115,14 @@ async fn only_one_load_balancer_at_a_time_changes_the_file() {
     let error = remove(&second, "b:1").await.unwrap_err();
     assert!(matches!(error, StateError::InUse { .. }), "{error}");
     remove(&first, "c:1").await.unwrap();
-    let kept = first.kept.lock().await.overlay.clone();
+    let kept = first.kept.lock().await.contents.overlay.clone();
     drop(first);
 
     // The lock is free, and the file holds what the second does not have.
     let error = remove(&second, "b:1").await.unwrap_err();
     assert!(matches!(error, StateError::Outdated { .. }), "{error}");
     let restarted = start(&path);
-    assert_eq!(restarted.kept.lock().await.overlay, kept);
+    assert_eq!(restarted.kept.lock().await.contents.overlay, kept);
     remove(&restarted, "b:1").await.unwrap();
 }
 

@@ -49,10 +49,13 @@ fn pass(from: &mut Node, to: &mut Node, place: u8, now: Instant) -> Vec<Told> {
     told.flat_map(Result::unwrap).collect()
 }
 
-fn part(bytes: usize) -> Part {
-    Part {
-        kind: 1,
-        bytes: vec![7; bytes],
+fn part(bytes: usize) -> Telling {
+    Telling {
+        to: None,
+        part: Part {
+            kind: 1,
+            bytes: vec![7; bytes],
+        },
     }
 }
 
@@ -69,6 +72,7 @@ fn parts_arrive_in_datagrams_that_fit() {
     );
     let told = pass(&mut a, &mut b, 1, start);
     assert!(told.iter().all(|(peer, _)| *peer == a.session.short()));
+    let parts: Vec<_> = parts.into_iter().map(|it| it.part).collect();
     assert_eq!(
         told.into_iter().map(|(_, part)| part).collect::<Vec<_>>(),
         parts
@@ -80,8 +84,12 @@ fn a_node_that_has_just_started_counts_its_seeds() {
     let start = Instant::now();
     let mut a = node("a", start);
     a.set_seeds(vec![address(2), address(3)]);
-    assert_eq!(a.size(start), 3);
-    assert_eq!(a.size(start + Duration::from_secs(5)), 1, "nobody is there");
+    assert_eq!(a.expected(start), 2);
+    assert_eq!(
+        a.expected(start + Duration::from_secs(5)),
+        0,
+        "nobody is there"
+    );
 }
 
 #[test]
@@ -190,4 +198,23 @@ fn the_least_that_is_asked_gets_no_more_than_it_brought() {
     assert_eq!(a.members().iter().count(), 0, "it may have been recorded");
     let answer = a.take_outgoing().remove(0).1;
     assert!(answer.len() <= call.len());
+}
+
+#[test]
+fn one_may_be_told_alone() {
+    let start = Instant::now();
+    let (mut a, mut b) = pair(start);
+    let for_b = Telling {
+        to: Some(b.session.short()),
+        ..part(3)
+    };
+    let for_others = Telling {
+        to: Some(7),
+        ..part(4)
+    };
+    a.tell(&[for_others.clone(), for_b.clone()], start);
+    let told = pass(&mut a, &mut b, 1, start);
+    assert_eq!(told, [(a.session.short(), for_b.part)]);
+    a.tell(&[for_others], start);
+    assert!(a.take_outgoing().is_empty());
 }

@@ -111,7 +111,7 @@ impl Book {
             if hot.first_told.is_none() && hot.asked > 0 && news.len() < MAX_NEWS {
                 hot.first_told = Some(fleet.clock);
                 hot.told = hot.asked;
-                news.push(hot.entry(*key, hot.asked, fleet));
+                news.push(hot.entry(*key, hot.asked));
             }
         }
         news
@@ -137,7 +137,7 @@ impl Book {
         let tell = |(key, hot): (&LimitKey, &mut Hot)| {
             hot.account.advance(0, fleet, random.f64());
             hot.account.begin_round(fleet, random.f64());
-            hot.tell(*key, fleet)
+            hot.tell(*key, clock)
         };
         telling.into_iter().map(tell).collect()
     }
@@ -167,12 +167,11 @@ impl Book {
             let Some(hot) = self.keys.get_mut(&entry.key) else {
                 continue;
             };
-            hot.account
-                .hear(peer, entry.asked, entry.counts, self.clock);
+            let fleet = Fleet::of(self.clock, moment.interval, &self.partners, self.expected);
+            hot.account.hear(peer, entry.asked, entry.counts, fleet);
             hot.active = self.rounds;
             if !is_known {
                 // What it was granted before that is no longer so.
-                let fleet = Fleet::of(self.clock, moment.interval, &self.partners, self.expected);
                 hot.settle(fleet, self.rounds, self.random.f64());
             }
         }
@@ -274,22 +273,22 @@ impl Hot {
         self.asked > 0 || self.last_told > 0
     }
 
-    fn tell(&mut self, key: LimitKey, fleet: Fleet<'_>) -> Entry {
-        self.first_told.get_or_insert(fleet.clock);
+    fn tell(&mut self, key: LimitKey, clock: u64) -> Entry {
+        self.first_told.get_or_insert(clock);
         self.last_told = match self.asked {
             0 => self.last_told - 1,
             _ => LAST_TOLD,
         };
         self.known = self.told;
         self.told = std::mem::take(&mut self.asked);
-        self.entry(key, self.told, fleet)
+        self.entry(key, self.told)
     }
 
-    fn entry(&self, key: LimitKey, asked: u32, fleet: Fleet<'_>) -> Entry {
+    fn entry(&self, key: LimitKey, asked: u32) -> Entry {
         Entry {
             key,
             asked,
-            counts: self.account.counts(fleet),
+            counts: self.account.counts(),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! limit (8 bytes) │ quota (4) │ window's number │ entries …
 //! entry: key (16 bytes) │ asked │ current │ total │ of a sliding window: previous │ total of the previous
-//!                                                        │ of a bucket: 1 if all of it is new, else 0
+//!                                                        │ of a bucket: since when it is counted
 //! ```
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -118,7 +118,7 @@ impl Entry {
                 put_number(to, self.counts.previous);
                 put_number(to, self.counts.total_previous);
             }
-            Algorithm::TokenBucket => to.push(self.counts.is_new.into()),
+            Algorithm::TokenBucket => put_number(to, self.counts.opened),
         }
     }
 
@@ -128,11 +128,11 @@ impl Entry {
         // Sums of counts should not overflow.
         let mut count = || reader.number().filter(|count| *count < 1 << 48);
         let (current, total) = (count()?, count()?);
-        let (mut previous, mut total_previous, mut is_new) = (0, 0, false);
+        let (mut previous, mut total_previous, mut opened) = (0, 0, 0);
         match algorithm {
             Algorithm::FixedWindow => {}
             Algorithm::SlidingWindow => (previous, total_previous) = (count()?, count()?),
-            Algorithm::TokenBucket => is_new = reader.byte()? != 0,
+            Algorithm::TokenBucket => opened = count()?,
         }
         Some(Self {
             key,
@@ -143,7 +143,7 @@ impl Entry {
                 previous,
                 total,
                 total_previous,
-                is_new,
+                opened,
             },
         })
     }
@@ -168,7 +168,7 @@ mod tests {
                 previous: 3,
                 total: 1 << 40,
                 total_previous: 4,
-                is_new: false,
+                opened: 0,
             },
         }
     }

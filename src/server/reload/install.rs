@@ -9,13 +9,13 @@ use tokio::task::spawn_blocking;
 use super::refusal::Refusal;
 use super::tasks::{Tasks, make_ready};
 use crate::access::Lists;
-use crate::admin::{AdminState, Overlay};
+use crate::admin::{self, AdminState, Overlay};
 use crate::config::{self, Config};
 use crate::proxy::build::Built;
 use crate::proxy::snapshot::Snapshot;
 use crate::server::bind::Sockets;
 use crate::server::certificates::{self, Certificates};
-use crate::server::fleet::Handle;
+use crate::server::fleet::{self, Handle};
 use crate::server::inherit::Inherited;
 use crate::server::lists;
 use crate::server::worker::Orders;
@@ -146,12 +146,14 @@ impl Installation {
         self.snapshot.store(snapshot);
         if let Some(transaction) = &mut transaction {
             transaction.keep(overlay.clone()).await;
+            transaction.share_as(fleet::shares_as(&config));
         }
         self.applied = Some((before, overlay));
-        if let Some((fleet, cluster)) = self.fleet.as_ref().zip(config.cluster.as_ref()) {
-            fleet.reconfigure(cluster);
+        if let Some((handle, cluster)) = self.fleet.as_ref().zip(config.cluster.as_ref()) {
+            handle.reconfigure(cluster);
         }
         if let Some(admin) = &admin {
+            admin.configured.store(Arc::new(admin::configured(&config)));
             admin.config.store(Arc::new(config::effective(&config)));
         }
         self.config = config;
