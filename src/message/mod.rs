@@ -10,6 +10,7 @@ pub mod headers;
 pub mod host;
 pub mod pace;
 pub mod proxy_protocol;
+pub mod quic;
 pub mod replay;
 pub mod target;
 

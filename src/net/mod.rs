@@ -1,4 +1,4 @@
-//! Sockets: listening, connecting, and the byte streams that HTTP runs on. Knows nothing of HTTP.
+//! Sockets: listening, connecting, the byte streams that HTTP runs on, and datagrams. Knows nothing of HTTP.
 
 pub mod clock;
 pub mod connect;
@@ -10,6 +10,7 @@ pub mod stream;
 pub mod tcp;
 pub mod tls;
 pub mod transport;
+pub mod udp;
 pub mod unix;
 
 pub use stall::Stall;
