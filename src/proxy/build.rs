@@ -2,6 +2,7 @@
 //! modules that do the work, and turns the one into the other.
 
 mod forward;
+mod health_check;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -9,7 +10,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::HeaderValue;
-use http::uri::PathAndQuery;
 
 use super::former::Former;
 use super::protection;
@@ -19,7 +19,6 @@ use super::snapshot::{
 use crate::balance::Kind;
 use crate::config::model::{self, Config, RouteLimit, StrategyKind};
 use crate::config::types::{HostPattern, PathPattern};
-use crate::health;
 use crate::limit::{Algorithm, LimiterShared, OnStoreFailure, Quota, Store};
 use crate::listener::PerAddress;
 use crate::message::forwarded::TrustedProxies;
@@ -322,7 +321,10 @@ fn settings(upstream: &model::Upstream, tls: Option<Arc<ClientTls>>) -> Settings
             StrategyKind::PeakEwma => Kind::PeakEwma,
             StrategyKind::ConsistentHash => Kind::ConsistentHash,
         },
-        health: upstream.health_check.as_ref().map(health_check),
+        health: upstream
+            .health_check
+            .as_ref()
+            .map(health_check::health_check),
         health_port: upstream.health_check.as_ref().and_then(|check| check.port),
         protocol: match upstream.protocol {
             model::Protocol::Http1 => Protocol::Http1,
@@ -340,33 +342,4 @@ fn settings(upstream: &model::Upstream, tls: Option<Arc<ClientTls>>) -> Settings
         pool_idle: upstream.timeouts.pool_idle,
         protection: protection::protection(upstream),
     }
-}
-
-fn health_check(check: &model::HealthCheck) -> (health::Probe, health::Settings) {
-    let probe = match &check.kind {
-        model::HealthCheckKind::Http { path, host, expect } => {
-            health::Probe::Http(health::HttpProbe {
-                path: PathAndQuery::try_from(path.as_str())
-                    .expect("the path was checked by the configuration"),
-                host: host.clone(),
-                expect: health::StatusRanges::new(expect.ranges().iter().map(|range| {
-                    let (first, last) = range.bounds();
-                    first..=last
-                })),
-            })
-        }
-        model::HealthCheckKind::Grpc { service } => health::Probe::Grpc(health::GrpcProbe {
-            service: service.clone(),
-        }),
-        model::HealthCheckKind::Tcp
-        | model::HealthCheckKind::Dns { .. }
-        | model::HealthCheckKind::Udp { .. } => health::Probe::Tcp(health::TcpProbe),
-    };
-    let settings = health::Settings {
-        interval: check.interval,
-        timeout: check.timeout,
-        fall: check.fall,
-        rise: check.rise,
-    };
-    (probe, settings)
 }

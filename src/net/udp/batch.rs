@@ -90,6 +90,13 @@ impl Batch {
         self.fill(socket.as_fd(), slots, false)
     }
 
+    /// Has a slot hold these bytes; no more than a datagram can have.
+    pub fn put(&mut self, slot: usize, datagram: &[u8]) {
+        let length = datagram.len().min(SLOT);
+        self.space[slot * SLOT..][..length].copy_from_slice(&datagram[..length]);
+        self.lengths[slot] = length;
+    }
+
     /// What was received into a slot.
     pub fn datagram(&self, slot: usize) -> &[u8] {
         &self.space[slot * SLOT..][..self.lengths[slot]]
@@ -227,8 +234,7 @@ fn send_all(socket: BorrowedFd<'_>, headers: &mut [libc::mmsghdr]) -> io::Result
     let count = headers.len() as libc::c_uint;
     // SAFETY: the callers have set each header to a piece and, if any, a name and a control message, which are as long as
     // it says and live on their stacks and in their batch until this returns; the kernel only reads them.
-    let sent =
-        unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count, flags) };
+    let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count, flags) };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 

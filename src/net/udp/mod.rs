@@ -5,7 +5,9 @@
 
 mod address;
 mod batch;
+mod ready;
 pub mod socket;
 
 pub use address::Path;
 pub use batch::{BATCH, Batch, with_batch};
+pub use ready::Ready;

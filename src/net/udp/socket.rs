@@ -1,12 +1,18 @@
 //! UDP sockets: those that clients send to, one a worker and address, and those towards servers.
-#![expect(unsafe_code, reason = "there is no safe way to ask for IP_PKTINFO")]
+#![expect(
+    unsafe_code,
+    reason = "there is no safe way to ask for IP_PKTINFO, and the runtime cannot know what it is given"
+)]
 
 use std::io;
 use std::mem::size_of_val;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Bytes that the kernel holds for a listener's socket until they are read, if `net.core.rmem_max` allows as many.
 const RECEIVE_BUFFER: usize = 4 << 20;
@@ -66,6 +72,16 @@ pub fn connect(server: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
+/// Has the runtime watch a descriptor for something to read.
+///
+/// # Errors
+/// There is no memory for it.
+pub fn watch<T: AsRawFd + Into<OwnedFd>>(owner: Arc<T>) -> io::Result<AsyncFd<Arc<T>>> {
+    // SAFETY: what can become an `OwnedFd` owns its descriptor, which stays open and the same until it is dropped, and it is
+    // not before the `Arc`.
+    unsafe { AsyncFd::register_with_interest(owner, Interest::READABLE) }.map_err(io::Error::from)
+}
+
 /// Binds more to the same address, until there are `count`.
 fn add(sockets: &mut Vec<UdpSocket>, count: usize) -> io::Result<()> {
     let bound = sockets[0].local_addr()?;
@@ -103,7 +119,13 @@ fn prepare(socket: SockRef<'_>, address: SocketAddr) -> io::Result<()> {
     let length = size_of_val(&on) as libc::socklen_t;
     // SAFETY: the kernel reads an integer, which is there until the call returns, of the length that is passed.
     let set = unsafe {
-        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const on).cast(), length)
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw const on).cast(),
+            length,
+        )
     };
     match set {
         0 => Ok(()),
@@ -151,7 +173,11 @@ mod tests {
         let of_two = listen(any_port(), 2).unwrap();
         let of_three = inherit(of_two, 3).unwrap();
         let of_one = inherit(of_three, 1).unwrap();
-        assert_eq!(of_one.len(), 3, "none may be closed, datagrams wait in each");
+        assert_eq!(
+            of_one.len(),
+            3,
+            "none may be closed, datagrams wait in each"
+        );
         let single = UdpSocket::bind(any_port()).unwrap();
         assert_eq!(inherit(vec![single], 2).unwrap().len(), 2);
     }
