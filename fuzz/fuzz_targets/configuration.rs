@@ -23,9 +23,22 @@ fuzz_target!(|text: &str| {
 fn write_again(config: &Config) {
     let mut shown = effective(config);
     // These are not shown.
-    for (path, secret) in [("/admin/token", "t"), ("/redis/url", "redis://a:1")] {
-        if let Some(shown) = shown.pointer_mut(path) {
-            *shown = Value::from(secret);
+    let url = match config.redis.as_ref().is_some_and(|it| it.tls.is_some()) {
+        true => "rediss://a:1",
+        false => "redis://a:1",
+    };
+    for (path, secret) in [
+        ("/admin/token", "t"),
+        ("/cluster/key", "0123456789abcdef"),
+        ("/redis/url", url),
+        ("/redis/urls", url),
+        ("/redis/sentinel/urls", url),
+        ("/redis/sentinel/password", "p"),
+    ] {
+        match shown.pointer_mut(path) {
+            Some(Value::Array(list)) => list.fill(Value::from(secret)),
+            Some(shown) => *shown = Value::from(secret),
+            None => {}
         }
     }
     for upstream in shown["upstreams"].as_array_mut().into_iter().flatten() {

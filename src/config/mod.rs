@@ -43,7 +43,7 @@ use serde_json::Value;
 pub use effective::effective;
 pub use error::{ConfigError, Errors, Place};
 pub use model::Config;
-pub use restart::restart_needed;
+pub use restart::{keep_what_needs_a_restart, restart_needed};
 
 use locate::Lines;
 

@@ -45,6 +45,23 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
     differing.map(|(key, _)| key).collect()
 }
 
+/// Has `config` go on with what a process that has `started` does not change.
+pub fn keep_what_needs_a_restart(started: &Config, config: &mut Config) {
+    config.workers = started.workers;
+    config.admin = started.admin.clone();
+    config.access_log = started.access_log.clone();
+    config.upgrade_socket = started.upgrade_socket.clone();
+    config.cluster = match (&started.cluster, config.cluster.take()) {
+        (Some(started), Some(new)) => Some(Cluster {
+            listen: started.listen,
+            name: started.name.clone(),
+            key: started.key.clone(),
+            ..new
+        }),
+        (started, _) => started.clone(),
+    };
+}
+
 fn text(secret: &Option<Secret>) -> Option<&str> {
     secret.as_ref().map(Secret::expose)
 }

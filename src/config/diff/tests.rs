@@ -1,9 +1,12 @@
 //! What two files are said to differ in.
 
+mod below_http;
+mod restart;
+
 use serde_json::json;
 
 use super::*;
-use crate::config::{Format, parse, restart_needed};
+use crate::config::{Format, parse};
 
 const OLD: &str = r#"
 workers = 2
@@ -311,7 +314,7 @@ fn values_of_any_shape_are_compared() {
             json!({ "a": { "b": "" } }),
             &["a [[1], null] -> { b = \"\" }"],
         ),
-        (json!({ "a b": 1 }), json!({}), &["a b 1 removed"]),
+        (json!({ "a b": 1 }), json!({}), &["\"a b\" 1 removed"]),
     ] {
         assert_eq!(texts(&diff(&old, &new)), expected);
     }
@@ -325,39 +328,4 @@ proptest::proptest! {
             assert_eq!(change.to_string().lines().count(), 1, "{change}");
         }
     }
-}
-
-#[test]
-fn what_needs_a_restart_is_named() {
-    let old = config(OLD, &[KEY]);
-    let needed = |more: &str| {
-        restart_needed(
-            &old,
-            &config(&format!("{more}\n{OLD}").replace("workers = 2", ""), &[KEY]),
-        )
-    };
-    assert_eq!(needed("workers = 2"), [""; 0]);
-    assert_eq!(
-        needed(
-            "workers = 3\nupgrade_socket = \"off\"\naccess_log = {}\nadmin = { listen = \"127.0.0.1:1\", token = \"t\", state_file = \"s\" }"
-        ),
-        [
-            "workers",
-            "admin.listen",
-            "admin.token",
-            "admin.state_file",
-            "access_log",
-            "upgrade_socket"
-        ]
-    );
-    assert_eq!(
-        needed("workers = 2\nadmin = { listen = \"off\" }"),
-        ["admin.listen"]
-    );
-    let token = |token: &str| config(&format!("admin = {{ token = {token:?} }}\n{OLD}"), &[KEY]);
-    assert_eq!(restart_needed(&token("a"), &token("b")), ["admin.token"]);
-    assert_eq!(
-        needed("workers = 2\nwatch_config = false\ndrain_timeout = \"1s\""),
-        [""; 0]
-    );
 }

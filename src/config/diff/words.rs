@@ -1,5 +1,7 @@
 //! Where a change is and what it is, in words.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::secrets::ANOTHER;
@@ -30,10 +32,7 @@ impl Place {
     pub(super) fn key(&self, key: &str) -> Self {
         let dot = if self.path.is_empty() { "" } else { "." };
         let mut place = self.clone();
-        place.path += &match is_bare(key) {
-            true => format!("{dot}{key}"),
-            false => format!("{dot}{key:?}"),
-        };
+        place.path += &format!("{dot}{}", quoted(key));
         place.keys.push(key.to_owned());
         place
     }
@@ -42,7 +41,7 @@ impl Place {
     pub(super) fn table(&self, noun: &str, name: &str) -> Self {
         let mut place = self.element(name);
         let name = match noun {
-            "server" | "certificate" => word(name),
+            "server" | "certificate" | "bandwidth" => word(name),
             _ => format!("{name:?}"),
         };
         let colon = if self.subject.is_empty() { "" } else { ": " };
@@ -110,11 +109,20 @@ impl Place {
 
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let keys = self.keys.join(".");
+        let keys: Vec<_> = self.keys.iter().map(|key| quoted(key)).collect();
+        let keys = keys.join(".");
         let parts = [Some(&self.subject), Some(&keys), self.element.as_ref()];
         let parts = parts.into_iter().flatten().filter(|part| !part.is_empty());
         let parts: Vec<&str> = parts.map(String::as_str).collect();
         f.write_str(&parts.join(": "))
+    }
+}
+
+/// A key as TOML has it.
+fn quoted(key: &str) -> Cow<'_, str> {
+    match is_bare(key) {
+        true => Cow::Borrowed(key),
+        false => Cow::Owned(format!("{key:?}")),
     }
 }
 

@@ -1,12 +1,17 @@
 //! Tests of the whole way from text to `Config`.
 
+mod access_errors;
 mod errors;
+mod fleet;
+mod layer4;
+mod layer4_errors;
 mod reliability;
 mod reliability_errors;
 mod robustness;
 mod routes;
 mod shipped;
 mod tls;
+mod uses_errors;
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;

@@ -19,6 +19,9 @@ fn any_value() -> impl Strategy<Value = Value> {
             "127.0.0.1:1",
             "/x/{a}",
             "redis",
+            "tcp",
+            "udp",
+            "redis://a:1",
             "env:"
         ])
         .prop_map(Value::from),

@@ -210,17 +210,7 @@ impl Reloader {
     ) -> Result<(Vec<String>, Vec<String>), Refusal> {
         let restart_needed = config::restart_needed(&self.started, &config);
         let restart_needed = restart_needed.into_iter().map(str::to_owned).collect();
-        let Config {
-            workers,
-            admin,
-            access_log,
-            upgrade_socket,
-            ..
-        } = self.started.clone();
-        config.workers = workers;
-        config.admin = admin;
-        config.access_log = access_log;
-        config.upgrade_socket = upgrade_socket;
+        config::keep_what_needs_a_restart(&self.started, &mut config);
         let changes = config::diff::changes(self.installation.config(), &config);
         let changes = changes.iter().map(ToString::to_string).collect();
         match by {
