@@ -53,6 +53,7 @@ mod succession;
 mod support;
 mod support_smoke;
 mod systemd;
+mod tcp;
 mod timeouts;
 mod tls;
 mod tls_servers;

@@ -9,7 +9,8 @@ use crate::message::h2::Flood;
 use crate::metrics::text::Text;
 use crate::metrics::{CLASSES, Outcomes, Sharded};
 use crate::proxy::snapshot::{LimitEntry, ListenerEntry, Snapshot};
-use crate::upstream::ejection::Reason;
+use crate::proxy::tcp::Reason;
+use crate::upstream::ejection::Reason as EjectionReason;
 use crate::upstream::{Endpoint, MirrorResult, Priority, RetryReason, Upstream};
 
 /// A family with one figure for each `T`.
@@ -306,6 +307,20 @@ fn listeners(text: &mut Text, listeners: &[&ListenerEntry]) {
     families(text, Text::counter, &LISTENER_COUNTERS, &listeners);
     families(text, Text::gauge, &LISTENER_GAUGES, &listeners);
     text.counter(
+        "lb_tcp_connections_ended_total",
+        "Connections that were passed on as they are, or were to be, by why that has ended.",
+    );
+    let relaying = listeners.iter().filter(|(_, it)| it.passes_on());
+    for ([name], listener) in relaying {
+        for reason in Reason::ALL {
+            let count = listener
+                .stats
+                .sum(|shard| shard.ends[reason as usize].get());
+            let labels = [*name, ("reason", reason.name())];
+            text.sample("lb_tcp_connections_ended_total", &labels, count);
+        }
+    }
+    text.counter(
         "lb_http2_floods_total",
         "Connections closed because the client flooded them with HTTP/2 frames, by what with.",
     );
@@ -424,6 +439,15 @@ fn servers(text: &mut Text, snapshot: &Snapshot) {
             |it| &it.outcomes.durations,
         );
     }
+    text.histogram(
+        "lb_server_connect_seconds",
+        "How long opening a connection to the server took, TLS included.",
+    );
+    for (labels, endpoint) in &servers {
+        text.durations("lb_server_connect_seconds", labels, &endpoint.stats, |it| {
+            &it.connect_times
+        });
+    }
     families(text, Text::counter, &SERVER_COUNTERS, &servers);
     families(text, Text::gauge, &SERVER_GAUGES, &servers);
     text.counter(
@@ -431,7 +455,7 @@ fn servers(text: &mut Text, snapshot: &Snapshot) {
         "Times that the server was ejected, by why.",
     );
     for ([upstream, server], endpoint) in &servers {
-        for reason in Reason::ALL {
+        for reason in EjectionReason::ALL {
             let labels = [*upstream, *server, ("reason", reason.name())];
             let count = endpoint.standing().ejections(reason);
             text.sample("lb_server_ejections_total", &labels, count);

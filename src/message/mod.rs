@@ -2,6 +2,7 @@
 //! rewriting, and the bytes of HTTP/1.1 and of what may come before it.
 
 pub mod body;
+pub mod client_hello;
 pub mod cookie;
 pub mod forwarded;
 pub mod h1;

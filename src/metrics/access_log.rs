@@ -80,6 +80,77 @@ pub struct Record<'a> {
     pub error: &'a str,
 }
 
+/// What a line says of a connection that was passed on as it is.
+#[derive(Debug, Serialize)]
+pub struct ConnectionRecord<'a> {
+    /// When it was accepted.
+    pub time: Timestamp,
+    /// The client's address, by the word of a PROXY header if there was one.
+    pub client: IpAddr,
+    /// `tcp`.
+    pub protocol: &'a str,
+    /// The listener's name.
+    pub listener: &'a str,
+    /// The name that a ClientHello has asked for, or empty.
+    pub name: &'a str,
+    /// The upstream's name, or empty when there was none for it.
+    pub upstream: &'a str,
+    /// The last server that was tried, or empty.
+    pub server: &'a str,
+    /// Tries after the first.
+    pub retries: u32,
+    /// How long connecting to the server took, in seconds; 0 without success.
+    #[serde(serialize_with = "seconds")]
+    pub connect: Duration,
+    /// How long the connection was open, in seconds.
+    #[serde(serialize_with = "seconds")]
+    pub duration: Duration,
+    /// Bytes received from the client.
+    pub received: u64,
+    /// Bytes sent to the client.
+    pub sent: u64,
+    /// A word for why it has ended.
+    pub reason: &'a str,
+}
+
+impl ConnectionRecord<'_> {
+    fn line(&self, format: Format) -> String {
+        match format {
+            Format::Json => json(self),
+            // Apache has no such thing. It is a line that its readers take: a method, where to, and no status.
+            Format::Combined => {
+                let mut line = start(self.client, self.time);
+                line.push_str("TCP ");
+                escape(
+                    &mut line,
+                    if self.name.is_empty() {
+                        self.listener
+                    } else {
+                        self.name
+                    },
+                );
+                _ = writeln!(line, " -\" 0 {} \"-\" \"-\"", self.sent);
+                line
+            }
+        }
+    }
+}
+
+/// One JSON object.
+fn json(record: &impl Serialize) -> String {
+    let mut line = serde_json::to_string(record).unwrap_or_default();
+    line.push('\n');
+    line
+}
+
+/// The beginning of a line of the combined format, up to the request.
+fn start(client: IpAddr, time: Timestamp) -> String {
+    format!(
+        "{client} - - [{}] \"",
+        time.strftime("%d/%b/%Y:%H:%M:%S +0000")
+    )
+}
+
 fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
 }
@@ -87,17 +158,9 @@ fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S
 impl Record<'_> {
     fn line(&self, format: Format) -> String {
         match format {
-            Format::Json => {
-                let mut line = serde_json::to_string(self).unwrap_or_default();
-                line.push('\n');
-                line
-            }
+            Format::Json => json(self),
             Format::Combined => {
-                let mut line = format!(
-                    "{} - - [{}] \"",
-                    self.client,
-                    self.time.strftime("%d/%b/%Y:%H:%M:%S +0000")
-                );
+                let mut line = start(self.client, self.time);
                 escape(&mut line, self.method);
                 line.push(' ');
                 escape(&mut line, self.target);
@@ -233,11 +296,16 @@ impl AccessLog {
 
     /// Queues a line, or drops and counts it.
     pub fn write(&self, record: &Record<'_>) {
-        if self
-            .queue
-            .try_send(Order::Line(record.line(self.format)))
-            .is_err()
-        {
+        self.queue(record.line(self.format));
+    }
+
+    /// The same for a connection.
+    pub fn write_connection(&self, record: &ConnectionRecord<'_>) {
+        self.queue(record.line(self.format));
+    }
+
+    fn queue(&self, line: String) {
+        if self.queue.try_send(Order::Line(line)).is_err() {
             self.dropped.fetch_add(1, Relaxed);
         }
     }

@@ -1,10 +1,13 @@
-//! Sockets: listening, connecting, the byte streams that HTTP runs on, and datagrams. Knows nothing of HTTP.
+//! Sockets: listening, connecting, the byte streams that HTTP runs on or that are passed on as they are, and datagrams. Knows
+//! nothing of HTTP.
 
 pub mod clock;
 pub mod connect;
 pub mod inherited;
 pub mod pass;
+pub mod relay;
 pub mod socket;
+mod splice;
 pub mod stall;
 pub mod stream;
 pub mod tcp;
@@ -13,6 +16,7 @@ pub mod transport;
 pub mod udp;
 pub mod unix;
 
+pub use relay::Relay;
 pub use stall::Stall;
 pub use stream::{Stream, Traffic};
 pub use tcp::Tcp;

@@ -61,7 +61,7 @@ impl Traffic {
         self
     }
 
-    fn add_received(&mut self, bytes: u64) {
+    pub(super) fn add_received(&mut self, bytes: u64) {
         self.totals.shard(self.worker).received.add(bytes);
         self.add_moved(bytes);
         if let Some(heard) = &self.heard {
@@ -69,7 +69,7 @@ impl Traffic {
         }
     }
 
-    fn add_sent(&mut self, bytes: u64) {
+    pub(super) fn add_sent(&mut self, bytes: u64) {
         self.totals.shard(self.worker).sent.add(bytes);
         self.sent += bytes;
         self.add_moved(bytes);

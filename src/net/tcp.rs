@@ -7,11 +7,14 @@ use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::mem;
 use std::net::Shutdown;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+
+use super::splice::Pipe;
 
 /// A connected socket.
 #[derive(Debug)]
@@ -108,6 +111,46 @@ impl Tcp {
         let mut byte = [mem::MaybeUninit::uninit()];
         let peeked = self.socket().map(|socket| socket.peek(&mut byte));
         matches!(peeked, Some(Err(error)) if error.kind() == ErrorKind::WouldBlock)
+    }
+
+    /// Takes at most `limit` bytes into an empty pipe; none at the connection's end.
+    pub(super) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+        limit: usize,
+    ) -> Poll<io::Result<usize>> {
+        let tcp = &*self.watched()?;
+        loop {
+            ready!(tcp.poll_read_ready(cx))?;
+            let filled = tcp.try_io(Interest::READABLE, || pipe.fill(tcp, limit));
+            if !is_to_be_repeated(&filled) {
+                return Poll::Ready(filled);
+            }
+        }
+    }
+
+    /// Sends what is in a pipe, as far as there is room.
+    pub(super) fn poll_drain(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        let tcp = &*self.watched()?;
+        loop {
+            ready!(tcp.poll_write_ready(cx))?;
+            let drained = tcp.try_io(Interest::WRITABLE, || pipe.drain(tcp));
+            if !is_to_be_repeated(&drained) {
+                return Poll::Ready(drained);
+            }
+        }
+    }
+
+    /// Has its close be a reset: what is under way is lost, and the peer sees that.
+    pub fn reset_on_close(&self) {
+        if let Some(socket) = self.socket() {
+            _ = socket.set_linger(Some(Duration::ZERO)); // or it is broken already
+        }
     }
 
     /// Reads at most `buffer`, now or not at all.
@@ -221,6 +264,12 @@ impl AsyncWrite for Tcp {
             State::Lost => Poll::Ready(Err(ErrorKind::NotConnected.into())),
         }
     }
+}
+
+/// Whether a call has to wait after all, or was disturbed.
+fn is_to_be_repeated<T>(result: &io::Result<T>) -> bool {
+    use ErrorKind::{Interrupted, WouldBlock};
+    matches!(result, Err(error) if matches!(error.kind(), Interrupted | WouldBlock))
 }
 
 fn again_if_interrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {

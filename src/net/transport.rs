@@ -9,6 +9,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Tcp;
+use super::splice::Pipe;
 use super::tls::TlsStream;
 
 /// A connected socket, with or without TLS.
@@ -103,6 +104,33 @@ impl Transport {
         match self {
             Self::Plain(_) => true,
             Self::Tls(tls) => tls.is_flushed(),
+        }
+    }
+
+    /// Takes bytes into an empty pipe, where there is no TLS.
+    pub(super) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+        limit: usize,
+    ) -> Poll<io::Result<usize>> {
+        self.tcp_mut().poll_fill(cx, pipe, limit)
+    }
+
+    /// Sends what is in a pipe, where there is no TLS.
+    pub(super) fn poll_drain(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        self.tcp_mut().poll_drain(cx, pipe)
+    }
+
+    /// Ends this direction. With TLS it is `said` or not that this was all.
+    pub(super) fn poll_end(&mut self, cx: &mut Context<'_>, said: bool) -> Poll<io::Result<()>> {
+        match said {
+            true => Pin::new(self).poll_shutdown(cx),
+            false => Pin::new(self.tcp_mut()).poll_shutdown(cx),
         }
     }
 

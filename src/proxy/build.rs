@@ -16,6 +16,7 @@ use super::protection;
 use super::snapshot::{
     Action, LimitEntry, ListenerEntry, RedisSettings, RouteEntry, Snapshot, UpstreamEntry,
 };
+use super::tcp::Names;
 use crate::balance::Kind;
 use crate::config::model::{self, Config, RouteLimit, StrategyKind};
 use crate::config::types::{HostPattern, PathPattern};
@@ -168,6 +169,9 @@ fn listener(
             .map(|max| Arc::new(per_address(max, former))),
         min_body_rate: listener.min_body_rate,
         normalize_path: listener.normalize_path,
+        is_tcp: listener.mode == model::Mode::Tcp,
+        upstream: listener.upstream,
+        names: names(listener),
         routes: RouteTable::build(table)?,
         entries,
         unrouted: former.map_or_else(new_shards(workers), |it| Arc::clone(&it.unrouted)),
@@ -186,10 +190,6 @@ fn per_address(max: NonZeroU32, former: Option<&ListenerEntry>) -> PerAddress {
 }
 
 fn conditions(route: &model::Route) -> RouteSpec {
-    let host = |host: &HostPattern| match host {
-        HostPattern::Exact(name) => route::Host::Exact(name.clone()),
-        HostPattern::Wildcard(suffix) => route::Host::Wildcard(suffix.clone()),
-    };
     let path = |path: &PathPattern| match path {
         PathPattern::Exact(path) => route::Path::Exact(normal(path)),
         PathPattern::Prefix(prefix) => {
@@ -203,6 +203,23 @@ fn conditions(route: &model::Route) -> RouteSpec {
         methods: route.methods.clone(),
         headers: route.headers.clone(),
     }
+}
+
+fn host(host: &HostPattern) -> route::Host {
+    match host {
+        HostPattern::Exact(name) => route::Host::Exact(name.clone()),
+        HostPattern::Wildcard(suffix) => route::Host::Wildcard(suffix.clone()),
+    }
+}
+
+/// The TLS connections that a listener passes through.
+fn names(listener: &model::Listener) -> Option<Names> {
+    let hosts = listener
+        .sni
+        .iter()
+        .map(|(pattern, to)| (host(pattern), *to));
+    let has_any = !listener.sni.is_empty() || !listener.alpn.is_empty();
+    has_any.then(|| Names::new(listener.alpn.iter().cloned(), hosts))
 }
 
 /// A path as routes see those of requests. What has no such form fits no request.

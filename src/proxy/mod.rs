@@ -2,14 +2,17 @@
 //!
 //! [`snapshot`] is what a request needs from the configuration, of it [`policy`] what concerns its server; it is made by
 //! [`build`] with what [`former`] kept of the one before; a [`view`] is a worker's side of it; [`local`] is what a worker
-//! owns besides, among it the [`roster`] of its connections. [`http`] serves connections.
+//! owns besides, among it the [`roster`] of its connections. [`preamble`] is what may come before anything else on a
+//! connection, [`http`] serves connections, and [`tcp`] passes them on.
 
 pub mod build;
 mod former;
 pub mod http;
 pub mod local;
 pub mod policy;
+pub mod preamble;
 mod protection;
 pub mod roster;
 pub mod snapshot;
+pub mod tcp;
 pub mod view;

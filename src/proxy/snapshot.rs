@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::policy::Forward;
+use super::tcp::{Names, Reason};
 pub use crate::config::model::{HashKey, LimitKey, ListenerTimeouts, RedirectTarget};
 use crate::limit::LimiterShared;
 use crate::listener::PerAddress;
@@ -86,6 +87,12 @@ pub struct ListenerEntry {
     pub min_body_rate: Option<u64>,
     /// Whether servers get paths in their normal form.
     pub normalize_path: bool,
+    /// Whether bytes are passed on as they are, and HTTP is not spoken.
+    pub is_tcp: bool,
+    /// Where they go that no name says something else of; `None` refuses those.
+    pub upstream: Option<usize>,
+    /// TLS connections that are passed through.
+    pub names: Option<Names>,
     /// Its routes.
     pub routes: RouteTable<Arc<RouteEntry>>,
     /// The same routes, for metrics.
@@ -102,6 +109,19 @@ impl ListenerEntry {
     /// Whether something comes before HTTP on a connection.
     pub fn has_preamble(&self) -> bool {
         self.tls.is_some() || self.proxy_protocol
+    }
+
+    /// Whether it may have connections that are passed on as they are.
+    pub fn passes_on(&self) -> bool {
+        self.is_tcp || self.names.is_some()
+    }
+
+    /// What its connections wait for in the roster.
+    pub fn waits(&self) -> [Duration; 2] {
+        match self.is_tcp {
+            false => [self.timeouts.headers, self.timeouts.keep_alive],
+            true => [self.timeouts.idle, self.timeouts.half_closed],
+        }
     }
 
     /// How long a new connection may be silent.
@@ -142,6 +162,8 @@ pub struct ListenerStats {
     pub proxy_header_failures: Counter,
     /// Closed because their address had too many.
     pub over_address_limit: Counter,
+    /// Connections that were passed on, or were to be, by why that has ended.
+    pub ends: [Counter; Reason::ALL.len()],
     /// Times that accepting failed, for want of file descriptors mostly.
     pub accept_failures: Counter,
 }

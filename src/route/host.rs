@@ -27,7 +27,7 @@ impl fmt::Display for Host {
 
 /// A `V` for each host, each wildcard, and for any host.
 #[derive(Debug, Default)]
-pub(super) struct HostMap<V> {
+pub struct HostMap<V> {
     exact: Map<Box<[u8]>, V>,
     wildcard: Map<Box<[u8]>, V>,
     any: V,
@@ -35,7 +35,7 @@ pub(super) struct HostMap<V> {
 
 impl<V: Default> HostMap<V> {
     /// The value for `host`, made if it is not there yet; `None` is any host.
-    pub(super) fn entry(&mut self, host: Option<&Host>) -> &mut V {
+    pub fn entry(&mut self, host: Option<&Host>) -> &mut V {
         match host {
             Some(Host::Exact(name)) => self.exact.entry(normal(name)).or_default(),
             Some(Host::Wildcard(suffix)) => self.wildcard.entry(normal(suffix)).or_default(),
@@ -46,11 +46,7 @@ impl<V: Default> HostMap<V> {
 
 impl<V> HostMap<V> {
     /// Offers the values for `host`, the most specific first, until `accept` takes one.
-    pub(super) fn find_map<R>(
-        &self,
-        host: Option<&str>,
-        accept: impl Fn(&V) -> Option<R>,
-    ) -> Option<R> {
+    pub fn find_map<R>(&self, host: Option<&str>, accept: impl Fn(&V) -> Option<R>) -> Option<R> {
         host.and_then(|host| self.find_named(host, &accept))
             .or_else(|| accept(&self.any))
     }

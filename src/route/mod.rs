@@ -20,7 +20,7 @@ mod path;
 mod table;
 mod template;
 
-pub use host::Host;
+pub use host::{Host, HostMap};
 pub use normal_path::{InvalidPath, NormalPath, normal_path};
 pub use path::Path;
 pub use table::{BuildError, RouteSpec, RouteTable};

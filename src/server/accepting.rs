@@ -17,6 +17,7 @@ use crate::net::Tcp;
 use crate::proxy::http::task::ClientTask;
 use crate::proxy::local::Local;
 use crate::proxy::snapshot::ListenerStats;
+use crate::proxy::tcp::task::TcpTask;
 
 /// A worker's listening sockets.
 #[derive(Debug)]
@@ -150,7 +151,10 @@ impl Acceptor for Connections {
                 return;
             }
         }
-        spawn_local(ClientTask::new(tcp, peer, listener, local, permit, counted));
+        match entry.is_tcp {
+            false => spawn_local(ClientTask::new(tcp, peer, listener, local, permit, counted)),
+            true => spawn_local(TcpTask::new(tcp, peer, listener, local, permit, counted)),
+        };
     }
 
     fn failed(&self, error: &io::Error) {

@@ -9,7 +9,7 @@ use thiserror::Error;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::config::model::{self, Config, Listener, Protocol, TlsVersion, Upstream};
+use crate::config::model::{self, Config, Listener, Mode, Protocol, TlsVersion, Upstream};
 use crate::proxy::build::TlsMaterial;
 use crate::tls::{
     Alpn, CertificateFiles, ClientAuth, ClientSettings, ClientTls, MinVersion, Refresh,
@@ -206,9 +206,10 @@ fn server_settings(listener: &Listener) -> Option<ServerSettings> {
             model::ClientAuth::Optional(ca) => ClientAuth::Optional(ca.clone()),
             model::ClientAuth::Required(ca) => ClientAuth::Required(ca.clone()),
         },
-        alpn: match listener.http2 {
-            true => Alpn::Http2OrHttp1,
-            false => Alpn::Http1,
+        alpn: match (listener.mode, listener.http2) {
+            (Mode::Tcp | Mode::Udp, _) => Alpn::Nothing,
+            (Mode::Http, true) => Alpn::Http2OrHttp1,
+            (Mode::Http, false) => Alpn::Http1,
         },
     })
 }

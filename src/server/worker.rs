@@ -230,8 +230,7 @@ impl Worker {
 async fn tick(local: Rc<Local>) {
     loop {
         let view = local.view();
-        let timeouts = view.snapshot.listeners.iter().map(|it| &it.timeouts);
-        let limits = timeouts.flat_map(|it| [it.headers, it.keep_alive]);
+        let limits = view.snapshot.listeners.iter().flat_map(|it| it.waits());
         let shortest = limits.min().unwrap_or(Duration::MAX);
         drop(view);
         sleep(Roster::interval(shortest)).await;

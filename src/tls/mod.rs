@@ -35,6 +35,8 @@ pub enum Refresh {
 /// The protocols that are offered in the handshake (ALPN, RFC 7301), the preferred one first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alpn {
+    /// Whatever is spoken, it is not agreed upon.
+    Nothing,
     /// `http/1.1`
     Http1,
     /// `h2`
@@ -46,6 +48,7 @@ pub enum Alpn {
 impl Alpn {
     fn protocols(self) -> Vec<Vec<u8>> {
         let names: &[&[u8]] = match self {
+            Self::Nothing => &[],
             Self::Http1 => &[b"http/1.1"],
             Self::Http2 => &[b"h2"],
             Self::Http2OrHttp1 => &[b"h2", b"http/1.1"],

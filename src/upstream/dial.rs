@@ -1,4 +1,4 @@
-//! New connections to a server: TCP, TLS if its upstream asks for it, and the version of HTTP that is then spoken.
+//! New connections to a server: TCP, TLS if its upstream asks for it, and the version of HTTP that is then spoken, if any.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub(super) async fn http1(
     announced: Option<Announced>,
     traffic: Traffic,
 ) -> io::Result<http1::Connection> {
-    let transport = transport(endpoint, settings, announced, Protocol::Http1).await?;
+    let transport = transport(endpoint, settings, announced, Some(Protocol::Http1)).await?;
     let idle = settings.idle;
     Ok(http1::Connection::new(transport, announced, traffic, idle))
 }
@@ -46,7 +46,7 @@ pub(super) async fn any(
     announced: Option<Announced>,
     traffic: Traffic,
 ) -> io::Result<Connection> {
-    let transport = transport(endpoint, settings, announced, settings.protocol).await?;
+    let transport = transport(endpoint, settings, announced, Some(settings.protocol)).await?;
     let chosen = match (settings.protocol, transport.alpn()) {
         (Protocol::Http1, _) => Protocol::Http1,
         (Protocol::Http2, None | Some(HTTP2)) | (Protocol::Auto, Some(HTTP2)) => Protocol::Http2,
@@ -73,11 +73,24 @@ pub(super) async fn any(
     Ok(Connection::Http2(exchange))
 }
 
+/// Opens a connection for a client whose bytes are passed on as they are.
+///
+/// # Errors
+/// The server cannot be reached or does not prove who it is.
+pub(super) async fn bare(
+    endpoint: &LocalEndpoint,
+    settings: &Settings,
+    announced: Option<Announced>,
+) -> io::Result<Transport> {
+    transport(endpoint, settings, announced, None).await
+}
+
+/// A connection on which `protocol` is to be spoken, or something that is the client's business.
 async fn transport(
     endpoint: &LocalEndpoint,
     settings: &Settings,
     announced: Option<Announced>,
-    protocol: Protocol,
+    protocol: Option<Protocol>,
 ) -> io::Result<Transport> {
     let addresses = endpoint.shared.resolved();
     let mut tcp = Tcp::from(connect::connect(&addresses, settings.connect).await?);
@@ -98,15 +111,21 @@ async fn handshake(
     tcp: Tcp,
     secure: &ClientTls,
     address: &ServerAddress,
-    protocol: Protocol,
+    protocol: Option<Protocol>,
 ) -> io::Result<Transport> {
     let name = secure
         .server_name(&address.host())
         .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
     let mut config = secure.current();
-    if protocol == Protocol::Http1 && config.alpn_protocols.iter().any(|it| it == HTTP2) {
+    match protocol {
         // A switch of protocols, which HTTP/2 does not have.
-        Arc::make_mut(&mut config).alpn_protocols = vec![HTTP1.to_vec()];
+        Some(Protocol::Http1) if config.alpn_protocols.iter().any(|it| it == HTTP2) => {
+            Arc::make_mut(&mut config).alpn_protocols = vec![HTTP1.to_vec()];
+        }
+        None if !config.alpn_protocols.is_empty() => {
+            Arc::make_mut(&mut config).alpn_protocols = Vec::new();
+        }
+        Some(_) | None => {}
     }
     let stream = tls::connect(tcp, config, name).await?;
     Ok(Transport::Tls(stream))

@@ -18,7 +18,7 @@ use super::sockets::Sockets;
 use super::standing::Standing;
 use crate::config::types::ServerAddress;
 use crate::health;
-use crate::metrics::{Counter, Outcomes, Sharded};
+use crate::metrics::{Counter, Durations, Outcomes, Sharded};
 use crate::net::stream::ByteStats;
 
 /// So many connection failures there are never: nobody is told.
@@ -40,6 +40,8 @@ pub struct EndpointStats {
     pub outcomes: Outcomes,
     /// Connections opened.
     pub connects: Counter,
+    /// How long opening them took.
+    pub connect_times: Durations,
     /// Connections that could not be opened.
     pub connect_failures: Counter,
     /// What says how the server behaves.

@@ -24,7 +24,7 @@ use super::quantile::Quantile;
 use super::sockets::OpenSocket;
 use super::{dial, http2};
 use crate::balance::{Candidate, Load};
-use crate::net::{Traffic, clock, connect};
+use crate::net::{Traffic, Transport, clock, connect};
 
 /// A server, with this worker's connections to it.
 #[derive(Debug)]
@@ -379,10 +379,12 @@ impl LocalUpstream {
     ) -> io::Result<Connection> {
         let settings = self.settings_held();
         let traffic = self.traffic(endpoint).await?;
+        let began = clock::now();
         let dialed = dial::http1(endpoint, &settings, announced, traffic).await;
         // A server that does not speak HTTP/1.1 may be well all the same.
         let tells = settings.protocol == Protocol::Http1;
-        self.judge(endpoint, dialed, tells).map(Connection::Http1)
+        self.judge(endpoint, began, dialed, tells)
+            .map(Connection::Http1)
     }
 
     async fn dial_any(
@@ -399,8 +401,27 @@ impl LocalUpstream {
                 return Ok(Connection::Http2(exchange));
             }
         };
+        let began = clock::now();
         let dialed = dial::any(endpoint, &settings, announced, traffic).await;
-        self.judge(endpoint, dialed, true)
+        self.judge(endpoint, began, dialed, true)
+    }
+
+    /// Opens a connection for a client whose bytes are passed on as they are, with where they are counted.
+    ///
+    /// # Errors
+    /// Those of [`connect`](Self::connect).
+    pub async fn connect_bare(
+        &self,
+        endpoint: &Rc<LocalEndpoint>,
+        announced: Option<Announced>,
+    ) -> io::Result<(Transport, Traffic)> {
+        let settings = self.settings_held();
+        let announced = announced.filter(|_| settings.announces.is_some());
+        let traffic = self.traffic(endpoint).await?;
+        let began = clock::now();
+        let dialed = dial::bare(endpoint, &settings, announced).await;
+        let transport = self.judge(endpoint, began, dialed, true)?;
+        Ok((transport, traffic))
     }
 
     /// Where a new connection is counted, with its bytes.
@@ -413,10 +434,12 @@ impl LocalUpstream {
         Ok(Traffic::new(bytes, self.worker).holding(socket))
     }
 
-    /// Counts how connecting to a server went, and whether a failed handshake `tells` something of the server.
+    /// Counts how connecting to a server went that `began` then, and whether a failed handshake `tells` something of the
+    /// server.
     fn judge<T>(
         &self,
         endpoint: &LocalEndpoint,
+        began: tokio::time::Instant,
         dialed: io::Result<T>,
         tells: bool,
     ) -> io::Result<T> {
@@ -425,6 +448,7 @@ impl LocalUpstream {
         match &dialed {
             Ok(_) => {
                 stats.connects.increment();
+                stats.connect_times.observe(clock::now() - began);
                 endpoint.shared.connect_succeeded();
             }
             Err(error) => {

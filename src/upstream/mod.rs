@@ -45,5 +45,6 @@ pub use picking::{InFlight, Picked};
 pub use protection::Protection;
 pub use queue::{Priority, Refusal, Waiter};
 pub use reconfigure::proven;
+pub use sockets::is_too_many;
 pub use stats::{MirrorResult, RetryReason, UpstreamStats};
 pub use sticky::Sticky;

@@ -4,6 +4,7 @@
 //! unused ones then close one each, and keep none that become unused while somebody waits. Whoever has got one has others
 //! ask again.
 
+use std::io::{self, ErrorKind};
 use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::Arc;
@@ -89,6 +90,11 @@ impl Sockets {
             asks.await;
         }
     }
+}
+
+/// Whether a connection could not be had because there are as many to the server as there may be.
+pub fn is_too_many(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::QuotaExceeded && error.raw_os_error().is_none()
 }
 
 /// A connection to a server counts as long as this is there.

@@ -59,8 +59,20 @@ pub struct TlsStream {
 /// `InvalidData` with rustls' error in it if the client does not speak TLS as it must, having been told by an alert;
 /// `UnexpectedEof` if it leaves; the socket's; `Other` if `config` cannot be used.
 pub async fn accept(tcp: Tcp, config: Arc<ServerConfig>) -> io::Result<Box<TlsStream>> {
+    accept_after(tcp, config, Vec::new()).await
+}
+
+/// The same with a client of whose bytes the first, `early`, have been read already.
+///
+/// # Errors
+/// Those of [`accept`].
+pub async fn accept_after(
+    tcp: Tcp,
+    config: Arc<ServerConfig>,
+    early: Vec<u8>,
+) -> io::Result<Box<TlsStream>> {
     let session = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
-    TlsStream::open(tcp, Session::Server(session)).await
+    TlsStream::open(tcp, Session::Server(session), early).await
 }
 
 /// Shakes hands with a server, whose certificate must be for `name`.
@@ -73,11 +85,11 @@ pub async fn connect(
     name: ServerName<'static>,
 ) -> io::Result<Box<TlsStream>> {
     let session = UnbufferedClientConnection::new(config, name).map_err(io::Error::other)?;
-    TlsStream::open(tcp, Session::Client(session)).await
+    TlsStream::open(tcp, Session::Client(session), Vec::new()).await
 }
 
 impl TlsStream {
-    async fn open(tcp: Tcp, session: Session) -> io::Result<Box<Self>> {
+    async fn open(tcp: Tcp, session: Session, mut early: Vec<u8>) -> io::Result<Box<Self>> {
         let mut stream = Box::new(Self {
             tcp,
             session,
@@ -88,7 +100,9 @@ impl TlsStream {
             is_ended: false,
             is_closed: false,
         });
-        stream.decrypt(&mut [], &mut ReadBuf::new(&mut [])); // a client has the first word
+        // A client has the first word.
+        let consumed = stream.decrypt(&mut early, &mut ReadBuf::new(&mut []));
+        stream.held = early.split_off(consumed);
         poll_fn(|cx| stream.poll_handshake(cx)).await?;
         Ok(stream)
     }

@@ -19,7 +19,7 @@ use crate::message::{Upload, UploadError};
 use crate::net::clock;
 use crate::net::connect::is_local;
 use crate::upstream::connection::{AnswerError, SendError};
-use crate::upstream::{Connection, InFlight, LocalEndpoint, RetryReason};
+use crate::upstream::{Connection, InFlight, LocalEndpoint, RetryReason, is_too_many};
 
 /// A try: counts as load of its server, and in the server's metrics, until it is dropped.
 #[derive(Debug)]
@@ -171,11 +171,6 @@ impl Failure {
             Self::Upload(error) => error,
         }
     }
-}
-
-/// Whether there are as many connections to the server as there may be.
-fn is_too_many(error: &io::Error) -> bool {
-    error.kind() == ErrorKind::QuotaExceeded && error.raw_os_error().is_none()
 }
 
 /// How long an answer's headers are waited for.

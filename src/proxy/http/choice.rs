@@ -55,7 +55,12 @@ pub fn hash_of(key: &HashKey, client: IpAddr, head: &Parts) -> u64 {
             normal.as_ref().map(|normal| normal.path.as_bytes())
         }
     };
-    value.map_or_else(|| with_octets(client, xxh3_64), xxh3_64)
+    value.map_or_else(|| hash_of_address(client), xxh3_64)
+}
+
+/// The same where there is nothing but the client's address.
+pub fn hash_of_address(client: IpAddr) -> u64 {
+    with_octets(client, xxh3_64)
 }
 
 fn with_octets(address: IpAddr, hash: impl Fn(&[u8]) -> u64) -> u64 {

@@ -11,7 +11,7 @@
 
 pub mod answer;
 pub mod attempt;
-mod choice;
+pub mod choice;
 pub mod connection;
 pub mod date;
 pub mod download;

@@ -28,7 +28,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::connection;
-use super::open::{self, Opened};
+use super::open::{self, After, Opened};
 use crate::listener::Counted;
 use crate::message::h1::wire::poll_first_read;
 use crate::metrics::Counter;
@@ -36,6 +36,7 @@ use crate::net::{Tcp, Transport, clock};
 use crate::proxy::local::{Listener, Local};
 use crate::proxy::roster::Place;
 use crate::proxy::snapshot::ListenerEntry;
+use crate::proxy::tcp::session::Session;
 
 /// How long a connection waits for its next request before it is parked.
 pub const PARK_AFTER: Duration = Duration::from_secs(1);
@@ -58,7 +59,9 @@ pub struct ClientTask {
 enum State {
     Parked(Parked),
     /// Boxed, because a task is as large as its largest state.
-    Served(Pin<Box<dyn Future<Output = Option<Idle>>>>),
+    Served(Pin<Box<dyn Future<Output = After>>>),
+    /// It is not ours to decrypt.
+    Passed(Box<Session>),
     Closed,
 }
 
@@ -216,9 +219,14 @@ impl ClientTask {
                     }
                 }
                 State::Served(served) => match ready!(served.as_mut().poll(cx)) {
-                    Some(idle) => self.park(idle),
-                    None => self.state = State::Closed,
+                    After::Idle(idle) => self.park(idle),
+                    After::Passed(session) => self.state = State::Passed(session),
+                    After::Closed => self.state = State::Closed,
                 },
+                State::Passed(session) => {
+                    ready!(session.poll(cx, self.place));
+                    self.state = State::Closed;
+                }
                 State::Closed => return Poll::Ready(()),
             }
         }
@@ -242,7 +250,9 @@ impl ClientTask {
         };
         self.state = match woken {
             Woken::Gone => State::Closed,
-            Woken::Read(read) => State::Served(Box::pin(connection::serve(opened, read))),
+            Woken::Read(read) => State::Served(Box::pin(async {
+                connection::serve(opened, read).await.into()
+            })),
             Woken::Readable => State::Served(Box::pin(open::open(opened, deadline))),
         };
     }
@@ -334,6 +344,7 @@ impl fmt::Debug for State {
         match self {
             Self::Parked(parked) => parked.fmt(f),
             Self::Served(_) => f.write_str("Served"),
+            Self::Passed(session) => session.fmt(f),
             Self::Closed => f.write_str("Closed"),
         }
     }

@@ -1,0 +1,243 @@
+//! One direction of a relay: bytes from one side to the other, and then the end.
+//!
+//! ```text
+//!           read: a copy, or into a pipe          all of it written
+//!   empty ───────────────────────────▶ holding ─────────────────────▶ empty
+//!     │ the end has been read            (nothing is read meanwhile: the reader sets the pace)
+//!     ▼
+//!   ENDED ──shutdown──▶ CLOSED            what it leads to is gone: LOST, nothing more is read
+//! ```
+//! Little is copied through the thread's scratch. A read that fills that is a sign of much: from then on the bytes stay in
+//! the kernel (`splice`), until a read brings little again. With TLS on either side all is copied.
+
+use std::io::{self, ErrorKind};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::scratch::Scratch;
+use crate::net::splice::{self, Pipe};
+use crate::net::{Traffic, Transport};
+
+/// What is copied at a time where there is no TLS. A read that fills it is followed by splices, and one that brings less by
+/// copies: both are two system calls, of which a copy's are cheaper up to about this many bytes.
+const FLAT: usize = 16 * 1024;
+
+/// After so many bytes it is somebody else's turn.
+const TURN: usize = 1024 * 1024;
+
+/// One direction.
+#[derive(Debug, Default)]
+pub(super) struct Direction {
+    phase: Phase,
+    /// Whether the last read has brought much.
+    bulk: bool,
+    /// What has been read and not been written yet.
+    held: Held,
+    /// Bytes that have moved, in and out.
+    pub(super) read: u64,
+    pub(super) written: u64,
+}
+
+/// How far a direction is.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    #[default]
+    Open,
+    /// Its end has been read; with TLS, whether that was said or the connection just ended.
+    Ended { said: bool },
+    /// Its end has been passed on.
+    Closed,
+    /// Nobody takes what it brings: the connection that it leads to is gone. `cut` says that it has broken; otherwise the
+    /// peer had closed it before, and does not want to hear more.
+    Lost { cut: bool },
+}
+
+#[derive(Debug, Default)]
+enum Held {
+    #[default]
+    Nothing,
+    Bytes {
+        bytes: Box<[u8]>,
+        written: usize,
+    },
+    Pipe(Pipe),
+}
+
+/// The two sides of a direction, with where their bytes are counted.
+pub(super) struct Ends<'a> {
+    pub(super) from: (&'a mut Transport, &'a mut Traffic),
+    pub(super) to: (&'a mut Transport, &'a mut Traffic),
+}
+
+impl Direction {
+    /// One that begins with bytes that were read before.
+    pub(super) fn beginning_with(bytes: Vec<u8>) -> Self {
+        let mut direction = Self {
+            read: bytes.len() as u64,
+            ..Self::default()
+        };
+        direction.hold(&bytes);
+        direction
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Moves what there is to move. Ready when there will be nothing more: the end has been passed on, or cannot be. `cut`
+    /// says that the connection it reads from has broken, so that an end is none.
+    ///
+    /// # Errors
+    /// The connection that it reads from has broken.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        ends: &mut Ends<'_>,
+        cut: bool,
+    ) -> Poll<io::Result<()>> {
+        let turn_ends = self.read + TURN as u64;
+        loop {
+            match self.phase {
+                Phase::Closed | Phase::Lost { .. } => return Poll::Ready(Ok(())),
+                Phase::Ended { .. } if cut => {
+                    return Poll::Ready(Err(ErrorKind::ConnectionReset.into()));
+                }
+                Phase::Open | Phase::Ended { .. } => {}
+            }
+            if let Err(error) = ready!(self.poll_write(cx, ends)) {
+                // A reset that comes after the peer's end has an error of its own (RFC 9293, section 3.10.7.4).
+                let cut = error.kind() != ErrorKind::BrokenPipe;
+                self.phase = Phase::Lost { cut };
+                self.held = Held::Nothing;
+                continue;
+            }
+            if let Phase::Ended { said } = self.phase {
+                // That it is closed already is for a read to tell.
+                _ = ready!(ends.to.0.poll_end(cx, said));
+                self.phase = Phase::Closed;
+                continue;
+            }
+            if self.read >= turn_ends {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if ready!(self.poll_read(cx, ends))? == 0 {
+                continue;
+            }
+        }
+    }
+
+    /// Writes all that is held.
+    fn poll_write(&mut self, cx: &mut Context<'_>, ends: &mut Ends<'_>) -> Poll<io::Result<()>> {
+        let (to, traffic) = &mut ends.to;
+        loop {
+            let written = match &mut self.held {
+                Held::Nothing if to.is_flushed() => return Poll::Ready(Ok(())),
+                Held::Nothing => return Pin::new(&mut **to).poll_flush(cx),
+                Held::Bytes { bytes, written } => {
+                    let rest = &bytes[*written..];
+                    let taken = ready!(Pin::new(&mut **to).poll_write(cx, rest))?;
+                    *written += taken;
+                    if *written == bytes.len() {
+                        self.held = Held::Nothing;
+                    }
+                    taken
+                }
+                Held::Pipe(pipe) => {
+                    let moved = ready!(to.poll_drain(cx, pipe))?;
+                    if pipe.held() == 0
+                        && let Held::Pipe(pipe) = std::mem::take(&mut self.held)
+                    {
+                        pipe.give_back();
+                    }
+                    moved
+                }
+            };
+            if written == 0 {
+                return Poll::Ready(Err(ErrorKind::WriteZero.into()));
+            }
+            traffic.add_sent(written as u64);
+            self.written += written as u64;
+        }
+    }
+
+    /// Reads once, and writes as much of that as there is room for if it is a copy. Nothing is held before, and maybe after.
+    fn poll_read(&mut self, cx: &mut Context<'_>, ends: &mut Ends<'_>) -> Poll<io::Result<usize>> {
+        let is_plain = !ends.from.0.is_encrypted() && !ends.to.0.is_encrypted();
+        let read = match is_plain && self.bulk {
+            true => match Pipe::take() {
+                Ok(pipe) => ready!(self.poll_splice(cx, ends, pipe))?,
+                // For want of descriptors: a copy needs none.
+                Err(_) => ready!(self.poll_copy(cx, ends, FLAT))?,
+            },
+            false if is_plain => ready!(self.poll_copy(cx, ends, FLAT))?,
+            false => ready!(self.poll_copy(cx, ends, usize::MAX))?,
+        };
+        self.bulk = read >= FLAT;
+        self.read += read as u64;
+        ends.from.1.add_received(read as u64);
+        Poll::Ready(Ok(read))
+    }
+
+    fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        ends: &mut Ends<'_>,
+        mut pipe: Pipe,
+    ) -> Poll<io::Result<usize>> {
+        let polled = ends.from.0.poll_fill(cx, &mut pipe, splice::MOST);
+        match polled {
+            Poll::Ready(Ok(read)) if read > 0 => {
+                self.held = Held::Pipe(pipe);
+                return polled;
+            }
+            Poll::Ready(Ok(_)) => self.phase = Phase::Ended { said: true },
+            Poll::Pending | Poll::Ready(Err(_)) => {}
+        }
+        pipe.give_back();
+        polled
+    }
+
+    fn poll_copy(
+        &mut self,
+        cx: &mut Context<'_>,
+        ends: &mut Ends<'_>,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        let mut scratch = Scratch::take();
+        let room = scratch.len().min(most);
+        let mut space = ReadBuf::new(&mut scratch[..room]);
+        let said = match ready!(Pin::new(&mut *ends.from.0).poll_read(cx, &mut space)) {
+            Ok(()) => true,
+            // TLS that ends without saying so: what has come is passed on, and an end that says nothing either.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => false,
+            Err(error) => return Poll::Ready(Err(error)),
+        };
+        let bytes = space.filled();
+        if bytes.is_empty() {
+            self.phase = Phase::Ended { said };
+            return Poll::Ready(Ok(0));
+        }
+        let (to, traffic) = &mut ends.to;
+        let written = match Pin::new(&mut **to).poll_write(cx, bytes) {
+            Poll::Ready(Ok(written)) => written,
+            // The next write says it again.
+            Poll::Ready(Err(_)) | Poll::Pending => 0,
+        };
+        traffic.add_sent(written as u64);
+        self.written += written as u64;
+        self.hold(&bytes[written..]);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn hold(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.held = Held::Bytes {
+                bytes: bytes.into(),
+                written: 0,
+            };
+        }
+    }
+}

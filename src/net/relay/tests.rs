@@ -1,0 +1,261 @@
+//! Relays between sockets of this machine.
+
+use std::future::poll_fn;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+
+use socket2::SockRef;
+
+use super::*;
+use crate::metrics::Sharded;
+use crate::net::Tcp;
+use crate::net::stream::ByteStats;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// More than sockets hold, and not a multiple of anything.
+const MUCH: usize = 20_000_003;
+
+type Bytes = Arc<Sharded<ByteStats>>;
+
+/// How a relay went, and what its two ends came to.
+struct Gone<C, S> {
+    end: End,
+    received: u64,
+    sent: u64,
+    client: C,
+    server: S,
+    /// As they are counted for the client's and for the server's connection.
+    bytes: [Bytes; 2],
+}
+
+/// Our end of a connection, and the other one, which has deadlines.
+fn pair() -> (Tcp, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    peer.set_read_timeout(Some(LIMIT)).unwrap();
+    peer.set_write_timeout(Some(LIMIT)).unwrap();
+    let (tcp, _) = listener.accept().unwrap();
+    tcp.set_nonblocking(true).unwrap();
+    (Tcp::accepted(tcp), peer)
+}
+
+/// Runs a relay, while a client and a server do this. What the client said before was `early`.
+fn relay<C: Send, S: Send>(
+    early: &[u8],
+    client: impl FnOnce(TcpStream) -> C + Send,
+    server: impl FnOnce(TcpStream) -> S + Send,
+) -> Gone<C, S> {
+    let ((to_client, client_end), (to_server, server_end)) = (pair(), pair());
+    let bytes: [Bytes; 2] = [Arc::new(Sharded::new(1)), Arc::new(Sharded::new(1))];
+    let [of_client, of_server] = bytes.each_ref().map(|it| Traffic::new(Arc::clone(it), 0));
+    let client_side = (to_client.into(), of_client);
+    let server_side = (to_server.into(), of_server);
+    let mut relay = Relay::new(client_side, server_side, early.to_vec());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    thread::scope(|scope| {
+        let client = scope.spawn(move || client(client_end));
+        let server = scope.spawn(move || server(server_end));
+        let run = poll_fn(|cx| relay.poll(cx));
+        let end = runtime.block_on(async { tokio::time::timeout(LIMIT, run).await });
+        let (received, sent) = (relay.received(), relay.sent());
+        drop(relay); // the ends may wait for that
+        Gone {
+            end: end.expect("an end in time"),
+            received,
+            sent,
+            client: client.join().unwrap(),
+            server: server.join().unwrap(),
+            bytes,
+        }
+    })
+}
+
+fn read_all(mut stream: &TcpStream) -> io::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).map(|_| all)
+}
+
+/// Bytes that tell where they are.
+fn pattern(length: usize, seed: usize) -> Vec<u8> {
+    (0..length)
+        .map(|index| (index * 31 / 7 + seed) as u8)
+        .collect()
+}
+
+fn break_off(stream: TcpStream) {
+    SockRef::from(&stream)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+}
+
+#[test]
+fn each_direction_ends_by_itself() {
+    let gone = relay(
+        b"early ",
+        |mut stream| {
+            stream.write_all(b"question").unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            read_all(&stream).unwrap()
+        },
+        |mut stream| {
+            let question = read_all(&stream).unwrap();
+            stream.write_all(b"an answer after the end").unwrap();
+            question
+        },
+    );
+    assert_eq!(gone.server, b"early question");
+    assert_eq!(gone.client, b"an answer after the end");
+    assert_eq!(gone.end, End::Closed(Side::Client));
+    assert_eq!((gone.received, gone.sent), (14, 23));
+    let counted = gone
+        .bytes
+        .map(|it| (it.shard(0).received.get(), it.shard(0).sent.get()));
+    assert_eq!(counted, [(14, 23), (23, 14)]);
+}
+
+#[test]
+fn a_server_may_end_first() {
+    let gone = relay(
+        b"",
+        |mut stream| {
+            let greeting = read_all(&stream).unwrap();
+            stream.write_all(b"still here").unwrap();
+            greeting
+        },
+        |mut stream| {
+            stream.write_all(b"220 hello").unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            read_all(&stream).unwrap()
+        },
+    );
+    assert_eq!(
+        (&gone.client[..], &gone.server[..]),
+        (&b"220 hello"[..], &b"still here"[..])
+    );
+    assert_eq!(gone.end, End::Closed(Side::Server));
+}
+
+#[test]
+fn much_passes_both_ways_at_once_and_nothing_is_lost() {
+    let both = |seed: usize, other: usize| {
+        move |stream: TcpStream| {
+            let writer = stream.try_clone().unwrap();
+            thread::scope(|scope| {
+                scope.spawn(move || {
+                    (&writer).write_all(&pattern(MUCH, seed)).unwrap();
+                    writer.shutdown(Shutdown::Write).unwrap();
+                });
+                read_all(&stream).unwrap() == pattern(MUCH, other)
+            })
+        }
+    };
+    let gone = relay(b"", both(1, 2), both(2, 1));
+    assert!(gone.client && gone.server);
+    assert!(matches!(gone.end, End::Closed(_)));
+    assert_eq!((gone.received, gone.sent), (MUCH as u64, MUCH as u64));
+}
+
+#[test]
+fn a_connection_that_breaks_breaks_the_other() {
+    let gone = relay(
+        b"",
+        |mut stream| {
+            stream.write_all(b"half a").unwrap();
+            let mut seen = [0];
+            stream.read_exact(&mut seen).unwrap();
+            break_off(stream);
+        },
+        |mut stream| {
+            stream.write_all(b"!").unwrap();
+            read_all(&stream).unwrap_err().kind()
+        },
+    );
+    assert_eq!(gone.server, ErrorKind::ConnectionReset);
+    assert_eq!(gone.end, End::Reset(Side::Client));
+
+    let gone = relay(
+        b"",
+        |stream| read_all(&stream).unwrap_err().kind(),
+        |mut stream| {
+            stream.write_all(b"half an").unwrap();
+            break_off(stream);
+        },
+    );
+    assert_eq!(gone.client, ErrorKind::ConnectionReset);
+    assert_eq!(gone.end, End::Reset(Side::Server));
+}
+
+#[test]
+fn a_server_that_breaks_while_much_is_sent_to_it_breaks_the_client() {
+    let gone = relay(
+        b"",
+        |mut stream| {
+            let written = stream.write_all(&pattern(MUCH, 0));
+            written.and_then(|()| read_all(&stream)).unwrap_err();
+        },
+        |mut stream| {
+            stream.read_exact(&mut [0; 1000]).unwrap();
+            break_off(stream);
+        },
+    );
+    assert_eq!(gone.end, End::Reset(Side::Server));
+}
+
+#[test]
+fn an_answer_of_a_server_that_hears_no_more_arrives() {
+    let gone = relay(
+        b"",
+        |mut stream| {
+            // More than it takes, and less than the sockets on the way.
+            stream.write_all(&[0; 100_000]).unwrap();
+            let mut answer = [0; 9];
+            stream.read_exact(&mut answer).unwrap();
+            answer
+        },
+        |mut stream| {
+            stream.read_exact(&mut [0; 10]).unwrap();
+            stream.write_all(b"too large").unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            // Dropped with something unread: a reset follows the end.
+        },
+    );
+    assert_eq!(&gone.client, b"too large");
+    assert_eq!(gone.end, End::Closed(Side::Server));
+}
+
+#[test]
+fn nothing_is_read_that_cannot_be_written() {
+    let gone = relay(
+        b"",
+        |mut stream| {
+            stream.set_nonblocking(true).unwrap();
+            let piece = [7; 64 * 1024];
+            let (mut sent, mut pauses) = (0, 0);
+            // Full for so long that what is on the way has arrived where it can.
+            while pauses < 50 {
+                match stream.write(&piece) {
+                    Ok(length) => (sent, pauses) = (sent + length, 0),
+                    Err(error) => {
+                        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                        pauses += 1;
+                        thread::sleep(Duration::from_millis(2));
+                    }
+                }
+            }
+            break_off(stream);
+            sent
+        },
+        |stream| read_all(&stream).unwrap_err().kind(),
+    );
+    assert!(
+        gone.received < gone.client as u64,
+        "some is still the kernel's"
+    );
+    assert_eq!(gone.server, ErrorKind::ConnectionReset);
+}

@@ -1,0 +1,110 @@
+//! The task that a client's connection to a listener of TCP is.
+//!
+//! ```text
+//!   OPENING ──a server has accepted──▶ RELAYING ──both ends, a break, or idle for too long──▶ ENDED
+//!      └── nobody has, or the client is refused ───────────────────────────────────────────────▲
+//! ```
+//! What opening needs is given back before the first byte moves: what is left is two sockets, this task, a
+//! [`Session`] and a place in the roster.
+
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::open::{self, Caller};
+use super::session::Session;
+use crate::listener::Counted;
+use crate::net::{Tcp, clock};
+use crate::proxy::local::Local;
+use crate::proxy::roster::Place;
+
+/// A client's connection, to be run as a task. It counts as open until it is dropped.
+#[derive(Debug)]
+pub struct TcpTask {
+    place: Place,
+    listener: u32,
+    local: Rc<Local>,
+    state: State,
+    _permit: OwnedSemaphorePermit,
+}
+
+enum State {
+    /// Boxed, because a task is as large as its largest state.
+    Opening(Pin<Box<dyn Future<Output = Option<Box<Session>>>>>),
+    Relaying(Box<Session>),
+    Ended,
+}
+
+impl TcpTask {
+    /// Takes over a connection that `listener`, by its index in the snapshot, has accepted.
+    pub fn new(
+        tcp: Tcp,
+        peer: SocketAddr,
+        listener: usize,
+        local: Rc<Local>,
+        permit: OwnedSemaphorePermit,
+        counted: Option<Counted>,
+    ) -> Self {
+        let entry = local.listener(listener);
+        entry.stats.shard(local.worker).open.increment();
+        local.drain.enter();
+        let mut caller = Caller::new(&local, listener, peer);
+        caller.counted = counted;
+        Self {
+            place: local.roster.join(),
+            listener: u32::try_from(listener).expect("listeners are few"),
+            state: State::Opening(Box::pin(open::open(caller, tcp))),
+            local,
+            _permit: permit,
+        }
+    }
+
+    fn poll_states(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            self.state = match &mut self.state {
+                State::Opening(opening) => match ready!(opening.as_mut().poll(cx)) {
+                    Some(session) => State::Relaying(session),
+                    None => State::Ended,
+                },
+                State::Relaying(session) => {
+                    ready!(session.poll(cx, self.place));
+                    State::Ended
+                }
+                State::Ended => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+impl Future for TcpTask {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        clock::turn(|| self.poll_states(cx))
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Opening(_) => f.write_str("Opening"),
+            Self::Relaying(session) => session.fmt(f),
+            Self::Ended => f.write_str("Ended"),
+        }
+    }
+}
+
+impl Drop for TcpTask {
+    fn drop(&mut self) {
+        self.state = State::Ended; // a record that is still open looks at the listener
+        let listener = self.local.listener(self.listener as usize);
+        listener.stats.shard(self.local.worker).open.decrement();
+        self.local.roster.leave(self.place);
+        self.local.drain.leave();
+    }
+}
