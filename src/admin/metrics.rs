@@ -2,6 +2,8 @@
 //!
 //! The families are tables: a name, what it says, and where the figure is. docs/admin.md lists them for users.
 
+mod udp;
+
 use super::reload::ConfigStatus;
 use super::{AdminState, process};
 use crate::health::State;
@@ -320,6 +322,7 @@ fn listeners(text: &mut Text, listeners: &[&ListenerEntry]) {
             text.sample("lb_tcp_connections_ended_total", &labels, count);
         }
     }
+    udp::write(text, &listeners);
     text.counter(
         "lb_http2_floods_total",
         "Connections closed because the client flooded them with HTTP/2 frames, by what with.",

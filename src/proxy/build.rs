@@ -3,6 +3,7 @@
 
 mod forward;
 mod health_check;
+mod udp;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -172,6 +173,7 @@ fn listener(
         is_tcp: listener.mode == model::Mode::Tcp,
         upstream: listener.upstream,
         names: names(listener),
+        udp: (listener.mode == model::Mode::Udp).then(|| udp::settings(listener, former)),
         routes: RouteTable::build(table)?,
         entries,
         unrouted: former.map_or_else(new_shards(workers), |it| Arc::clone(&it.unrouted)),

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::policy::Forward;
 use super::tcp::{Names, Reason};
+use super::udp;
 pub use crate::config::model::{HashKey, LimitKey, ListenerTimeouts, RedirectTarget};
 use crate::limit::LimiterShared;
 use crate::listener::PerAddress;
@@ -93,6 +94,8 @@ pub struct ListenerEntry {
     pub upstream: Option<usize>,
     /// TLS connections that are passed through.
     pub names: Option<Names>,
+    /// Whether it has no connections but datagrams, and what is particular to them.
+    pub udp: Option<udp::Settings>,
     /// Its routes.
     pub routes: RouteTable<Arc<RouteEntry>>,
     /// The same routes, for metrics.
@@ -164,6 +167,8 @@ pub struct ListenerStats {
     pub over_address_limit: Counter,
     /// Connections that were passed on, or were to be, by why that has ended.
     pub ends: [Counter; Reason::ALL.len()],
+    /// Datagrams and the sessions that they belong to.
+    pub udp: udp::stats::Stats,
     /// Times that accepting failed, for want of file descriptors mostly.
     pub accept_failures: Counter,
 }

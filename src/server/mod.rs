@@ -9,6 +9,7 @@ mod capacity;
 mod certificates;
 mod control;
 mod inherit;
+mod listening;
 mod memory;
 mod reload;
 mod systemd;
@@ -117,7 +118,7 @@ pub enum StartError {
 /// What to do about an address that cannot be bound.
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "; `ss -ltnp` shows who listens there",
+        io::ErrorKind::AddrInUse => "; `ss -lntup` shows who has it",
         io::ErrorKind::PermissionDenied => {
             "; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE"
         }
