@@ -9,15 +9,14 @@ use std::net::SocketAddr;
 
 use bytes::BytesMut;
 use divan::Bencher;
-use http::header::{HOST, HeaderName, HeaderValue, VIA};
-use http::request::Parts;
+use http::header::{HOST, HeaderName, HeaderValue};
 use loadbalancer::message::forwarded::{Hop, TrustedProxies};
 use loadbalancer::message::h1::body::Part;
 use loadbalancer::message::h1::write_answer::{self, Afterwards, Ending};
 use loadbalancer::message::h1::{
     Answer, Body, Framing, RequestHead, Scan, read_answer, read_request,
 };
-use loadbalancer::message::headers;
+use loadbalancer::message::{Field, Head, headers};
 
 #[global_allocator]
 static ALLOCATOR: loadbalancer::server::Allocator = loadbalancer::server::Allocator;
@@ -178,7 +177,7 @@ fn text(name: &str) -> &'static str {
     }
 }
 
-fn request(name: &str) -> Parts {
+fn request(name: &str) -> Head {
     let mut input = BytesMut::from(text(name));
     let request = read_request::read(&mut Scan::default(), &mut input);
     request.expect("it is valid").expect("it is complete").head
@@ -201,7 +200,7 @@ fn hop() -> Hop {
 }
 
 /// Does what the proxy does for a request without body.
-fn write_request(out: &mut Vec<u8>, client: &Parts, hop: &Hop) {
+fn write_request(out: &mut Vec<u8>, client: &Head, hop: &Hop) {
     let fields = &client.headers;
     let target = client.uri.path_and_query().map_or("/", |t| t.as_str());
     let mut head = RequestHead::begin(out, &client.method, ["", target]);
@@ -209,14 +208,14 @@ fn write_request(out: &mut Vec<u8>, client: &Parts, hop: &Hop) {
     if let Some(host) = host {
         head.field(&HOST, host);
     }
-    let nominated = headers::nominated(fields);
+    let nominated = client.nominated();
     for (name, value) in fields {
         if passes(name) && !hop.replaces(name) && !nominated.contains(name) {
             head.field(name, value);
         }
     }
     hop.write(&mut head, fields, host, |_| false);
-    let via = fields.get_all(VIA).into_iter();
+    let via = client.lines(Field::Via);
     head.list("via", via, &[headers::own_via(client.version).as_bytes()]);
     head.field(&X_REQUEST_ID, &REQUEST_ID);
     head.end();

@@ -30,6 +30,7 @@ mod layers;
 mod mirror;
 mod overload;
 mod parking;
+mod passthrough;
 mod proxy_protocol;
 mod proxy_protocol_servers;
 mod rate_limit;

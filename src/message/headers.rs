@@ -2,7 +2,7 @@
 
 use http::Version;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
 };
 
@@ -53,25 +53,6 @@ pub fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     allowed.then(|| protocol.clone())
 }
 
-/// Whether the client takes trailers (`TE: trailers`).
-pub fn takes_trailers(headers: &HeaderMap) -> bool {
-    headers.contains_key(TE) && has_token(headers, &TE, "trailers")
-}
-
-/// Whether the client waits to be told to send its body (RFC 9110, section 10.1.1). HTTP/1.0 has no such thing.
-pub fn expects_continue(version: Version, headers: &HeaderMap) -> bool {
-    version != Version::HTTP_10 && has_token(headers, &EXPECT, CONTINUE)
-}
-
-/// Whether the client expects something else, which nobody can fulfil.
-pub fn expects_more(version: Version, headers: &HeaderMap) -> bool {
-    version != Version::HTTP_10
-        && headers.contains_key(EXPECT)
-        && tokens(headers, &EXPECT).any(|token| !token.eq_ignore_ascii_case(CONTINUE.as_bytes()))
-}
-
-const CONTINUE: &str = "100-continue";
-
 /// Whether a server may switch to the protocols that `answered` names when it was asked for those in `asked`
 /// (RFC 9110, section 7.8).
 pub fn answers_upgrade(asked: &HeaderValue, answered: &HeaderValue) -> bool {
@@ -92,7 +73,8 @@ pub fn has_token(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
     tokens(headers, name).any(|token| token.eq_ignore_ascii_case(wanted.as_bytes()))
 }
 
-fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+/// The members of a list field.
+pub fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     headers.get_all(name).into_iter().flat_map(list)
 }
 
@@ -400,28 +382,6 @@ mod tests {
             "x-sum",
         ] {
             assert!(!is_forged(&HeaderName::from_static(name)), "{name}");
-        }
-    }
-
-    #[test]
-    fn nothing_but_100_continue_can_be_expected() {
-        let cases = [
-            ("100-continue", true, false),
-            ("100-Continue", true, false),
-            ("100-continue, x", true, true),
-            ("x", false, true),
-            ("", false, false),
-        ];
-        for (value, waits, more) in cases {
-            let headers = map(&[("expect", value)]);
-            assert_eq!(
-                expects_continue(Version::HTTP_11, &headers),
-                waits,
-                "{value}"
-            );
-            assert_eq!(expects_more(Version::HTTP_11, &headers), more, "{value}");
-            assert!(!expects_continue(Version::HTTP_10, &headers));
-            assert!(!expects_more(Version::HTTP_10, &headers));
         }
     }
 

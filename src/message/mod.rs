@@ -13,6 +13,8 @@ pub mod pace;
 pub mod proxy_protocol;
 pub mod quic;
 pub mod replay;
+pub mod request_head;
 pub mod target;
 
 pub use body::{Upload, UploadError};
+pub use request_head::{Field, Head};

@@ -158,6 +158,19 @@ impl TlsConnection {
         self.0.flush()
     }
 
+    /// Says that nothing more is sent. Reading goes on.
+    pub fn close(&mut self) -> io::Result<()> {
+        self.0.conn.send_close_notify();
+        self.0.flush()
+    }
+
+    /// Exactly so many bytes.
+    pub fn read_exact(&mut self, length: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        self.0.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
     /// What comes until the server says that this is all.
     ///
     /// # Errors

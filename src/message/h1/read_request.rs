@@ -4,12 +4,12 @@ use std::mem::MaybeUninit;
 
 use bytes::{Buf, BytesMut};
 use http::header::HeaderMap;
-use http::request::Parts;
 use http::{Method, Version};
 
 use super::body::Framing;
 use super::head::{self, Invalid, MAX_FIELDS, Places, Scan};
-use crate::message::headers::{self, CodingError};
+use crate::message::headers::CodingError;
+use crate::message::request_head::{Field, Head};
 use crate::message::target;
 
 /// Largest head, in bytes.
@@ -19,7 +19,7 @@ const MAX_SIZE: usize = 32 * 1024;
 #[derive(Debug)]
 pub struct Request {
     /// What is asked for.
-    pub head: Parts,
+    pub head: Head,
     /// How its body ends.
     pub framing: Framing,
     /// Whether the client keeps the connection open after it.
@@ -102,17 +102,16 @@ fn parse(scan: &mut Scan, input: &mut BytesMut) -> Result<Option<Request>, Inval
         let (name, value) = field?;
         fields.append(name, value);
     }
-    let framing = framing(version, &fields)?;
-    let keep_alive = headers::keeps_alive(version, &fields).map_err(|_| Invalid::TooLarge)?;
     let (mut head, ()) = http::Request::new(()).into_parts();
     head.method = method;
     head.uri = uri;
     head.version = version;
     head.headers = fields;
+    let head = Head::from(head);
     Ok(Some(Request {
+        framing: framing(&head)?,
+        keep_alive: head.keeps_alive().map_err(|_| Invalid::TooLarge)?,
         head,
-        framing,
-        keep_alive,
     }))
 }
 
@@ -149,13 +148,13 @@ fn settle_version(input: &mut [u8]) -> Result<(), Invalid> {
     }
 }
 
-fn framing(version: Version, fields: &HeaderMap) -> Result<Framing, Invalid> {
-    let length = headers::content_length(fields).map_err(|_| Invalid::Framing)?;
-    let coded = headers::is_coded(fields);
-    if coded && (length.is_some() || version == Version::HTTP_10) {
+fn framing(head: &Head) -> Result<Framing, Invalid> {
+    let length = head.content_length().map_err(|_| Invalid::Framing)?;
+    let coded = head.has(Field::TransferEncoding);
+    if coded && (length.is_some() || head.version == Version::HTTP_10) {
         return Err(Invalid::Framing);
     }
-    let chunked = headers::chunked(fields).map_err(|error| match error {
+    let chunked = head.chunked().map_err(|error| match error {
         CodingError::Unsupported => Invalid::Coding,
         CodingError::Doubtful => Invalid::Framing,
     })?;

@@ -1,12 +1,11 @@
 //! What makes a request malformed (RFC 9113, section 8.1.1) and is not refused by the h2 crate.
 
 use http::header::HOST;
-use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{Method, Uri};
 use thiserror::Error;
 
-use crate::message::headers;
+use crate::message::Head;
 
 /// Why a request is malformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -32,7 +31,7 @@ pub enum Malformed {
 ///
 /// # Errors
 /// It is malformed: its stream should be reset with PROTOCOL_ERROR.
-pub fn check(head: &Parts) -> Result<(), Malformed> {
+pub fn check(head: &Head) -> Result<(), Malformed> {
     let is_space = |b: Option<&u8>| matches!(b, Some(b' ' | b'\t'));
     for value in head.headers.values() {
         let value = value.as_bytes();
@@ -40,7 +39,7 @@ pub fn check(head: &Parts) -> Result<(), Malformed> {
             return Err(Malformed::Space);
         }
     }
-    if headers::content_length(&head.headers).is_err() {
+    if head.content_length().is_err() {
         return Err(Malformed::Length);
     }
     let uri = &head.uri;
@@ -73,13 +72,13 @@ mod tests {
 
     use super::*;
 
-    fn head(method: &str, parts: uri::Parts, fields: &[(&str, &str)]) -> Parts {
+    fn head(method: &str, parts: uri::Parts, fields: &[(&str, &str)]) -> Head {
         let mut request = Request::builder().method(method);
         request = request.uri(Uri::from_parts(parts).unwrap());
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        request.body(()).unwrap().into_parts().0
+        Head::from(request.body(()).unwrap().into_parts().0)
     }
 
     fn target(scheme: Option<&str>, authority: Option<&str>, path: Option<&str>) -> uri::Parts {

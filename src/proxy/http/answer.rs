@@ -9,7 +9,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::header::{HeaderMap, HeaderName};
-use http::request::Parts;
 use http::{Method, StatusCode, Version};
 use http_body::Body;
 use tokio::time::Instant;
@@ -22,10 +21,11 @@ use super::reply::Reply;
 use super::request_id::X_REQUEST_ID;
 use super::service;
 use super::tunnel::Tunnel;
+use crate::message::Head;
 use crate::message::Upload;
 use crate::message::h1::write_answer::{self, Afterwards, Ending};
 use crate::message::h1::{Wire, write_request};
-use crate::message::headers::{self, Trailers};
+use crate::message::headers::Trailers;
 
 /// Largest buffer for heads that a worker keeps, in bytes.
 const MAX_KEPT: usize = 64 * 1024;
@@ -47,12 +47,12 @@ pub enum Sent {
 pub async fn answer(
     client: Rc<Client>,
     wire: Rc<RefCell<Wire>>,
-    mut head: Parts,
+    mut head: Head,
     upload: Option<Rc<Upload>>,
     keep_alive: bool,
 ) -> Sent {
     let (version, to_head) = (head.version, head.method == Method::HEAD);
-    let takes_trailers = version == Version::HTTP_11 && headers::takes_trailers(&head.headers);
+    let takes_trailers = version == Version::HTTP_11 && head.takes_trailers();
     let (reply, tunnel) = service::serve(&client, &mut head, upload.clone()).await;
     drop(head);
     let (ending, has_body) = ending(version, to_head, &reply);

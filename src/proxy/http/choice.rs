@@ -5,10 +5,10 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 
 use http::HeaderValue;
-use http::request::Parts;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::config::model::SplitKey;
+use crate::message::Head;
 use crate::message::cookie;
 use crate::proxy::policy::{Forward, Target};
 use crate::proxy::snapshot::HashKey;
@@ -22,7 +22,7 @@ const SPLIT_SEED: u64 = 0x5eed_5917;
 pub fn target<'a>(
     policy: &'a Forward,
     client: IpAddr,
-    head: &Parts,
+    head: &Head,
     rng: &RefCell<fastrand::Rng>,
 ) -> &'a Target {
     let Some(split) = &policy.split else {
@@ -44,7 +44,7 @@ pub fn target<'a>(
 /// hashed by its client's address: all of them on one server would be the worst.
 ///
 /// A path is hashed as routes see it.
-pub fn hash_of(key: &HashKey, client: IpAddr, head: &Parts) -> u64 {
+pub fn hash_of(key: &HashKey, client: IpAddr, head: &Head) -> u64 {
     let normal;
     let value = match key {
         HashKey::ClientIp => None,

@@ -30,7 +30,6 @@ use super::tunnel::Tunnel;
 use crate::message::Upload;
 use crate::message::forwarded::Hop;
 use crate::message::h1::{Framing, Request, Wire, read_request};
-use crate::message::headers;
 use crate::net::{Stream, Traffic, clock};
 use crate::proxy::local::{Listener, Local};
 use crate::proxy::roster::Place;
@@ -326,7 +325,7 @@ impl Connection {
             keep_alive,
         } = request;
         let upload = (framing != Framing::Empty).then(|| {
-            let expected = headers::expects_continue(head.version, &head.headers);
+            let expected = head.expects_continue();
             let listener = self.client.listener();
             let idle = listener.timeouts.idle;
             let upload = Upload::new(Rc::clone(&self.wire), framing, expected, idle);

@@ -8,12 +8,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::{HOST, HeaderValue, REFERER, USER_AGENT};
-use http::request::Parts;
 use http::{Method, StatusCode, Uri, Version};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::connection::Client;
+use crate::message::Head;
 use crate::message::{Upload, UploadError};
 use crate::metrics::access_log::Record;
 use crate::net::clock;
@@ -73,7 +73,7 @@ struct Line {
 
 impl Exchange {
     /// Opens the record of a request. It is boxed, as it is handed from one to the next on its way.
-    pub fn open(client: &Rc<Client>, request: &Parts, upload: Option<Rc<Upload>>) -> Box<Self> {
+    pub fn open(client: &Rc<Client>, request: &Head, upload: Option<Rc<Upload>>) -> Box<Self> {
         let headers = &request.headers;
         let local = &client.local;
         let view = local.view_for(client.listener);

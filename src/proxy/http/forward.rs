@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use http::request::Parts;
 use http::{HeaderValue, Version};
 use tokio::time::sleep;
 
@@ -16,7 +15,7 @@ use super::rewrite::{Rewrite, grpc_deadline};
 use super::service::Answered;
 use super::tries::{self, Tries};
 use super::{hedge, mirror, sticky};
-use crate::message::headers;
+use crate::message::Head;
 use crate::proxy::policy::{Forward, Hedge, Target};
 use crate::proxy::snapshot::UpstreamEntry;
 use crate::proxy::view::View;
@@ -30,7 +29,7 @@ use crate::upstream::{InFlight, Picked, Refusal, RetryReason, Sticky, Waiter};
 pub async fn forward(
     exchange: &mut Exchange,
     policy: &Forward,
-    head: &Parts,
+    head: &Head,
 ) -> Result<Answered, ProxyError> {
     let client = Rc::clone(&exchange.client);
     let local = &client.local;
@@ -39,7 +38,7 @@ pub async fn forward(
     let entry = &view.snapshot.upstreams[target.upstream];
     let own_cookie = entry.sticky.as_ref().map(Sticky::cookie);
     let upgrade = match head.version {
-        Version::HTTP_11 | Version::HTTP_2 => headers::upgrade(&head.headers),
+        Version::HTTP_11 | Version::HTTP_2 => head.upgrade(),
         _ => None, // HTTP/1.0 has no such thing (RFC 9110, section 7.8)
     };
     if (policy.retry.rules.attempts > 0 || policy.hedge.is_some())
@@ -79,7 +78,7 @@ struct Request<'a> {
     policy: &'a Forward,
     target: &'a Target,
     entry: &'a UpstreamEntry,
-    head: &'a Parts,
+    head: &'a Head,
     own_cookie: Option<&'a str>,
     is_mirrored: bool,
     upgrade: Option<HeaderValue>,

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::HeaderValue;
-use http::request::Parts;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
@@ -18,6 +17,7 @@ use super::exchange::Exchange;
 use super::outgoing::{Outgoing, drain};
 use super::rewrite::Rewrite;
 use super::tries;
+use crate::message::Head;
 use crate::message::Upload;
 use crate::net::clock;
 use crate::proxy::local::Local;
@@ -36,7 +36,7 @@ const MAX_ANSWER: u64 = 1024 * 1024;
 pub fn begin<'a>(
     policy: &'a Forward,
     exchange: &Exchange,
-    head: &Parts,
+    head: &Head,
     own_cookie: Option<&str>,
 ) -> Option<&'a Arc<Mirror>> {
     let mirror = policy.mirror.as_ref()?;
@@ -53,7 +53,7 @@ pub fn begin<'a>(
 }
 
 /// Sends a copy of a request, if its body is there and there is room.
-pub fn send(mirror: &Arc<Mirror>, exchange: &Exchange, head: &Parts, own_cookie: Option<&str>) {
+pub fn send(mirror: &Arc<Mirror>, exchange: &Exchange, head: &Head, own_cookie: Option<&str>) {
     let local = &exchange.client.local;
     let upstream = Rc::clone(&exchange.view.upstreams[mirror.target.upstream]);
     let stats = upstream.shared.stats.shard(local.worker);
@@ -93,7 +93,7 @@ struct Copy {
     view: Rc<View>,
     id: HeaderValue,
     address: IpAddr,
-    head: Parts,
+    head: Head,
     upload: Option<Rc<Upload>>,
     own_cookie: Option<String>,
     mirror: Arc<Mirror>,

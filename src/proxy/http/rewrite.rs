@@ -3,10 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::{
-    CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName, HeaderValue, UPGRADE, VIA,
-};
-use http::request::Parts;
+use http::header::{COOKIE, HOST, HeaderName, HeaderValue, UPGRADE, VIA};
 use http::uri::PathAndQuery;
 use http::{Method, Uri, Version};
 use tokio::time::Instant;
@@ -15,6 +12,7 @@ use super::connection::Client;
 use super::request_id::X_REQUEST_ID;
 use crate::message::h1::RequestHead;
 use crate::message::headers::{self, Trailers};
+use crate::message::{Field, Head};
 use crate::message::{Upload, cookie};
 use crate::proxy::policy::Target;
 use crate::proxy::view::View;
@@ -32,7 +30,7 @@ pub struct Rewrite<'a> {
     /// X-Request-Id.
     pub id: &'a HeaderValue,
     /// Its head, as the client sent it.
-    pub head: &'a Parts,
+    pub head: &'a Head,
     /// Its body, if it has one.
     pub upload: Option<&'a Rc<Upload>>,
     /// What its route says.
@@ -64,7 +62,7 @@ impl Rewrite<'_> {
         let asked = fields.get(HOST);
         let host = asked.filter(|_| policy.preserve_host).unwrap_or(server);
         head.field(&HOST, host);
-        let nominated = headers::nominated(fields);
+        let nominated = self.head.nominated();
         let named = client.identity.is_some();
         let is_set = |name: &HeaderName| policy.set_headers.iter().any(|(set, _)| set == name);
         let is_replaced = |name: &HeaderName| {
@@ -89,7 +87,7 @@ impl Rewrite<'_> {
             && !nominated.contains(&COOKIE)
             && !is_set(&COOKIE)
         {
-            let lines = fields.get_all(COOKIE).into_iter();
+            let lines = received.lines(Field::Cookie);
             for rest in lines.filter_map(|line| cookie::without(line, own)) {
                 head.parts(COOKIE.as_str(), &[&rest]);
             }
@@ -97,7 +95,7 @@ impl Rewrite<'_> {
         if let Some(protocol) = upgrade {
             head.parts("connection", &[b"upgrade"]);
             head.field(&UPGRADE, protocol);
-        } else if headers::takes_trailers(fields) {
+        } else if received.takes_trailers() {
             head.parts("connection", &[b"te"]);
             head.parts("te", &[b"trailers"]);
         }
@@ -106,14 +104,14 @@ impl Rewrite<'_> {
                 Some(length) => head.length(length),
                 None => head.parts("transfer-encoding", &[b"chunked"]),
             },
-            None if fields.contains_key(CONTENT_LENGTH) || means_content(&received.method) => {
+            None if received.has(Field::ContentLength) || means_content(&received.method) => {
                 head.length(0);
             }
             None => {}
         }
         hop.write(&mut head, fields, asked, is_set);
         if !is_set(&VIA) {
-            let via = fields.get_all(VIA).into_iter();
+            let via = received.lines(Field::Via);
             let own = headers::own_via(received.version);
             head.list("via", via, &[own.as_bytes()]);
         }
@@ -146,10 +144,9 @@ impl Rewrite<'_> {
 
     /// The trailers that the client announced and did not nominate in Connection.
     fn trailers(&self) -> Vec<HeaderName> {
-        let fields = &self.head.headers;
-        let mut trailers = headers::announced_trailers(fields);
+        let mut trailers = self.head.announced_trailers();
         if !trailers.is_empty() {
-            let nominated = headers::nominated(fields);
+            let nominated = self.head.nominated();
             trailers.retain(|name| !nominated.contains(name));
         }
         trailers
@@ -168,12 +165,14 @@ fn passes(name: &HeaderName) -> bool {
 
 /// When the client of a request that came at `started` has no use for an answer any more, by its own word
 /// (`grpc-timeout`).
-pub fn grpc_deadline(head: &Parts, started: Instant) -> Option<Instant> {
+pub fn grpc_deadline(head: &Head, started: Instant) -> Option<Instant> {
     if head.version != Version::HTTP_2 {
         return None; // gRPC has no other
     }
     // Most requests have no body, and are told from gRPC's by a look that costs less than that for an odd name.
-    head.headers.get(CONTENT_TYPE)?;
+    if !head.has(Field::ContentType) {
+        return None;
+    }
     let said = head.headers.get(GRPC_TIMEOUT)?;
     Some(started + grpc_timeout(said.as_bytes())?)
 }

@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use http::Uri;
 use http::header::{HOST, HeaderMap};
-use http::request::Parts;
 
 use super::error::ProxyError;
+use crate::message::Head;
 use crate::proxy::snapshot::{Action, ListenerEntry, RouteEntry};
 use crate::route::normal_path;
 
@@ -22,7 +22,7 @@ use crate::route::normal_path;
 ///
 /// # Errors
 /// The path has no normal form, or no route matches.
-pub fn find(listener: &ListenerEntry, head: &mut Parts) -> Result<Arc<RouteEntry>, ProxyError> {
+pub fn find(listener: &ListenerEntry, head: &mut Head) -> Result<Arc<RouteEntry>, ProxyError> {
     let normal = normal_path(head.uri.path())?;
     let route = look_up(listener, head, &normal.path).ok_or(ProxyError::NoRoute)?;
     let route = Arc::clone(route);
@@ -32,7 +32,7 @@ pub fn find(listener: &ListenerEntry, head: &mut Parts) -> Result<Arc<RouteEntry
             && !strips_prefix(&route)
             && look_up(listener, head, head.uri.path()).is_some_and(|it| Arc::ptr_eq(it, &route));
         if !as_sent {
-            head.uri = with_path(&head.uri, path)?;
+            head.set_uri(with_path(&head.uri, path)?);
         }
     }
     Ok(route)
@@ -40,7 +40,7 @@ pub fn find(listener: &ListenerEntry, head: &mut Parts) -> Result<Arc<RouteEntry
 
 fn look_up<'l>(
     listener: &'l ListenerEntry,
-    head: &Parts,
+    head: &Head,
     path: &str,
 ) -> Option<&'l Arc<RouteEntry>> {
     let address = OnceCell::new();

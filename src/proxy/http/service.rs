@@ -7,7 +7,6 @@ use http::header::{
     ALLOW, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, LOCATION, MAX_FORWARDS,
     STRICT_TRANSPORT_SECURITY,
 };
-use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use http::{Method, StatusCode, Uri, Version};
 
@@ -21,13 +20,14 @@ use super::request_id::X_REQUEST_ID;
 use super::routing::{self, host_of};
 use super::tunnel::{ServerSide, Tunnel};
 use crate::limit;
-use crate::message::{Upload, UploadError, headers, host};
+use crate::message::Head;
+use crate::message::{Upload, UploadError, host};
 use crate::proxy::snapshot::{Action, LimitKey, RedirectTarget, RouteEntry};
 
 /// Answers a request. If that switches protocols, there is also what the connection becomes.
 pub async fn serve(
     client: &Rc<Client>,
-    head: &mut Parts,
+    head: &mut Head,
     upload: Option<Rc<Upload>>,
 ) -> (Reply, Option<Box<Tunnel>>) {
     let mut exchange = Exchange::open(client, head, upload);
@@ -85,11 +85,11 @@ pub enum Answered {
 async fn handle(
     client: &Rc<Client>,
     exchange: &mut Exchange,
-    head: &mut Parts,
+    head: &mut Head,
 ) -> Result<Answered, ProxyError> {
     check_method(&head.method)?;
-    settle_host(&head.uri, head.version, &mut head.headers)?;
-    if headers::expects_more(head.version, &head.headers) {
+    settle_host(head)?;
+    if head.expects_more() {
         return Err(ProxyError::Expectation);
     }
 
@@ -141,13 +141,15 @@ fn check_method(method: &Method) -> Result<(), ProxyError> {
 
 /// Counts a hop off Max-Forwards of OPTIONS, and tells whether this was the last (RFC 9110, section 7.6.2). Of what is no
 /// number nothing can be counted off.
-fn counts_off_last_hop(head: &mut Parts) -> bool {
+fn counts_off_last_hop(head: &mut Head) -> bool {
     if head.method != Method::OPTIONS {
         return false;
     }
-    let Some(value) = head.headers.get_mut(MAX_FORWARDS) else {
-        return false;
-    };
+    head.edit(|it| it.headers.get_mut(MAX_FORWARDS).is_some_and(is_last_hop))
+}
+
+/// Counts a hop off, and tells whether there was none left.
+fn is_last_hop(value: &mut HeaderValue) -> bool {
     let left = value
         .to_str()
         .ok()
@@ -164,10 +166,11 @@ fn counts_off_last_hop(head: &mut Parts) -> bool {
 
 /// Makes Host say whom the request is for (RFC 9112, section 3.2): an absolute target wins over Host, HTTP/1.1 needs
 /// exactly one Host, HTTP/1.0 may have none. In HTTP/2 Host is what the target says already (`http::stream`).
-fn settle_host(uri: &Uri, version: Version, headers: &mut HeaderMap) -> Result<(), ProxyError> {
-    let authority = uri.authority().filter(|_| version != Version::HTTP_2);
+fn settle_host(head: &mut Head) -> Result<(), ProxyError> {
+    let version = head.version;
+    let authority = head.uri.authority().filter(|_| version != Version::HTTP_2);
     let authority = authority.map(Authority::as_str);
-    let mut hosts = headers.get_all(HOST).iter();
+    let mut hosts = head.headers.get_all(HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (host, None) => host.map(HeaderValue::as_bytes),
         (_, Some(_)) => return Err(ProxyError::BadRequest("there are several Host fields")),
@@ -186,9 +189,11 @@ fn settle_host(uri: &Uri, version: Version, headers: &mut HeaderMap) -> Result<(
     if let Some(authority) = authority {
         let invalid = ProxyError::BadRequest("the target's host is invalid");
         match HeaderValue::from_str(authority) {
-            Ok(value) if host::is_valid(authority.as_bytes()) => headers.insert(HOST, value),
+            Ok(value) if host::is_valid(authority.as_bytes()) => {
+                head.edit(|it| it.headers.insert(HOST, value));
+            }
             _ => return Err(invalid),
-        };
+        }
     }
     Ok(())
 }
@@ -289,13 +294,13 @@ mod tests {
     use super::*;
 
     fn host(uri: &str, version: Version, hosts: &[&'static str]) -> Result<Option<String>, String> {
-        let mut headers = HeaderMap::new();
-        for host in hosts {
-            headers.append(HOST, HeaderValue::from_static(host));
-        }
-        settle_host(&uri.parse().unwrap(), version, &mut headers)
-            .map_err(|error| error.to_string())?;
-        let host = headers.get(HOST).map(|host| host.to_str().unwrap());
+        let request = http::Request::builder().uri(uri).version(version);
+        let request = hosts
+            .iter()
+            .fold(request, |it, host| it.header(HOST, *host));
+        let mut head = Head::from(request.body(()).unwrap().into_parts().0);
+        settle_host(&mut head).map_err(|error| error.to_string())?;
+        let host = head.headers.get(HOST).map(|host| host.to_str().unwrap());
         Ok(host.map(str::to_owned))
     }
 
@@ -338,7 +343,7 @@ mod tests {
             let request = http::Request::builder()
                 .method(method)
                 .header(MAX_FORWARDS, value);
-            let (mut head, ()) = request.body(()).unwrap().into_parts();
+            let mut head = Head::from(request.body(()).unwrap().into_parts().0);
             let last = counts_off_last_hop(&mut head);
             (
                 last,

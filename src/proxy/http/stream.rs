@@ -22,10 +22,11 @@ use super::reply::Reply;
 use super::request_id::X_REQUEST_ID;
 use super::service;
 use super::websocket::{self, StreamIo};
+use crate::message::Upload;
 use crate::message::h1::write_answer::{Ending, Fields};
 use crate::message::h1::write_request::decimal;
 use crate::message::h2::{self as h2_rules, Malformed};
-use crate::message::{Upload, headers};
+use crate::message::{Field, Head};
 use crate::net::Stall;
 
 /// Answers a request, unless the client takes it back. It may be the first of its connection. Nothing is left to do for one
@@ -36,21 +37,25 @@ pub fn answer(
     respond: SendResponse<Bytes>,
     is_first: bool,
 ) -> Option<impl Future<Output = ()>> {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    name_host(&mut head);
+    let mut head = Head::from(head);
     if let Err(malformed) = h2_rules::check(&head) {
         refuse_malformed(&client, malformed, respond);
         return None;
     }
-    let mut head = as_usual(head);
+    join_cookies(&mut head);
     let to_head = head.method == Method::HEAD;
     let respond = Rc::new(RefCell::new(respond));
     let (mut upload, mut websocket) = (None, None);
-    if websocket::upgrade(&mut head, &mut client.local.rng.borrow_mut()) {
+    let rng = &client.local.rng;
+    if head.method == Method::CONNECT
+        && head.edit(|it| websocket::upgrade(it, &mut rng.borrow_mut()))
+    {
         websocket = Some(body);
     } else if !body.is_end_stream() {
-        let length = headers::content_length(&head.headers).unwrap_or_default();
-        let expected =
-            headers::expects_continue(head.version, &head.headers).then(|| Rc::clone(&respond));
+        let length = head.content_length().unwrap_or_default();
+        let expected = head.expects_continue().then(|| Rc::clone(&respond));
         let listener = client.listener();
         let body = Upload::http2(body, length, expected, listener.timeouts.idle);
         listener.min_body_rate.inspect(|rate| body.hurry(*rate));
@@ -130,22 +135,26 @@ fn refuse_malformed(client: &Client, malformed: Malformed, mut respond: SendResp
     respond.send_reset(Reason::PROTOCOL_ERROR);
 }
 
-/// Says what HTTP/2 says otherwise in the way of HTTP/1.1: Host is `:authority` (RFC 9113, section 8.3.1), and cookies may
-/// come in crumbs (section 8.2.3).
-fn as_usual(mut head: Parts) -> Parts {
-    let fields = &mut head.headers;
+/// Makes Host what `:authority` says (RFC 9113, section 8.3.1).
+fn name_host(head: &mut Parts) {
     if let Some(authority) = head.uri.authority()
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
     {
-        fields.insert(HOST, host);
+        head.headers.insert(HOST, host);
     }
-    let crumbs = fields.get_all(COOKIE);
-    if crumbs.iter().nth(1).is_some() {
-        let crumbs: Vec<&[u8]> = crumbs.iter().map(HeaderValue::as_bytes).collect();
+}
+
+/// Makes one cookie field of those that come in crumbs (RFC 9113, section 8.2.3).
+fn join_cookies(head: &mut Head) {
+    let crumbs: Vec<&[u8]> = head
+        .lines(Field::Cookie)
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if crumbs.len() > 1 {
         let whole = HeaderValue::from_maybe_shared(Bytes::from(crumbs.join(&b"; "[..])));
-        fields.insert(COOKIE, whole.expect("its parts were valid"));
+        let whole = whole.expect("its parts were valid");
+        head.edit(|parts| parts.headers.insert(COOKIE, whole));
     }
-    head
 }
 
 /// Sends the head of an answer. If there is a body, it is still to be sent.

@@ -24,9 +24,9 @@ pub struct Said {
 /// Why there is no hello.
 #[derive(Debug, Error)]
 pub enum HelloError {
-    /// What came is none.
-    #[error(transparent)]
-    Invalid(#[from] Invalid),
+    /// What came, and has been taken off the socket, is none.
+    #[error("{0}")]
+    Invalid(Invalid, Vec<u8>),
     /// It took too long.
     #[error("no ClientHello in time")]
     Timeout,
@@ -54,8 +54,12 @@ pub async fn read(tcp: &mut Tcp, deadline: Instant) -> Result<Said, HelloError> 
             if length == 0 {
                 return Err(HelloError::Io(io::ErrorKind::UnexpectedEof.into()));
             }
-            if let Some(hello) = incoming.read(&piece[..length])? {
-                return Ok(hello);
+            match incoming.read(&piece[..length]) {
+                Ok(Some(hello)) => return Ok(hello),
+                Ok(None) => {}
+                Err(invalid) => {
+                    return Err(HelloError::Invalid(invalid, incoming.bytes().to_vec()));
+                }
             }
         }
     };

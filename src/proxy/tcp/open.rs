@@ -123,6 +123,10 @@ pub async fn sort(caller: Caller, view: &Rc<View>, mut tcp: Tcp, deadline: Insta
     let entry = &view.snapshot.listeners[caller.listener];
     let said = match hello::read(&mut tcp, deadline).await {
         Ok(said) => said,
+        // Who would end TLS tells the client what is wrong.
+        Err(HelloError::Invalid(_, bytes)) if entry.tls.is_some() => {
+            return Sorted::Ours(caller, tcp, bytes);
+        }
         Err(error) => {
             if !matches!(error, HelloError::Gone) {
                 caller.record().refuse(Reason::BadHello);
