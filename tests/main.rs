@@ -58,5 +58,8 @@ mod tcp;
 mod timeouts;
 mod tls;
 mod tls_servers;
+mod udp;
+mod udp_changes;
+mod udp_quic;
 mod upgrades;
 mod websocket;

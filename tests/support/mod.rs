@@ -12,6 +12,7 @@ pub mod proxy;
 pub mod redis;
 pub mod temp_dir;
 pub mod tls;
+pub mod udp;
 
 use std::panic::resume_unwind;
 use std::sync::Barrier;

@@ -81,7 +81,7 @@ struct Relay {
     front: Arc<UdpSocket>,
     /// Which servers have answered.
     ready: Ready,
-    sessions: Sessions,
+    sessions: Sessions<Session>,
     /// Whether there are no new sessions any more.
     draining: bool,
     /// The session that the present sweep comes to next.
@@ -252,7 +252,7 @@ impl Relay {
             }
             Box::new(learned)
         });
-        let number = self.sessions.insert(path, Box::new(session));
+        let number = self.sessions.insert(Box::new(session));
         self.listen_to(scene, number)?;
         Ok(number)
     }

@@ -153,6 +153,12 @@ impl Session {
     }
 }
 
+impl AsRef<Path> for Session {
+    fn as_ref(&self) -> &Path {
+        &self.path
+    }
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
         self.record.write(&self.path, &self.link);
