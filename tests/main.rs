@@ -1,11 +1,13 @@
 //! The behaviour of the programs, a file a feature. `support` has the fixtures.
 
+mod access;
 mod access_log;
 mod admin;
 mod balancing;
 mod certificates;
 mod cli;
 mod conformance;
+mod connection_rate;
 mod early_answers;
 mod ejection;
 mod faults;
@@ -55,6 +57,7 @@ mod support;
 mod support_smoke;
 mod systemd;
 mod tcp;
+mod tcp_options;
 mod timeouts;
 mod tls;
 mod tls_servers;

@@ -8,6 +8,7 @@ use std::net::{SocketAddr, UdpSocket};
 use serde_json::Value;
 
 use crate::support::proxy::{Proxy, RunningProxy};
+use crate::support::redis::Redis;
 use crate::support::udp::{UdpClient, UdpServer};
 use crate::support::{in_parallel, wait_until};
 
@@ -384,4 +385,51 @@ fn a_flood_from_many_ports_takes_no_more_than_its_sessions() {
     assert_eq!(calm.ask("after"), "after");
     let used = proxy.process().rss_kib();
     assert!(used < 64 * 1024, "{used} KiB");
+}
+
+#[test]
+fn who_may_not_come_in_gets_no_session() {
+    let server = UdpServer::echo();
+    let proxy = relaying_with(&[&server], "deny = [\"127.0.0.2\"]", "").start();
+    UdpClient::from([127, 0, 0, 2], proxy.addr()).send("let me in");
+    wait_until("dropped", || dropped(&proxy, "refused") == 1);
+    assert_eq!(proxy.metric("lb_access_denied_total"), 1);
+    assert_eq!(UdpClient::of(proxy.addr()).ask("and me?"), "and me?");
+    assert_eq!(server.received(), 1);
+}
+
+#[test]
+fn an_address_begins_so_many_sessions_and_goes_on_with_those() {
+    let server = UdpServer::echo();
+    let rate = "connection_rate = { connections = 2, window = \"10m\" }";
+    let proxy = relaying_with(&[&server], rate, "").start();
+    let clients = [(); 3].map(|()| UdpClient::of(proxy.addr()));
+    for client in &clients[..2] {
+        client.ask("first");
+    }
+    clients[2].send("too many");
+    wait_until("dropped", || dropped(&proxy, "refused") == 1);
+    for _ in 0..5 {
+        assert_eq!(clients[0].ask("again"), "again");
+    }
+}
+
+#[test]
+fn what_comes_first_waits_for_the_store_that_says_whether_it_may() {
+    let redis = Redis::start();
+    let server = UdpServer::echo();
+    let rate = "connection_rate = { connections = 4, window = \"10m\", store = \"redis\" }";
+    let proxy = relaying_with(&[&server], rate, "")
+        .extra(&format!("[redis]\nurl = {:?}", redis.url()))
+        .start();
+    let clients = [(); 10].map(|()| UdpClient::of(proxy.addr()));
+    for client in &clients {
+        client.send("may I?");
+    }
+    wait_until("all are decided", || {
+        open(&proxy) + dropped(&proxy, "refused") == 10
+    });
+    assert_eq!(open(&proxy), 4);
+    let served = |client: &&UdpClient| client.has_answer();
+    assert_eq!(clients.iter().filter(served).count(), 4);
 }

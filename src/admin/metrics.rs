@@ -5,7 +5,7 @@
 mod udp;
 
 use super::reload::ConfigStatus;
-use super::{AdminState, process};
+use super::{AdminState, access, process};
 use crate::health::State;
 use crate::message::h2::Flood;
 use crate::metrics::text::Text;
@@ -16,9 +16,9 @@ use crate::upstream::ejection::Reason as EjectionReason;
 use crate::upstream::{Endpoint, MirrorResult, Priority, RetryReason, Upstream};
 
 /// A family with one figure for each `T`.
-type Family<T> = (&'static str, &'static str, fn(&T) -> u64);
+pub(super) type Family<T> = (&'static str, &'static str, fn(&T) -> u64);
 
-const LISTENER_COUNTERS: [Family<ListenerEntry>; 13] = [
+const LISTENER_COUNTERS: [Family<ListenerEntry>; 14] = [
     (
         "lb_connections_accepted_total",
         "Connections accepted from clients.",
@@ -38,6 +38,11 @@ const LISTENER_COUNTERS: [Family<ListenerEntry>; 13] = [
         "lb_address_limit_closed_total",
         "Connections closed because their client had as many as it may.",
         |it| it.stats.sum(|s| s.over_address_limit.get()),
+    ),
+    (
+        "lb_connection_rate_closed_total",
+        "Connections closed because their client had opened as many as it may.",
+        |it| it.stats.sum(|s| s.over_rate.get()),
     ),
     (
         "lb_tls_handshakes_total",
@@ -192,17 +197,17 @@ const SERVER_GAUGES: [Family<Endpoint>; 6] = [
 const LIMIT_COUNTERS: [Family<LimitEntry>; 3] = [
     (
         "lb_limit_allowed_total",
-        "Requests that the limit admitted.",
+        "Requests, or connections, that the limit admitted.",
         |it| it.stats.sum(|s| s.allowed.get()),
     ),
     (
         "lb_limit_denied_total",
-        "Requests that the limit denied.",
+        "Requests, or connections, that the limit denied.",
         |it| it.stats.sum(|s| s.denied.get()),
     ),
     (
         "lb_limit_store_failures_total",
-        "Requests that on_store_failure decided.",
+        "Requests, or connections, that on_store_failure decided.",
         |it| it.stats.sum(|s| s.store_failures.get()),
     ),
 ];
@@ -224,6 +229,7 @@ pub fn render(state: &AdminState) -> String {
     let there: Vec<&ListenerEntry> = snapshot.listeners.iter().filter(is_there).collect();
     requests(&mut text, &there);
     listeners(&mut text, &there);
+    access::write(&mut text, &there, &snapshot.access);
     upstreams(&mut text, &snapshot);
     servers(&mut text, &snapshot);
     limits(&mut text, &snapshot.limits);

@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod connect;
 pub mod inherited;
+pub mod options;
 pub mod pass;
 pub mod relay;
 pub mod socket;
@@ -16,6 +17,7 @@ pub mod transport;
 pub mod udp;
 pub mod unix;
 
+pub use options::TcpOptions;
 pub use relay::Relay;
 pub use stall::Stall;
 pub use stream::{Stream, Traffic};

@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::snapshot::{LimitEntry, ListenerEntry, Snapshot};
+use super::snapshot::{LimitEntry, ListenerEntry, RouteEntry, Snapshot};
 use crate::config::model::{Config, LimitKey};
 use crate::limit::{LimiterShared, Quota, Store};
-use crate::metrics::{Outcomes, Sharded};
 use crate::route::RouteTable;
 use crate::upstream::Upstream;
 
@@ -94,10 +93,10 @@ impl<'a> Former<'a> {
 }
 
 impl ListenerEntry {
-    /// The requests that its routes have had, by the routes' names.
-    pub(super) fn outcomes(&self) -> HashMap<&str, &Arc<Sharded<Outcomes>>> {
+    /// Its routes, by their names: they have counts.
+    pub(super) fn routes_by_name(&self) -> HashMap<&str, &RouteEntry> {
         let entries = self.entries.iter();
-        entries.map(|it| (it.name.as_str(), &it.stats)).collect()
+        entries.map(|it| (it.name.as_str(), &**it)).collect()
     }
 
     /// The same listener, gone.
@@ -106,6 +105,8 @@ impl ListenerEntry {
             name: self.name.clone(),
             closed: true,
             timeouts: self.timeouts,
+            access: self.access.clone(),
+            connection_rate: None,
             tls: self.tls.clone(),
             proxy_protocol: self.proxy_protocol,
             http2: self.http2,

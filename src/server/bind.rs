@@ -8,6 +8,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 
+use socket2::SockRef;
 use tokio::sync::Semaphore;
 
 use super::StartError;
@@ -17,7 +18,8 @@ use super::listening::{Carrier, Listening, WeakListening};
 use super::upgrade::Registry;
 use crate::admin;
 use crate::config::model::{AdminListen, Config, Listener, Mode};
-use crate::net::{socket, udp};
+use crate::net::{TcpOptions, socket, udp};
+use crate::proxy::build::tcp_options;
 
 /// The sockets of one address, one a worker or more.
 #[derive(Debug, Clone)]
@@ -30,8 +32,28 @@ struct Group {
     bound: SocketAddr,
     /// Index of the listener in the snapshot.
     place: usize,
+    /// What the connections that they accept are to have.
+    options: TcpOptions,
     /// Open as long as the workers have them.
     sockets: Vec<WeakListening>,
+}
+
+impl Group {
+    /// Gives its sockets the options that new connections are to have, if they had others in `former`.
+    fn set_options(&self, former: &[Self]) {
+        let had_others = |it: &Self| it.id == self.id && it.options != self.options;
+        if !former.iter().any(had_others) {
+            return;
+        }
+        for socket in self.sockets.iter().filter_map(WeakListening::upgrade) {
+            if let Listening::Tcp(socket) = socket
+                && let Err(error) = self.options.replace(SockRef::from(&*socket))
+            {
+                let (listener, address) = (&self.listener, self.bound);
+                tracing::warn!(%listener, %address, %error, "its options (tcp) cannot be set");
+            }
+        }
+    }
 }
 
 /// All sockets that clients send to.
@@ -61,6 +83,7 @@ struct Wanted {
     configured: SocketAddr,
     /// Index of the listener in the snapshot.
     place: usize,
+    options: TcpOptions,
 }
 
 fn wanted<'a>(config: &'a Config, places: &'a [usize]) -> impl Iterator<Item = Wanted> + 'a {
@@ -74,6 +97,7 @@ fn wanted<'a>(config: &'a Config, places: &'a [usize]) -> impl Iterator<Item = W
             },
             configured: *configured,
             place: *place,
+            options: tcp_options(&listener.tcp),
         })
     })
 }
@@ -85,6 +109,7 @@ impl Plan {
             listener: wanted.listener,
             configured: wanted.configured,
             place: wanted.place,
+            options: wanted.options,
             ..group
         });
     }
@@ -184,6 +209,7 @@ impl Sockets {
             carrier,
             configured,
             place,
+            options,
         } = wanted;
         tracing::info!(%listener, address = %bound, "listening");
         let id = self.next + u32::try_from(plan.new.len()).expect("ports are 16 bits");
@@ -194,6 +220,7 @@ impl Sockets {
             configured,
             bound,
             place,
+            options,
             sockets: sockets.iter().map(Listening::downgrade).collect(),
         });
         plan.new.push((id, sockets));
@@ -207,6 +234,7 @@ impl Sockets {
         inherited: &mut Inherited,
     ) -> io::Result<(SocketAddr, Vec<Listening>)> {
         let (address, carrier) = (wanted.configured, wanted.carrier);
+        let options = &wanted.options;
         // Sockets for one address and for all of them share a port, if they are all ours.
         let is_beside = |it: &Group| {
             it.carrier == carrier
@@ -219,9 +247,9 @@ impl Sockets {
             Carrier::Tcp => {
                 let known: Vec<_> = known.into_iter().map(TcpListener::from).collect();
                 let sockets = match known.is_empty() {
-                    false => socket::inherit(known, workers),
-                    true if beside => socket::share(address, workers),
-                    true => socket::listen(address, workers),
+                    false => socket::inherit(known, workers, options),
+                    true if beside => socket::share(address, workers, options),
+                    true => socket::listen(address, workers, options),
                 };
                 let sockets = sockets?.into_iter().map(Arc::new);
                 sockets.map(Listening::Tcp).collect()
@@ -249,15 +277,16 @@ impl Sockets {
                 tracing::info!(%listener, %address, "listening no more");
             }
         }
-        self.groups = plan.groups;
+        let former = std::mem::replace(&mut self.groups, plan.groups);
+        self.groups.iter().for_each(|it| it.set_options(&former));
         let groups = self.groups.iter();
         let sockets = groups.flat_map(|it| it.sockets.iter().map(move |socket| (it, socket)));
         self.registry.set(
             sockets.map(|(group, socket)| (&*group.listener, group.configured, socket.clone())),
         );
-        let mut former = std::mem::take(&mut self.capacities);
+        let mut capacities = std::mem::take(&mut self.capacities);
         for (listener, max) in plan.capacities {
-            let capacity = match former.remove(&listener) {
+            let capacity = match capacities.remove(&listener) {
                 Some(mut capacity) => {
                     capacity.resize(max);
                     capacity

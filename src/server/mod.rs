@@ -10,6 +10,7 @@ mod certificates;
 mod control;
 mod inherit;
 mod listening;
+mod lists;
 mod memory;
 mod reload;
 mod systemd;
@@ -26,6 +27,7 @@ use std::sync::atomic::AtomicBool;
 use arc_swap::ArcSwap;
 use thiserror::Error;
 
+use crate::access::Lists;
 use crate::admin::{self, AdminState, Overlay, Reloads, StateFile};
 use crate::config;
 use crate::config::model::{AccessLogFormat, Config};
@@ -38,6 +40,7 @@ use bind::Sockets;
 pub use certificates::CertificateErrors;
 use control::{Duties, End, Upgrades};
 use inherit::Inherited;
+pub use lists::ListErrors;
 pub use memory::Allocator;
 pub use reload::source::{Edition, Source};
 use reload::{Installation, Reloader};
@@ -87,6 +90,9 @@ pub enum StartError {
     /// Certificates or keys cannot be used.
     #[error("TLS:\n{0}")]
     Certificates(#[from] CertificateErrors),
+    /// Files of allow and deny lists cannot be used.
+    #[error("allow and deny:\n{0}")]
+    Lists(#[from] ListErrors),
     /// There is nobody to take over from, or he does not let go.
     #[error("cannot take over from the load balancer at {path:?} (upgrade_socket): {error}")]
     Upgrade {
@@ -130,9 +136,19 @@ fn hint(error: &io::Error) -> &'static str {
 /// Reads what the configuration names files for without starting anything, and returns what is odd about it.
 ///
 /// # Errors
-/// All that are in certificates and keys.
-pub fn check(config: &Config) -> Result<Vec<String>, CertificateErrors> {
-    Ok(certificates::load(config)?.warnings())
+/// All that are in certificates, keys, and lists of networks, one a line.
+pub fn check(config: &Config) -> Result<Vec<String>, Vec<String>> {
+    let certificates = certificates::load(config);
+    let lists = lists::load(config, &Lists::default());
+    let mut errors = Vec::new();
+    if let Err(wrong) = &lists {
+        errors.extend(wrong.lines());
+    }
+    match certificates {
+        Ok(certificates) if errors.is_empty() => Ok(certificates.warnings()),
+        Ok(_) => Err(errors),
+        Err(wrong) => Err(wrong.lines().chain(errors).collect()),
+    }
 }
 
 /// Where the sockets that listen come from.
@@ -156,12 +172,13 @@ pub fn run(
 ) -> Result<ExitCode, StartError> {
     let program = std::env::current_exe();
     let certificates = certificates::load(&config)?;
+    let lists = lists::load(&config, &Lists::default())?;
     let (succession, mut inherited) = inherit(&config, start)?;
     let mut overlay = match &config.admin {
         Some(admin) => StateFile::load(&admin.state_file)?,
         None => Overlay::default(),
     };
-    let built = build_snapshot(&config, &certificates.material, None, &mut overlay)?;
+    let built = build_snapshot(&config, &certificates.material, &lists, None, &mut overlay)?;
     let Built {
         snapshot, places, ..
     } = built;
@@ -267,10 +284,11 @@ fn inherit(config: &Config, start: Start) -> Result<(Option<Succession>, Inherit
 fn build_snapshot(
     config: &Config,
     tls: &TlsMaterial,
+    lists: &Lists,
     former: Option<&Snapshot>,
     overlay: &mut Overlay,
 ) -> Result<Built, StartError> {
-    let built = Snapshot::build(config, tls, former, |index| {
+    let built = Snapshot::build(config, tls, lists, former, |index| {
         let upstream = &config.upstreams[index];
         let configured = upstream
             .servers

@@ -142,6 +142,14 @@ impl UdpClient {
         Ok(space)
     }
 
+    /// Whether there is an answer already, or soon. Of no use but where each client has been decided upon.
+    pub fn has_answer(&self) -> bool {
+        self.0.set_read_timeout(Some(10 * LOOK)).expect("a socket");
+        let answer = self.try_receive();
+        self.0.set_read_timeout(Some(DEADLINE)).expect("a socket");
+        answer.is_ok()
+    }
+
     /// The answer to a datagram.
     #[track_caller]
     pub fn ask(&self, datagram: impl AsRef<[u8]>) -> String {

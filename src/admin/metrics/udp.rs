@@ -58,7 +58,7 @@ pub(super) fn write(text: &mut Text, listeners: &[([(&str, &str); 1], &ListenerE
     );
     for (labels, listener) in &listeners {
         if let Some(ids) = listener.udp.as_ref().and_then(|it| it.ids.as_ref()) {
-            text.sample("lb_udp_quic_ids", labels, ids.len());
+            text.sample("lb_udp_quic_ids", labels, ids.count());
         }
     }
 }

@@ -8,41 +8,50 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::message::quic::{self, Header, Id, MAX_ID, MIN_ID};
-use crate::upstream::Endpoint;
 
 /// Ids of a session that are known at most, the latest ones: what a client begins with, what a server that has it come again
 /// calls it, how that goes on, and the same of the client's next connection.
 const MOST: usize = 4;
 
-/// The ids of all sessions of a listener.
-#[derive(Debug, Default)]
-pub struct Ids {
-    known: papaya::HashMap<Id, Known, foldhash::fast::RandomState>,
+/// The ids of all sessions of a listener, and the servers that they are at.
+#[derive(Debug)]
+pub struct Ids<S> {
+    known: papaya::HashMap<Id, Known<S>, foldhash::fast::RandomState>,
     /// The lengths that there were, a bit each: short headers do not say theirs.
     lengths: AtomicU32,
     sessions: AtomicU64,
 }
 
 #[derive(Debug, Clone)]
-struct Known {
-    server: Arc<Endpoint>,
+struct Known<S> {
+    server: S,
     /// The session that forgets it.
     session: u64,
 }
 
 /// The ids of a session. They are forgotten when it ends, unless another one has them by then.
 #[derive(Debug)]
-pub struct Learned {
-    all: Arc<Ids>,
+pub struct Learned<S: Clone> {
+    all: Arc<Ids<S>>,
     session: u64,
     own: Vec<Id>,
 }
 
-impl Ids {
+impl<S> Default for Ids<S> {
+    fn default() -> Self {
+        Self {
+            known: papaya::HashMap::default(),
+            lengths: AtomicU32::new(0),
+            sessions: AtomicU64::new(0),
+        }
+    }
+}
+
+impl<S: Clone> Ids<S> {
     /// The server of the connection that a datagram is of, if that is known, and by which id.
-    pub fn find(&self, datagram: &[u8]) -> Option<(Id, Arc<Endpoint>)> {
+    pub fn find(&self, datagram: &[u8]) -> Option<(Id, S)> {
         let known = self.known.pin();
-        let look_up = |id: Id| Some((id, Arc::clone(&known.get(&id)?.server)));
+        let look_up = |id: Id| Some((id, known.get(&id)?.server.clone()));
         match quic::header(datagram)? {
             Header::Long { destination, .. } => look_up(destination?),
             Header::Short(rest) => {
@@ -54,14 +63,14 @@ impl Ids {
     }
 
     /// How many are known.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.known.len()
     }
 }
 
-impl Learned {
+impl<S: Clone> Learned<S> {
     /// A session that no id is known of.
-    pub fn new(all: &Arc<Ids>) -> Self {
+    pub fn new(all: &Arc<Ids<S>>) -> Self {
         Self {
             session: all.sessions.fetch_add(1, Relaxed),
             all: Arc::clone(all),
@@ -72,7 +81,7 @@ impl Learned {
     /// Takes over an id from the session that its client has left by moving.
     pub fn adopt(&mut self, id: Id) {
         let session = self.session;
-        let adopt = |known: &Known| Known {
+        let adopt = |known: &Known<S>| Known {
             session,
             ..known.clone()
         };
@@ -82,25 +91,25 @@ impl Learned {
     }
 
     /// Takes note of the id that the client has made up for the server, if that is what this datagram is.
-    pub fn called(&mut self, datagram: &[u8], server: &Arc<Endpoint>) {
+    pub fn called(&mut self, datagram: &[u8], server: &S) {
         if let Some(Header::Long { destination, .. }) = quic::header(datagram) {
             self.learn(destination, server);
         }
     }
 
     /// Takes note of the id that the server has chosen, if that is what this datagram of it says.
-    pub fn answered(&mut self, datagram: &[u8], server: &Arc<Endpoint>) {
+    pub fn answered(&mut self, datagram: &[u8], server: &S) {
         if let Some(Header::Long { source, .. }) = quic::header(datagram) {
             self.learn(source, server);
         }
     }
 
-    fn learn(&mut self, id: Option<Id>, server: &Arc<Endpoint>) {
+    fn learn(&mut self, id: Option<Id>, server: &S) {
         let Some(id) = id.filter(|id| !self.own.contains(id)) else {
             return;
         };
         let known = Known {
-            server: Arc::clone(server),
+            server: server.clone(),
             session: self.session,
         };
         // Nobody can take another's.
@@ -122,7 +131,7 @@ impl Learned {
     }
 }
 
-impl Drop for Learned {
+impl<S: Clone> Drop for Learned<S> {
     fn drop(&mut self) {
         self.own.iter().for_each(|id| self.forget(id));
     }
@@ -131,37 +140,6 @@ impl Drop for Learned {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::endpoint::{Origin, Spec};
-    use crate::upstream::{Settings, Upstream};
-
-    fn servers() -> Vec<Arc<Endpoint>> {
-        let spec = |address: &str| Spec {
-            address: address.parse().unwrap(),
-            weight: 1,
-            origin: Origin::Config,
-            draining: false,
-        };
-        let specs = ["192.0.2.1:443", "192.0.2.2:443"].map(spec);
-        let upstream = Upstream::new("app".to_owned(), settings(), specs.to_vec(), 1);
-        upstream.endpoints()
-    }
-
-    fn settings() -> Settings {
-        use std::time::Duration;
-        Settings {
-            strategy: crate::balance::Kind::RoundRobin,
-            health: None,
-            health_port: None,
-            protocol: crate::upstream::Protocol::Http1,
-            tls: None,
-            announces: None,
-            connect: Duration::ZERO,
-            response: Duration::ZERO,
-            idle: Duration::ZERO,
-            pool_idle: Duration::ZERO,
-            protection: crate::upstream::Protection::default(),
-        }
-    }
 
     fn long(destination: &[u8], source: &[u8]) -> Vec<u8> {
         let mut packet = vec![0xc0, 0, 0, 0, 1];
@@ -176,59 +154,56 @@ mod tests {
         [b"\x40", id, b"encrypted"].concat()
     }
 
-    fn found(ids: &Ids, datagram: &[u8]) -> Option<String> {
-        let (_, server) = ids.find(datagram)?;
-        Some(server.address().to_string())
+    fn found(ids: &Ids<&'static str>, datagram: &[u8]) -> Option<&'static str> {
+        ids.find(datagram).map(|(_, server)| server)
     }
 
     #[test]
     fn a_connection_is_known_by_the_ids_of_both_sides() {
         let ids = Arc::new(Ids::default());
-        let servers = servers();
         let mut session = Learned::new(&ids);
-        session.called(&long(b"made up!", b"client"), &servers[1]);
-        session.answered(&long(b"client", b"server's"), &servers[1]);
-        session.answered(&short(b"client"), &servers[1]);
-        let second = Some("192.0.2.2:443".to_owned());
-        assert_eq!(found(&ids, &long(b"made up!", b"client")), second);
-        assert_eq!(found(&ids, &short(b"server's")), second);
+        session.called(&long(b"made up!", b"client"), &"b");
+        session.answered(&long(b"client", b"server's"), &"b");
+        session.answered(&short(b"client"), &"b");
+        assert_eq!(found(&ids, &long(b"made up!", b"client")), Some("b"));
+        assert_eq!(found(&ids, &short(b"server's")), Some("b"));
         assert_eq!(found(&ids, &short(b"client's")), None);
         assert_eq!(found(&ids, &short(b"serv")), None);
         drop(session);
-        assert_eq!((found(&ids, &short(b"server's")), ids.len()), (None, 0));
+        assert_eq!((found(&ids, &short(b"server's")), ids.count()), (None, 0));
     }
 
     #[test]
     fn a_session_that_a_client_has_moved_to_keeps_its_id() {
         let ids = Arc::new(Ids::default());
-        let servers = servers();
         let mut first = Learned::new(&ids);
-        first.answered(&long(b"", b"server's"), &servers[0]);
+        first.answered(&long(b"", b"server's"), &"a");
         let mut second = Learned::new(&ids);
         let (id, server) = ids.find(&short(b"server's")).unwrap();
         second.adopt(id);
         drop(first);
-        assert!(Arc::ptr_eq(&server, &servers[0]));
-        assert!(ids.find(&short(b"server's")).is_some());
+        assert_eq!((server, found(&ids, &short(b"server's"))), ("a", Some("a")));
         drop(second);
-        assert_eq!(ids.len(), 0);
+        assert_eq!(ids.count(), 0);
     }
 
     #[test]
     fn nobody_takes_an_id_from_another_and_nobody_has_many() {
         let ids = Arc::new(Ids::default());
-        let servers = servers();
         let mut first = Learned::new(&ids);
-        first.answered(&long(b"", b"server's"), &servers[0]);
+        first.answered(&long(b"", b"server's"), &"a");
         let mut thief = Learned::new(&ids);
-        thief.called(&long(b"server's", b""), &servers[1]);
-        let first_server = Some("192.0.2.1:443".to_owned());
-        assert_eq!(found(&ids, &short(b"server's")), first_server);
-        for number in 0..100_u32 {
-            let id = [7, number as u8, 0, 0, 0];
-            thief.answered(&long(b"", &id), &servers[1]);
-            thief.called(&long(&id, b""), &servers[1]);
+        thief.called(&long(b"server's", b""), &"b");
+        assert_eq!(found(&ids, &short(b"server's")), Some("a"));
+        for number in 0..100 {
+            thief.answered(&long(b"", &[7, number, 0, 0, 0]), &"b");
+            thief.called(&long(&[8, number, 0, 0, 0], b""), &"b");
         }
-        assert_eq!(ids.len(), 1 + MOST);
+        assert_eq!(ids.count(), 1 + MOST);
+        assert_eq!(
+            found(&ids, &short(&[7, 99, 0, 0, 0])),
+            Some("b"),
+            "the latest"
+        );
     }
 }

@@ -13,6 +13,7 @@
 //! a [`relay`] shares its [`sessions`] with nobody; only [`ids`] of QUIC are known to all. A [`session`] is a client's
 //! address, a socket towards its server, and what is counted; it has neither a task nor a timer nor a buffer.
 
+mod asking;
 pub mod ids;
 mod relay;
 mod session;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 
 use self::ids::Ids;
 pub use self::relay::serve;
+use crate::upstream::Endpoint;
 
 /// What a listener of UDP does besides.
 #[derive(Debug, Clone)]
@@ -31,5 +33,5 @@ pub struct Settings {
     /// How many answers end a session, to each datagram of its client.
     pub responses: Option<NonZeroU32>,
     /// Where QUIC connections are, if they are looked at.
-    pub ids: Option<Arc<Ids>>,
+    pub ids: Option<Arc<Ids<Arc<Endpoint>>>>,
 }

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::sync::OwnedSemaphorePermit;
@@ -14,7 +15,7 @@ use crate::metrics::access_log::ConnectionRecord;
 use crate::net::clock;
 use crate::net::udp::Path;
 use crate::proxy::local::Local;
-use crate::upstream::{Link, LocalUpstream};
+use crate::upstream::{Endpoint, Link, LocalUpstream};
 
 /// What a client is allowed, kept as long as its session.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ pub struct Session {
     asked: u64,
     answered: u64,
     /// QUIC's ids, where they are looked at.
-    pub ids: Option<Box<Learned>>,
+    pub ids: Option<Box<Learned<Arc<Endpoint>>>>,
     record: Record,
     _admitted: Admitted,
 }

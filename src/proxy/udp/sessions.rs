@@ -146,7 +146,7 @@ mod tests {
         sessions.remove(kept);
         sessions.trim();
         assert_eq!((sessions.end(), sessions.len()), (2, 2));
-        again.map(|number| sessions.remove(number));
+        again.iter().for_each(|it| drop(sessions.remove(*it)));
         sessions.trim();
         assert!(sessions.is_empty() && sessions.end() == 0);
         assert_eq!(add(&mut sessions, 7), 0);

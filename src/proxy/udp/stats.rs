@@ -35,6 +35,8 @@ pub enum Dropped {
     Sessions,
     /// Those of clients that may not come in.
     Refused,
+    /// New clients', while it is asked elsewhere whether they may come in, but for the first.
+    Asking,
     /// New clients' while the load balancer ends.
     Draining,
     /// No server is eligible.
@@ -53,9 +55,10 @@ pub enum Dropped {
 
 impl Dropped {
     /// All of them, in the order of their counters.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Sessions,
         Self::Refused,
+        Self::Asking,
         Self::Draining,
         Self::NoServer,
         Self::ServersFull,
@@ -70,6 +73,7 @@ impl Dropped {
         match self {
             Self::Sessions => "sessions",
             Self::Refused => "refused",
+            Self::Asking => "asking",
             Self::Draining => "draining",
             Self::NoServer => "no_server",
             Self::ServersFull => "servers_full",
