@@ -40,7 +40,9 @@ pub fn share(address: SocketAddr, workers: usize) -> io::Result<Vec<UdpSocket>> 
     Ok(sockets)
 }
 
-/// Makes as many sockets as there are workers of those that another process has bound to one address. It may have more.
+/// Makes as many sockets as there are workers of those that another process has bound to one address. It may have more. One
+/// without SO_REUSEPORT, such as systemd makes, stays alone: if workers shared it, a client's datagrams would come to any of
+/// them.
 ///
 /// # Errors
 /// What the kernel says.
@@ -49,14 +51,8 @@ pub fn inherit(mut sockets: Vec<UdpSocket>, workers: usize) -> io::Result<Vec<Ud
         socket.set_nonblocking(true)?;
         prepare(SockRef::from(socket), socket.local_addr()?)?;
     }
-    match SockRef::from(&sockets[0]).reuse_port()? {
-        true => add(&mut sockets, workers)?,
-        // The workers share it, and a client's datagrams may come to any of them.
-        false => {
-            while sockets.len() < workers {
-                sockets.push(sockets[0].try_clone()?);
-            }
-        }
+    if SockRef::from(&sockets[0]).reuse_port()? {
+        add(&mut sockets, workers)?;
     }
     Ok(sockets)
 }
@@ -179,6 +175,6 @@ mod tests {
             "none may be closed, datagrams wait in each"
         );
         let single = UdpSocket::bind(any_port()).unwrap();
-        assert_eq!(inherit(vec![single], 2).unwrap().len(), 2);
+        assert_eq!(inherit(vec![single], 2).unwrap().len(), 1);
     }
 }

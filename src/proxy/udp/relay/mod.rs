@@ -5,6 +5,7 @@
 mod clients;
 mod servers;
 
+use std::future::pending;
 use std::io;
 use std::net::UdpSocket;
 use std::pin::pin;
@@ -12,6 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
@@ -112,15 +114,14 @@ impl<'a> Scene<'a> {
 
 impl Relay {
     async fn run(mut self, socket: Arc<UdpSocket>) -> io::Result<()> {
-        let front = socket::watch(socket)?;
+        let mut front = Some(socket::watch(socket)?);
         let back = self.ready.watch()?;
         let local = Rc::clone(&self.local);
         let mut sweep = pin!(sleep(Duration::ZERO));
-        let mut handed_over = false;
         while !(self.station.is_closed() || self.draining && self.sessions.is_empty()) {
             let (station, asking) = (Rc::clone(&self.station), Rc::clone(&self.asking));
             let more = tokio::select! {
-                ready = front.readable(), if !handed_over => {
+                ready = readable(front.as_ref()) => {
                     let mut ready = ready?;
                     let more = clock::turn(|| self.hear_clients());
                     // What comes after this look makes it ready again.
@@ -149,8 +150,12 @@ impl Relay {
                 }
                 () = station.changed() => false,
                 () = local.drain.begun(), if !self.draining => {
-                    handed_over = local.drain.handed_over();
-                    self.drain(handed_over);
+                    // Another process reads what comes from now on.
+                    match local.drain.handed_over() {
+                        true => front = None,
+                        false => self.hear_the_last(),
+                    }
+                    self.draining = true;
                     false
                 }
             };
@@ -163,13 +168,10 @@ impl Relay {
         Ok(())
     }
 
-    /// Takes in no new clients from now on. Those are the last who have sent something, unless another process reads that.
-    fn drain(&mut self, handed_over: bool) {
-        if !handed_over {
-            let more = |_: &usize| clock::turn(|| self.hear_clients());
-            _ = (0..LAST_BATCHES).take_while(more).count();
-        }
-        self.draining = true;
+    /// Passes on what clients have sent by now: of those who are new, these are the last.
+    fn hear_the_last(&mut self) {
+        let more = |_: &usize| clock::turn(|| self.hear_clients());
+        _ = (0..LAST_BATCHES).take_while(more).count();
     }
 
     /// How long a session may be silent.
@@ -212,5 +214,15 @@ impl Relay {
         for number in 0..self.sessions.end() {
             self.end(number, End::Closed);
         }
+    }
+}
+
+/// Waits for something to read from a socket; for ever, if there is none.
+async fn readable(
+    socket: Option<&AsyncFd<Arc<UdpSocket>>>,
+) -> io::Result<AsyncFdReadyGuard<'_, Arc<UdpSocket>>> {
+    match socket {
+        Some(socket) => socket.readable().await,
+        None => pending().await,
     }
 }
