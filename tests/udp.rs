@@ -433,3 +433,25 @@ fn what_comes_first_waits_for_the_store_that_says_whether_it_may() {
     let served = |client: &&UdpClient| client.has_answer();
     assert_eq!(clients.iter().filter(served).count(), 4);
 }
+
+#[test]
+fn what_is_over_the_bandwidth_is_dropped() {
+    let server = UdpServer::start(|query| vec![vec![7; 1000]; query.len()]);
+    // 16 KiB may come at once.
+    let limit = "bandwidth = { download = \"1kB/s\", upload = \"1kB/s\" }";
+    let proxy = relaying_with(&[&server], limit, "").start();
+    let client = UdpClient::of(proxy.addr());
+    client.send([0; 40]);
+    wait_until("the rest is dropped", || dropped(&proxy, "bandwidth") >= 20);
+    let sent = proxy.metric("lb_udp_datagrams_sent_total");
+    assert!((16..=20).contains(&sent), "{sent}");
+    assert_eq!(sent + dropped(&proxy, "bandwidth"), 40);
+    let other = UdpClient::from([127, 0, 0, 2], proxy.addr());
+    other.send([0; 1]);
+    assert_eq!(other.receive().len(), 1000);
+    for _ in 0..40 {
+        other.send([0; 1000]);
+    }
+    wait_until("uploads are", || dropped(&proxy, "bandwidth") >= 20 + 20);
+    assert!(server.received() <= 2 + 20);
+}

@@ -13,6 +13,7 @@
 mod access;
 mod api;
 mod auth;
+mod bandwidth;
 mod error;
 mod listen;
 mod metrics;

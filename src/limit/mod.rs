@@ -2,15 +2,18 @@
 //!
 //! ```text
 //! Limiter ──── MemoryStore ── FixedWindow, SlidingWindow, TokenBucket (pure arithmetic)
-//!    └──────── RedisStore  ── the same three as scripts that run in Redis
+//!    ├──────── RedisStore  ── the same three as scripts that run in Redis
+//!    └──────── LeasedStore ── requests that a RedisStore has counted ahead of time
 //! ```
 //!
 //! This module owns the counting, the stores and the header values that tell a client about its quota. Which request
 //! belongs to which limit and key, and what a denied one is answered, is decided by the caller.
 
+pub mod bandwidth;
 mod bucket;
 pub mod headers;
 mod key;
+pub mod leased;
 mod limiter;
 pub mod memory;
 pub mod redis;
@@ -19,11 +22,15 @@ mod window;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+pub use self::bandwidth::{Bandwidth, Rates};
 pub use self::headers::QuotaHeaders;
 pub use self::key::LimitKey;
+pub use self::leased::{LeaseStats, LeasedStore};
 pub use self::limiter::{Decision, Limiter, LimiterShared, OnStoreFailure, Store};
 pub use self::memory::MemoryStore;
-pub use self::redis::{RedisConnection, RedisStore, StoreError};
+pub use self::redis::{
+    RedisConnection, RedisServers, RedisSettings, RedisStats, RedisStore, StoreError,
+};
 
 /// How requests are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,9 +1,11 @@
 //! From the configuration to the snapshot: the one place that knows both the configuration's types and those of the
 //! modules that do the work, and turns the one into the other.
 
+mod bandwidth;
 mod entrance;
 mod forward;
 mod health_check;
+mod redis;
 mod udp;
 
 use std::num::NonZeroU32;
@@ -16,9 +18,7 @@ use http::HeaderValue;
 pub use self::entrance::{sources, tcp_options};
 use super::former::Former;
 use super::protection;
-use super::snapshot::{
-    Action, LimitEntry, ListenerEntry, RedisSettings, RouteEntry, Snapshot, UpstreamEntry,
-};
+use super::snapshot::{Action, LimitEntry, ListenerEntry, RouteEntry, Snapshot, UpstreamEntry};
 use super::tcp::Names;
 use crate::access::Lists;
 use crate::balance::Kind;
@@ -40,6 +40,8 @@ pub struct TlsMaterial {
     pub listeners: Vec<Option<Arc<ServerTls>>>,
     /// Of each upstream.
     pub upstreams: Vec<Option<Arc<ClientTls>>>,
+    /// Towards Redis.
+    pub redis: Option<Arc<ClientTls>>,
 }
 
 /// A snapshot, and how to come to it from the one before.
@@ -81,7 +83,10 @@ impl Snapshot {
         let mut limits = Vec::new();
         let limit_of = limits_of_routes(config, &former, &mut limits);
         let rate_of = entrance::connection_rates(config, &former, &mut limits);
+        let mut bandwidths = Vec::new();
+        let bandwidth = bandwidth::of(config, &former, &mut bandwidths);
         let shared = Shared {
+            bandwidth: &bandwidth,
             access,
             limit_of: &limit_of,
             rate_of: &rate_of,
@@ -120,16 +125,13 @@ impl Snapshot {
             upstreams,
             limits,
             access: access.clone(),
+            bandwidths,
             announces: config
                 .upstreams
                 .iter()
                 .any(|upstream| upstream.proxy_protocol.is_some()),
             trusted_proxies: TrustedProxies::new(config.trusted_proxies.clone()),
-            // Nothing connects to a Redis that no limit uses.
-            redis: uses_redis(config)
-                .then_some(config.redis.as_ref())
-                .flatten()
-                .map(redis),
+            redis: redis::settings(config, tls, former.redis_stats()),
             drain_timeout: config.drain_timeout,
         };
         Ok(Built {
@@ -142,6 +144,7 @@ impl Snapshot {
 
 /// What listeners and routes refer to.
 struct Shared<'a> {
+    bandwidth: &'a bandwidth::Bandwidths,
     access: &'a Lists,
     /// Limits of requests, by route.
     limit_of: &'a [Option<usize>],
@@ -164,7 +167,7 @@ fn listener(
         .unwrap_or_default();
     let mut table = Vec::new();
     let mut entries = Vec::new();
-    for (route, limit) in config.routes.iter().zip(shared.limit_of) {
+    for (number, (route, limit)) in config.routes.iter().zip(shared.limit_of).enumerate() {
         if route.listeners.contains(&index) {
             let known = known.get(route.name.as_str()).copied();
             let entry = Arc::new(RouteEntry {
@@ -172,6 +175,7 @@ fn listener(
                 access: entrance::of_route(config, route, shared.access, known),
                 action: action(config, &route.action),
                 limit: *limit,
+                bandwidth: shared.bandwidth.of_route(index, number),
                 max_body: route.max_body,
                 hsts: route.hsts.as_ref().map(hsts),
                 stats: known.map_or_else(new_shards(workers), |it| Arc::clone(&it.stats)),
@@ -187,6 +191,7 @@ fn listener(
         tls,
         access: shared.access.get(&sources(&listener.access)),
         connection_rate: shared.rate_of[index],
+        bandwidth: shared.bandwidth.of_listener(index),
         proxy_protocol: listener.proxy_protocol,
         http2: listener.http2,
         per_address: listener
@@ -316,7 +321,11 @@ fn limit(name: &str, limit: &model::RateLimit, workers: usize, former: &Former<'
     };
     let store = match limit.store {
         model::Store::Memory | model::Store::Cluster => Store::Memory,
-        model::Store::Redis | model::Store::RedisLeased => Store::Redis { on_failure },
+        model::Store::Redis => Store::Redis { on_failure },
+        model::Store::RedisLeased => Store::RedisLeased {
+            on_failure,
+            lease: limit.lease.get(),
+        },
     };
     let (counts, former) = former.limit(name, &quota, store, &limit.key);
     let new = || Arc::new(LimiterShared::new(name, quota, store, Instant::now()));
@@ -325,33 +334,6 @@ fn limit(name: &str, limit: &model::RateLimit, workers: usize, former: &Former<'
         key: limit.key.clone(),
         always: limit.headers == model::LimitHeaders::Always,
         stats: former.map_or_else(new_shards(workers), |it| Arc::clone(&it.stats)),
-    }
-}
-
-fn uses_redis(config: &Config) -> bool {
-    let of_routes = config
-        .routes
-        .iter()
-        .filter_map(|route| match &route.rate_limit {
-            RouteLimit::Own(limit) => Some(limit),
-            RouteLimit::Inherit | RouteLimit::Off => None,
-        });
-    let of_requests = config.rate_limit.iter().chain(of_routes);
-    let of_connections = config.listeners.iter().flat_map(|it| &it.connection_rate);
-    let stores = of_requests.map(|it| it.store);
-    stores
-        .chain(of_connections.map(|it| it.store))
-        .any(|store| matches!(store, model::Store::Redis | model::Store::RedisLeased))
-}
-
-fn redis(redis: &model::Redis) -> RedisSettings {
-    let url = match &redis.servers {
-        model::RedisServers::One(url) => url,
-        model::RedisServers::Cluster(urls) | model::RedisServers::Sentinel { urls, .. } => &urls[0],
-    };
-    RedisSettings {
-        url: url.clone(),
-        timeout: redis.timeout,
     }
 }
 
@@ -377,6 +359,7 @@ fn settings(upstream: &model::Upstream, tls: Option<Arc<ClientTls>>) -> Settings
         },
         tls,
         tcp: tcp_options(&upstream.tcp),
+        bandwidth: bandwidth::of_servers(upstream),
         announces: upstream.proxy_protocol.map(|version| match version {
             model::ProxyVersion::V1 => Announces::V1,
             model::ProxyVersion::V2 => Announces::V2,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::snapshot::{LimitEntry, ListenerEntry, RouteEntry, Snapshot};
 use crate::config::model::{Config, LimitKey};
-use crate::limit::{LimiterShared, Quota, Store};
+use crate::limit::{Bandwidth, LimiterShared, Quota, RedisStats, Store};
 use crate::route::RouteTable;
 use crate::upstream::Upstream;
 
@@ -76,6 +76,12 @@ impl<'a> Former<'a> {
         self.upstreams.get(name).map(|it| Arc::clone(it))
     }
 
+    /// What connections to Redis came to.
+    pub(super) fn redis_stats(&self) -> Arc<RedisStats> {
+        let redis = self.snapshot.and_then(|it| it.redis.as_ref());
+        redis.map_or_else(Arc::default, |it| Arc::clone(&it.stats))
+    }
+
     /// A limit with its counts, and a count of its decisions, as far as there were such.
     pub(super) fn limit(
         &self,
@@ -89,6 +95,16 @@ impl<'a> Former<'a> {
             it.shared.quota() == quota && it.shared.store() == store && it.key == *key
         });
         (counts.map(|it| Arc::clone(&it.shared)), former)
+    }
+}
+
+impl Former<'_> {
+    /// A limit of bytes a second, with those who are under it.
+    pub(super) fn bandwidth(&self, name: &str, key: &str) -> Option<Arc<Bandwidth>> {
+        let all = self.snapshot.iter().flat_map(|it| &it.bandwidths);
+        let mut all = all.map(|it| &it.shared);
+        let found = all.find(|it| it.name() == name && it.key() == key);
+        found.map(Arc::clone)
     }
 }
 
@@ -107,6 +123,7 @@ impl ListenerEntry {
             timeouts: self.timeouts,
             access: self.access.clone(),
             connection_rate: None,
+            bandwidth: Vec::new(),
             tls: self.tls.clone(),
             proxy_protocol: self.proxy_protocol,
             http2: self.http2,

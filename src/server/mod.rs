@@ -31,7 +31,7 @@ use crate::access::Lists;
 use crate::admin::{self, AdminState, Overlay, Reloads, StateFile};
 use crate::config;
 use crate::config::model::{AccessLogFormat, Config};
-use crate::limit::{RedisConnection, StoreError};
+use crate::limit::StoreError;
 use crate::metrics::access_log::{AccessLog, Format, LogWriter};
 use crate::proxy::build::{Built, TlsMaterial};
 use crate::proxy::snapshot::Snapshot;
@@ -84,8 +84,8 @@ pub enum StartError {
     /// The routes contradict each other.
     #[error("routes: {0}")]
     Routes(#[from] route::BuildError),
-    /// The Redis URL cannot be used.
-    #[error("redis.url: {0}")]
+    /// A Redis URL cannot be used.
+    #[error("redis: {0}")]
     Redis(#[from] StoreError),
     /// Certificates or keys cannot be used.
     #[error("TLS:\n{0}")]
@@ -226,6 +226,7 @@ pub fn run(
         (socket, Arc::new(state))
     });
     control::resolve_names(&snapshot)?;
+    snapshot.enforce(None);
     let crew = worker::start(assignments, &snapshot, access_log.as_ref())?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -303,7 +304,7 @@ fn build_snapshot(
 /// Whether the Redis of limits can be connected to, as far as that can be told without trying.
 fn check_redis(snapshot: &Snapshot) -> Result<(), StartError> {
     if let Some(redis) = &snapshot.redis {
-        RedisConnection::new(redis.url.expose(), redis.timeout)?; // connects to nothing yet
+        redis.check()?;
     }
     Ok(())
 }

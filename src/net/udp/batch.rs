@@ -134,24 +134,19 @@ impl Batch {
         send_all(socket.as_fd(), &mut headers[..slots.len()])
     }
 
-    /// Sends each to where `path` says of its slot. How many were sent; at least one.
+    /// Sends what is in slots, up to [`BATCH`] of them, each to where is said beside it. How many were sent; at least one.
     ///
     /// # Errors
     /// The first could not be sent.
-    pub fn send_to(
-        &self,
-        socket: impl AsFd,
-        slots: Range<usize>,
-        path: impl Fn(usize) -> Path,
-    ) -> io::Result<usize> {
+    pub fn send_to(&self, socket: impl AsFd, letters: &[(usize, Path)]) -> io::Result<usize> {
+        let letters = &letters[..letters.len().min(BATCH)];
         let mut headers = [NO_HEADER; BATCH];
-        let mut pieces = self.pieces(slots.clone());
+        let mut pieces = self.pieces(letters.iter().map(|(slot, _)| *slot));
         let mut names = [Name::ROOM; BATCH];
         let mut controls = [Control::ROOM; BATCH];
         let addresses = zip(&mut names, &mut controls);
         let all = zip(zip(&mut headers, &mut pieces), addresses);
-        for (slot, ((header, piece), (name, control))) in zip(slots.clone(), all) {
-            let path = path(slot);
+        for ((_, path), ((header, piece), (name, control))) in zip(letters, all) {
             *name = path.peer.into();
             let header = &mut header.msg_hdr;
             header.msg_iov = piece;
@@ -164,7 +159,7 @@ impl Batch {
                 header.msg_controllen = control.length;
             }
         }
-        send_all(socket.as_fd(), &mut headers[..slots.len()])
+        send_all(socket.as_fd(), &mut headers[..letters.len()])
     }
 
     fn fill(
@@ -216,7 +211,7 @@ impl Batch {
     }
 
     /// What is in slots, for the kernel to read.
-    fn pieces(&self, slots: Range<usize>) -> [libc::iovec; BATCH] {
+    fn pieces(&self, slots: impl Iterator<Item = usize>) -> [libc::iovec; BATCH] {
         let mut pieces = [NO_PIECE; BATCH];
         for (piece, slot) in zip(&mut pieces, slots) {
             let datagram = self.datagram(slot);
@@ -278,8 +273,8 @@ mod tests {
                 assert_eq!(path.peer, clients[slot % 2].1);
                 assert_eq!(path.local, None);
             }
-            let paths: Vec<Path> = (0..3).filter_map(|slot| batch.path(slot)).collect();
-            let sent = batch.send_to(&front[0], 1..3, |slot| paths[slot]);
+            let letters = [1, 2].map(|slot| (slot, batch.path(slot).unwrap()));
+            let sent = batch.send_to(&front[0], &letters);
             assert_eq!(sent.unwrap(), 2);
             let nothing = batch.receive_from(&front[0], 0..BATCH).unwrap_err();
             assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
@@ -325,7 +320,7 @@ mod tests {
                 assert_eq!(batch.receive_from(&front[0], 0..BATCH).unwrap(), 1);
                 let path = batch.path(0).unwrap();
                 assert_eq!(path.local, Some(asked.ip()));
-                batch.send_to(&front[0], 0..1, |_| path).unwrap();
+                batch.send_to(&front[0], &[(0, path)]).unwrap();
             });
             let (_, from) = client.recv_from(&mut [0; 8]).unwrap();
             assert_eq!(from, asked);

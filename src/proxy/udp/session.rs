@@ -12,8 +12,10 @@ use super::ids::Learned;
 use super::stats::End;
 use crate::listener::Counted;
 use crate::metrics::access_log::ConnectionRecord;
-use crate::net::clock;
+use crate::net::bandwidth::Direction;
 use crate::net::udp::Path;
+use crate::net::{Policer, clock};
+use crate::proxy::bandwidth;
 use crate::proxy::local::Local;
 use crate::upstream::{Endpoint, Link, LocalUpstream};
 
@@ -44,6 +46,8 @@ pub struct Session {
     /// Datagrams to the server and from it, since it is this one.
     asked: u64,
     answered: u64,
+    /// What the client, and its server, may send; boxed, as mostly there is no limit.
+    policers: Option<Box<[Option<Policer>; 2]>>,
     /// QUIC's ids, where they are looked at.
     pub ids: Option<Box<Learned<Arc<Endpoint>>>>,
     record: Record,
@@ -79,8 +83,10 @@ impl Session {
         stats.shard(local.worker).open.increment();
         local.drain.enter();
         let now = clock::now();
+        let policers = policers(local, listener, &path, &upstream, &link);
         Self {
             path,
+            policers,
             link,
             last: now,
             asked: 0,
@@ -113,11 +119,20 @@ impl Session {
 
     /// Goes on with another server.
     pub fn move_to(&mut self, upstream: Rc<LocalUpstream>, link: Link) {
+        let local = &self.record.local;
+        self.policers = policers(local, self.record.listener, &self.path, &upstream, &link);
         self.link = link;
         (self.asked, self.answered) = (0, 0);
         self.ids = None;
         self.record.upstream = upstream;
         self.record.moves += 1;
+    }
+
+    /// Whether a datagram of so many bytes may go this way. It is counted then.
+    pub fn may_pass(&self, direction: Direction, bytes: usize) -> bool {
+        let policer = self.policers.as_ref();
+        let policer = policer.and_then(|it| it[direction as usize].as_ref());
+        policer.is_none_or(|it| it.admits(bytes))
     }
 
     /// So many datagrams have been sent to the server.
@@ -152,6 +167,24 @@ impl Session {
     pub fn end(mut self: Box<Self>, end: End) {
         self.record.end = end;
     }
+}
+
+/// The limits of bytes a second that a session is under with this server.
+fn policers(
+    local: &Local,
+    listener: usize,
+    path: &Path,
+    upstream: &LocalUpstream,
+    link: &Link,
+) -> Option<Box<[Option<Policer>; 2]>> {
+    let limits = &local.listener(listener).bandwidth;
+    let (upstream, endpoint) = (&upstream.shared, &link.endpoint().shared);
+    let policers = Direction::ALL
+        .map(|direction| bandwidth::policer(limits, upstream, endpoint, path.peer.ip(), direction));
+    policers
+        .iter()
+        .any(Option::is_some)
+        .then(|| Box::new(policers))
 }
 
 impl AsRef<Path> for Session {

@@ -37,6 +37,8 @@ pub enum Dropped {
     Refused,
     /// New clients', while it is asked elsewhere whether they may come in, but for the first.
     Asking,
+    /// There are more bytes than `bandwidth` allows.
+    Bandwidth,
     /// New clients' while the load balancer ends.
     Draining,
     /// No server is eligible.
@@ -55,10 +57,11 @@ pub enum Dropped {
 
 impl Dropped {
     /// All of them, in the order of their counters.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Sessions,
         Self::Refused,
         Self::Asking,
+        Self::Bandwidth,
         Self::Draining,
         Self::NoServer,
         Self::ServersFull,
@@ -74,6 +77,7 @@ impl Dropped {
             Self::Sessions => "sessions",
             Self::Refused => "refused",
             Self::Asking => "asking",
+            Self::Bandwidth => "bandwidth",
             Self::Draining => "draining",
             Self::NoServer => "no_server",
             Self::ServersFull => "servers_full",

@@ -133,6 +133,7 @@ impl Installation {
         make_ready(&new, &kept).await;
         let assignments = self.sockets.commit(plan, config.workers.get());
         self.orders.give(&snapshot, assignments).await;
+        snapshot.enforce(Some(&self.snapshot.load()));
         for it in kept {
             it.upstream.reconfigure(it.settings, it.servers);
         }

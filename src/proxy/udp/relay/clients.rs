@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::{Relay, Scene};
 use crate::balance::Pick;
+use crate::net::bandwidth::Direction;
 use crate::net::clock;
 use crate::net::udp::{BATCH, Batch, Path, with_batch};
 use crate::proxy::entrance::{self, Asked, Refused};
@@ -201,8 +202,26 @@ impl Relay {
         })
     }
 
-    /// Sends datagrams to the server of a session, or to another if that one is lost.
+    /// Sends datagrams to the server of a session, as far as its bandwidth allows.
     fn send(&mut self, scene: &Scene<'_>, batch: &Batch, number: u32, mut slots: Range<usize>) {
+        while !slots.is_empty() {
+            let Some(session) = self.sessions.get(number) else {
+                return scene.stats.drop(Dropped::Resources, slots.len());
+            };
+            let may_pass =
+                |slot: &usize| session.may_pass(Direction::Upload, batch.datagram(*slot).len());
+            let within = slots.clone().take_while(may_pass).count();
+            let refused = slots.start + within;
+            self.transmit(scene, batch, number, slots.start..refused);
+            if refused < slots.end {
+                scene.stats.drop(Dropped::Bandwidth, 1);
+            }
+            slots.start = slots.end.min(refused + 1);
+        }
+    }
+
+    /// Sends datagrams to the server of a session, or to another if that one is lost.
+    fn transmit(&mut self, scene: &Scene<'_>, batch: &Batch, number: u32, mut slots: Range<usize>) {
         let mut may_move = true;
         while !slots.is_empty() {
             let Some(session) = self.sessions.get_mut(number) else {

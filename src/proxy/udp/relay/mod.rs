@@ -62,7 +62,8 @@ async fn relay(socket: Arc<UdpSocket>, station: &Rc<Station>, local: &Rc<Local>)
         draining: false,
         swept: 0,
         numbers: Vec::new(),
-        paths: Vec::new(),
+        letters: Vec::new(),
+        filled: 0,
         answered: Vec::new(),
         station: Rc::clone(station),
         local: Rc::clone(local),
@@ -83,10 +84,12 @@ struct Relay {
     draining: bool,
     /// The session that the present sweep comes to next.
     swept: u32,
-    /// Kept for their space: sessions with answers, where those go, and sessions that end with them.
+    /// Kept for their space: sessions with answers, and sessions that end with them.
     numbers: Vec<u32>,
-    paths: Vec<Path>,
     answered: Vec<u32>,
+    /// Answers in the slots of a batch, of which so many are filled, and where they go.
+    letters: Vec<(usize, Path)>,
+    filled: usize,
 }
 
 /// The configuration of the moment.

@@ -1,6 +1,7 @@
 //! From servers to clients.
 
 use super::{Relay, Scene};
+use crate::net::bandwidth::Direction;
 use crate::net::udp::{BATCH, Batch, with_batch};
 use crate::proxy::udp::stats::{Dropped, End, is_refused};
 
@@ -18,7 +19,7 @@ impl Relay {
         let mut more = self.ready.look(&mut self.numbers);
         with_batch(|batch| {
             for at in 0..self.numbers.len() {
-                if self.paths.len() > BATCH - ENOUGH {
+                if self.filled > BATCH - ENOUGH {
                     self.deliver(&scene, batch);
                 }
                 more |= self.receive(&scene, batch, self.numbers[at]);
@@ -36,7 +37,7 @@ impl Relay {
         let Some(session) = self.sessions.get_mut(number) else {
             return false;
         };
-        let first = self.paths.len();
+        let first = self.filled;
         let count = match batch.receive(session.link(), first..BATCH) {
             Ok(count) => count,
             Err(error) => {
@@ -54,35 +55,44 @@ impl Relay {
             session.ids = Some(ids);
         }
         let path = session.path();
+        let may_pass =
+            |slot: &usize| session.may_pass(Direction::Download, batch.datagram(*slot).len());
+        let within = slots.clone().filter(may_pass);
+        let before = self.letters.len();
+        self.letters.extend(within.map(|slot| (slot, path)));
+        self.filled += count;
+        let refused = count - (self.letters.len() - before);
+        scene.stats.drop(Dropped::Bandwidth, refused);
         if session.answered(count, batch.bytes(slots), scene.settings.responses) {
             self.answered.push(number);
         }
-        self.paths.extend(std::iter::repeat_n(path, count));
-        self.paths.len() == BATCH
+        self.filled == BATCH
     }
 
     /// Sends what has been received to the clients, and empties the slots.
     fn deliver(&mut self, scene: &Scene<'_>, batch: &Batch) {
-        let mut slots = 0..self.paths.len();
-        while !slots.is_empty() {
-            match batch.send_to(&*self.front, slots.clone(), |slot| self.paths[slot]) {
+        let mut letters = &self.letters[..];
+        while !letters.is_empty() {
+            match batch.send_to(&*self.front, letters) {
                 Ok(sent) => {
-                    let bytes = batch.bytes(slots.start..slots.start + sent);
+                    let (gone, rest) = letters.split_at(sent);
+                    let bytes = gone.iter().map(|(slot, _)| batch.datagram(*slot).len());
                     scene.stats.sent.add(sent as u64);
-                    scene.bytes.sent.add(bytes);
-                    slots.start += sent;
+                    scene.bytes.sent.add(bytes.sum::<usize>() as u64);
+                    letters = rest;
                 }
                 Err(error) => {
                     let reason = Dropped::of(&error);
                     let lost = match reason {
-                        Dropped::BufferFull => slots.len(),
+                        Dropped::BufferFull => letters.len(),
                         _ => 1,
                     };
                     scene.stats.drop(reason, lost);
-                    slots.start += lost;
+                    letters = &letters[lost..];
                 }
             }
         }
-        self.paths.clear();
+        self.letters.clear();
+        self.filled = 0;
     }
 }
