@@ -7,6 +7,7 @@ mod balancing;
 mod bandwidth;
 mod certificates;
 mod cli;
+mod cluster;
 mod conformance;
 mod connection_rate;
 mod early_answers;

@@ -6,7 +6,7 @@ mod limits;
 mod udp;
 
 use super::reload::ConfigStatus;
-use super::{AdminState, access, bandwidth, process};
+use super::{AdminState, access, bandwidth, cluster, process};
 use crate::health::State;
 use crate::message::h2::Flood;
 use crate::metrics::text::Text;
@@ -217,6 +217,7 @@ pub fn render(state: &AdminState) -> String {
     servers(&mut text, &snapshot);
     limits::write(&mut text, &snapshot);
     bandwidth::write(&mut text, &snapshot);
+    cluster::write(&mut text, state, &snapshot);
     if let Some(log) = &state.access_log {
         text.counter(
             "lb_access_log_dropped_total",

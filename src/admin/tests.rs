@@ -98,6 +98,7 @@ impl Admin {
             reloads,
             token: None,
             state: StateFile::new(state_file.to_owned(), overlay),
+            cluster: None,
             access_log: None,
             draining: AtomicBool::new(false),
         });

@@ -20,6 +20,7 @@ pub mod tls;
 pub mod transport;
 pub mod udp;
 pub mod unix;
+pub mod wire;
 
 pub use options::TcpOptions;
 pub use policer::Policer;

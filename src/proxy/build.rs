@@ -320,7 +320,8 @@ fn limit(name: &str, limit: &model::RateLimit, workers: usize, former: &Former<'
         model::OnStoreFailure::Deny => OnStoreFailure::Deny,
     };
     let store = match limit.store {
-        model::Store::Memory | model::Store::Cluster => Store::Memory,
+        model::Store::Memory => Store::Memory,
+        model::Store::Cluster => Store::Cluster,
         model::Store::Redis => Store::Redis { on_failure },
         model::Store::RedisLeased => Store::RedisLeased {
             on_failure,

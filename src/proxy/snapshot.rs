@@ -13,7 +13,7 @@ use super::tcp::{Names, Reason};
 use super::udp;
 use crate::access::{AccessList, Lists};
 pub use crate::config::model::{HashKey, LimitKey, ListenerTimeouts, RedirectTarget};
-use crate::limit::{Bandwidth, Decision, LimiterShared, Rates, RedisSettings};
+use crate::limit::{Bandwidth, ClusterStore, Decision, LimiterShared, Rates, RedisSettings};
 use crate::listener::PerAddress;
 use crate::message::forwarded::TrustedProxies;
 use crate::message::h2::Flood;
@@ -48,6 +48,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The limits that a fleet agrees on.
+    pub fn cluster_limits(&self) -> impl Iterator<Item = &ClusterStore> {
+        self.limits.iter().filter_map(|it| it.shared.cluster())
+    }
+
     /// Has limits of bytes a second be as this snapshot says, also for connections that are open. Those that only the one
     /// before had are lifted.
     pub fn enforce(&self, former: Option<&Self>) {
