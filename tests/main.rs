@@ -68,5 +68,8 @@ mod timeouts;
 mod tls;
 mod tls_servers;
 mod tools;
+mod udp;
+mod udp_changes;
+mod udp_quic;
 mod upgrades;
 mod websocket;
