@@ -7,12 +7,13 @@
 //! admin
 //! proxy
 //! listener  upstream
-//! route  balance  health  limit  message
+//! route  balance  health  limit  message  access
 //! net  tls
 //! metrics
 //! config
 //! ```
 
+pub mod access;
 pub mod admin;
 pub mod balance;
 pub mod config;

@@ -32,7 +32,7 @@ struct Arguments {
     #[arg(short, long, value_name = "FILE", default_value = "config.toml")]
     config: PathBuf,
 
-    /// Only check the configuration and its certificates: print every error with its place, exit 1 if there is one
+    /// Only check the configuration, its certificates and its lists of networks: print every error with its place, exit 1 if there is one
     #[arg(long)]
     check: bool,
 
@@ -78,7 +78,7 @@ fn main() -> ExitCode {
         match server::check(&config) {
             Ok(warnings) => warnings.iter().for_each(|it| eprintln!("warning: {it}")),
             Err(errors) => {
-                eprintln!("{errors}");
+                eprintln!("{}", errors.join("\n"));
                 return ExitCode::FAILURE;
             }
         }

@@ -177,4 +177,20 @@ fn the_script_makes_certificates_that_fit_together() {
     ] {
         assert!(shown.contains(name), "{name}: {shown}");
     }
+
+    let check = || {
+        let mut command = Command::new(script);
+        command.arg("--check").arg(files.0.path());
+        command.output().expect("bash is there")
+    };
+    let good = check();
+    assert!(good.status.success(), "{good:?}");
+    fs::copy(files.path("client.key"), files.path("server.key")).expect("copied");
+    let bad = check();
+    assert_eq!(bad.status.code(), Some(1), "{bad:?}");
+    let table = String::from_utf8_lossy(&bad.stdout);
+    assert!(
+        table.contains("| server.key belongs to server.crt | FAILS |"),
+        "{table}"
+    );
 }

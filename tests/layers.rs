@@ -9,7 +9,7 @@ const ROWS: &[&[&str]] = &[
     &["admin"],
     &["proxy"],
     &["listener", "upstream"],
-    &["route", "balance", "health", "limit", "message"],
+    &["route", "balance", "health", "limit", "message", "access"],
     &["net", "tls"],
     &["metrics"],
     &["config"],

@@ -1,11 +1,13 @@
 //! The behaviour of the programs, a file a feature. `support` has the fixtures.
 
+mod access;
 mod access_log;
 mod admin;
 mod balancing;
 mod certificates;
 mod cli;
 mod conformance;
+mod connection_rate;
 mod early_answers;
 mod ejection;
 mod faults;
@@ -34,6 +36,10 @@ mod passthrough;
 mod proxy_protocol;
 mod proxy_protocol_servers;
 mod rate_limit;
+mod redis_cluster;
+mod redis_leased;
+mod redis_sentinel;
+mod redis_tls;
 mod regressions;
 mod reload;
 mod reload_connections;
@@ -55,8 +61,10 @@ mod support;
 mod support_smoke;
 mod systemd;
 mod tcp;
+mod tcp_options;
 mod timeouts;
 mod tls;
 mod tls_servers;
+mod tools;
 mod upgrades;
 mod websocket;

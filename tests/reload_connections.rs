@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 
 use crate::reload::saying;
 use crate::support::backend::{Backend, RawBackend};
-use crate::support::client::message;
+use crate::support::client::{Connection, message};
 use crate::support::frames::*;
 use crate::support::proxy::{Proxy, RunningProxy};
 use crate::support::tls::{self, Authority, Files};
@@ -222,8 +222,8 @@ fn fewer_connections_are_allowed_from_now_on() {
     assert_eq!(first.get("/").expect("an answer").status, 200);
     assert_eq!(second.get("/").expect("an answer").status, 200);
     proxy.change_to(&config(2));
-    let mut third = proxy.connect();
-    assert!(third.get("/").is_err(), "there are two already");
+    let third = Connection::open(proxy.addr()).and_then(|mut it| it.get("/"));
+    assert!(third.is_err(), "there are two already");
     assert_eq!(first.get("/").expect("it lives").status, 200);
     proxy.change_to(&config(3));
     assert_eq!(proxy.get("/").status, 200);

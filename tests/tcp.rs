@@ -357,7 +357,8 @@ fn an_address_has_its_number_of_connections() {
     let mut first = connect(proxy.addr());
     echoes(&mut first, b"x");
     let mut second = connect(proxy.addr());
-    assert!(read_to_end(&mut second).is_ok_and(|all| all.is_empty()));
+    let error = read_to_end(&mut second).expect_err("it is closed");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     assert_eq!(proxy.metric("lb_address_limit_closed_total"), 1);
     drop(first);
     wait_until("the first is gone", || {

@@ -19,6 +19,10 @@ PACKAGES = {  # of Debian and Ubuntu, by program
     "nginx stream": "libnginx-mod-stream",
     "haproxy": "haproxy",
     "redis-server": "redis-server",
+    "redis-benchmark": "redis-tools",
+    "initdb": "postgresql",
+    "psql": "postgresql-client",
+    "setpriv": "util-linux",
     "strace": "strace",
     "openssl": "openssl",
 }

@@ -44,10 +44,11 @@ class Configuration:
     top: str = ""  # more lines: at the top level,
     upstream: str = ""  # of the upstream,
     route: str = ""  # and of its route
+    more: str = ""  # whole tables
     health_check: str = 'interval = "500ms", timeout = "1s", fall = 2, rise = 1'
 
     def text(self) -> str:
-        return "\n".join(filter(None, [self.head(), self.listeners(), self.routes(), self.upstreams()])) + "\n"
+        return "\n".join(filter(None, [self.head(), self.listeners(), self.routes(), self.upstreams(), self.more])) + "\n"
 
     def head(self) -> str:
         lines = [f"workers = {self.workers}", f'drain_timeout = "{self.drain_timeout}"', self.top, "[admin]"]

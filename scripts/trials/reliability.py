@@ -11,7 +11,7 @@ from benchmark.tools import provide
 
 from .binary import built
 from .measurements import MEASUREMENTS
-from .report import table
+from .measurements.finding import print_findings
 from .stage import clean_environment
 from .wire import Broken
 
@@ -55,7 +55,4 @@ def measure(name: str, binary: Path) -> int:
     except (Failure, Broken, OSError) as failure:
         print(f"failed: {failure}")
         return 1
-    verdicts = ["-" if it.bound == "-" else "holds" if it.good else "FAILS" for it in findings]
-    rows = [[it.what, it.figure, it.bound, verdict] for it, verdict in zip(findings, verdicts, strict=True)]
-    print(table(["what", "found", "promised", ""], rows), flush=True)
-    return 0 if all(it.good for it in findings) else 1
+    return print_findings(findings)

@@ -43,11 +43,14 @@ class Connection:
         self.open = True
 
     @classmethod
-    async def to(cls, address: Address, timeout: float = 5.0) -> "Connection":
+    async def to(cls, address: Address, timeout: float = 5.0, source: str = "") -> "Connection":
+        """Connects, from an address of its own if one is given."""
         connecting = socket.socket()
         connecting.setblocking(False)
         try:
             connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if source:
+                connecting.bind((source, 0))
             await asyncio.wait_for(asyncio.get_running_loop().sock_connect(connecting, address), timeout)
         except BaseException as error:
             connecting.close()

@@ -22,7 +22,7 @@ use utoipa::ToSchema;
 
 use super::auth::{self, Access};
 use super::error::ApiError;
-use super::{AdminState, metrics, openapi, reload, servers};
+use super::{AdminState, access, metrics, openapi, reload, servers};
 use crate::metrics::text;
 
 /// Bytes that a request's body may have.
@@ -45,6 +45,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Arc<AdminState>>)> {
                 .delete(servers::remove),
         ),
         ("/remove-server", post(servers::remove_named)),
+        ("/access", get(access::show)),
         ("/config", get(config)),
         ("/config/reload", post(reload::reload)),
         ("/config/status", get(reload::status)),

@@ -2,21 +2,23 @@
 //!
 //! The families are tables: a name, what it says, and where the figure is. docs/admin.md lists them for users.
 
+mod limits;
+
 use super::reload::ConfigStatus;
-use super::{AdminState, process};
+use super::{AdminState, access, process};
 use crate::health::State;
 use crate::message::h2::Flood;
 use crate::metrics::text::Text;
 use crate::metrics::{CLASSES, Outcomes, Sharded};
-use crate::proxy::snapshot::{LimitEntry, ListenerEntry, Snapshot};
+use crate::proxy::snapshot::{ListenerEntry, Snapshot};
 use crate::proxy::tcp::Reason;
 use crate::upstream::ejection::Reason as EjectionReason;
 use crate::upstream::{Endpoint, MirrorResult, Priority, RetryReason, Upstream};
 
 /// A family with one figure for each `T`.
-type Family<T> = (&'static str, &'static str, fn(&T) -> u64);
+pub(super) type Family<T> = (&'static str, &'static str, fn(&T) -> u64);
 
-const LISTENER_COUNTERS: [Family<ListenerEntry>; 13] = [
+const LISTENER_COUNTERS: [Family<ListenerEntry>; 14] = [
     (
         "lb_connections_accepted_total",
         "Connections accepted from clients.",
@@ -36,6 +38,11 @@ const LISTENER_COUNTERS: [Family<ListenerEntry>; 13] = [
         "lb_address_limit_closed_total",
         "Connections closed because their client had as many as it may.",
         |it| it.stats.sum(|s| s.over_address_limit.get()),
+    ),
+    (
+        "lb_connection_rate_closed_total",
+        "Connections closed because their client had opened as many as it may.",
+        |it| it.stats.sum(|s| s.over_rate.get()),
     ),
     (
         "lb_tls_handshakes_total",
@@ -187,24 +194,6 @@ const SERVER_GAUGES: [Family<Endpoint>; 6] = [
     ),
 ];
 
-const LIMIT_COUNTERS: [Family<LimitEntry>; 3] = [
-    (
-        "lb_limit_allowed_total",
-        "Requests that the limit admitted.",
-        |it| it.stats.sum(|s| s.allowed.get()),
-    ),
-    (
-        "lb_limit_denied_total",
-        "Requests that the limit denied.",
-        |it| it.stats.sum(|s| s.denied.get()),
-    ),
-    (
-        "lb_limit_store_failures_total",
-        "Requests that on_store_failure decided.",
-        |it| it.stats.sum(|s| s.store_failures.get()),
-    ),
-];
-
 /// All metrics, in the Prometheus text format.
 pub fn render(state: &AdminState) -> String {
     let mut text = Text::default();
@@ -222,9 +211,10 @@ pub fn render(state: &AdminState) -> String {
     let there: Vec<&ListenerEntry> = snapshot.listeners.iter().filter(is_there).collect();
     requests(&mut text, &there);
     listeners(&mut text, &there);
+    access::write(&mut text, &there, &snapshot.access);
     upstreams(&mut text, &snapshot);
     servers(&mut text, &snapshot);
-    limits(&mut text, &snapshot.limits);
+    limits::write(&mut text, &snapshot);
     if let Some(log) = &state.access_log {
         text.counter(
             "lb_access_log_dropped_total",
@@ -468,23 +458,6 @@ fn servers(text: &mut Text, snapshot: &Snapshot) {
     for (labels, endpoint) in &servers {
         if let Some(limit) = endpoint.load().limit() {
             text.sample("lb_server_concurrency_limit", labels, limit);
-        }
-    }
-}
-
-fn limits(text: &mut Text, limits: &[LimitEntry]) {
-    let limits: Vec<_> = limits
-        .iter()
-        .map(|it| ([("limit", it.shared.name())], it))
-        .collect();
-    families(text, Text::counter, &LIMIT_COUNTERS, &limits);
-    text.gauge(
-        "lb_limit_keys",
-        "Keys that the limit counts in this process.",
-    );
-    for (labels, limit) in &limits {
-        if let Some(store) = limit.shared.memory() {
-            text.sample("lb_limit_keys", labels, store.len() as u64);
         }
     }
 }

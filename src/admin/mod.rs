@@ -10,6 +10,7 @@
 //! It runs on the control thread: no request through the load balancer waits for it. Servers that it adds, removes or
 //! changes are a difference to the configuration file, an [`Overlay`], which the [`StateFile`] keeps over restarts.
 
+mod access;
 mod api;
 mod auth;
 mod error;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{api, reload, servers};
+use super::{access, api, reload, servers};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -26,6 +26,7 @@ use super::{api, reload, servers};
         servers::change,
         servers::remove,
         servers::remove_named,
+        access::show,
         api::config,
         reload::reload,
         reload::status,

@@ -190,6 +190,7 @@ fn upstream(name: &str, servers: &[(&str, u32)], overlay: &mut Overlay) -> Upstr
         protocol: Protocol::Http1,
         tls: None,
         announces: None,
+        tcp: crate::net::TcpOptions::default(),
         strategy: Kind::RoundRobin,
         health: None,
         health_port: None,
@@ -222,6 +223,7 @@ fn snapshot(upstreams: Upstreams<'_>, overlay: &mut Overlay) -> Snapshot {
     let route = |name: &str| {
         Arc::new(RouteEntry {
             name: name.to_owned(),
+            access: None,
             action: Action::Respond {
                 status: StatusCode::OK,
                 body: bytes::Bytes::new(),
@@ -236,6 +238,8 @@ fn snapshot(upstreams: Upstreams<'_>, overlay: &mut Overlay) -> Snapshot {
         name: name.to_owned(),
         closed: false,
         timeouts,
+        access: None,
+        connection_rate: None,
         tls: None,
         proxy_protocol: false,
         http2: true,
@@ -258,6 +262,7 @@ fn snapshot(upstreams: Upstreams<'_>, overlay: &mut Overlay) -> Snapshot {
             .map(|(name, servers)| upstream(name, servers, overlay))
             .collect(),
         limits: vec![limit("global"), limit("route:one")],
+        access: crate::access::Lists::default(),
         announces: false,
         trusted_proxies: TrustedProxies::new(Vec::new()),
         redis: None,

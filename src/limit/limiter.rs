@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::memory::DEFAULT_MAX_KEYS;
-use super::{LimitKey, MemoryStore, Quota, QuotaHeaders, RedisConnection, RedisStore, Verdict};
+use super::{
+    LeaseStats, LeasedStore, LimitKey, MemoryStore, Quota, QuotaHeaders, RedisConnection,
+    RedisStore, Verdict,
+};
 
 /// What a client is told to wait when `OnStoreFailure::Deny` turns it away: Redis is probed more often than that.
 const DENIED_WITHOUT_STORE: Duration = Duration::from_secs(1);
@@ -20,6 +23,13 @@ pub enum Store {
     Redis {
         /// What decides while Redis does not.
         on_failure: OnStoreFailure,
+    },
+    /// In Redis, which counts requests ahead of time, so that it is not asked for each of them.
+    RedisLeased {
+        /// What decides while Redis does not.
+        on_failure: OnStoreFailure,
+        /// The most requests that a worker holds of a key.
+        lease: u32,
     },
 }
 
@@ -63,6 +73,11 @@ pub struct LimiterShared {
 enum Counts {
     Memory(MemoryStore),
     Redis(Fallback),
+    Leased {
+        fallback: Fallback,
+        lease: u32,
+        stats: Arc<LeaseStats>,
+    },
 }
 
 enum Fallback {
@@ -75,13 +90,19 @@ impl LimiterShared {
     /// The limit `name`, whose memory store, if it needs one, takes `start` for the zero of its clock.
     pub fn new(name: &str, quota: Quota, store: Store, start: Instant) -> Self {
         let memory = || MemoryStore::new(&quota, DEFAULT_MAX_KEYS, start);
+        let fallback = |on_failure| match on_failure {
+            OnStoreFailure::Local => Fallback::Local(memory()),
+            OnStoreFailure::Allow => Fallback::Allow,
+            OnStoreFailure::Deny => Fallback::Deny,
+        };
         let counts = match store {
             Store::Memory => Counts::Memory(memory()),
-            Store::Redis { on_failure } => Counts::Redis(match on_failure {
-                OnStoreFailure::Local => Fallback::Local(memory()),
-                OnStoreFailure::Allow => Fallback::Allow,
-                OnStoreFailure::Deny => Fallback::Deny,
-            }),
+            Store::Redis { on_failure } => Counts::Redis(fallback(on_failure)),
+            Store::RedisLeased { on_failure, lease } => Counts::Leased {
+                fallback: fallback(on_failure),
+                lease,
+                stats: Arc::default(),
+            },
         };
         Self {
             name: name.into(),
@@ -103,13 +124,18 @@ impl LimiterShared {
 
     /// Where it counts.
     pub fn store(&self) -> Store {
-        let on_failure = match &self.counts {
-            Counts::Memory(_) => return Store::Memory,
-            Counts::Redis(Fallback::Local(_)) => OnStoreFailure::Local,
-            Counts::Redis(Fallback::Allow) => OnStoreFailure::Allow,
-            Counts::Redis(Fallback::Deny) => OnStoreFailure::Deny,
-        };
-        Store::Redis { on_failure }
+        match &self.counts {
+            Counts::Memory(_) => Store::Memory,
+            Counts::Redis(fallback) => Store::Redis {
+                on_failure: fallback.policy(),
+            },
+            Counts::Leased {
+                fallback, lease, ..
+            } => Store::RedisLeased {
+                on_failure: fallback.policy(),
+                lease: *lease,
+            },
+        }
     }
 
     /// The header fields that tell a client about its quota.
@@ -120,13 +146,32 @@ impl LimiterShared {
     /// The counts that are kept in this process, if any.
     pub fn memory(&self) -> Option<&MemoryStore> {
         match &self.counts {
-            Counts::Memory(store) | Counts::Redis(Fallback::Local(store)) => Some(store),
-            Counts::Redis(Fallback::Allow | Fallback::Deny) => None,
+            Counts::Memory(store) => Some(store),
+            Counts::Redis(fallback) | Counts::Leased { fallback, .. } => match fallback {
+                Fallback::Local(store) => Some(store),
+                Fallback::Allow | Fallback::Deny => None,
+            },
+        }
+    }
+
+    /// What its leases came to, if it has any.
+    pub fn leases(&self) -> Option<&LeaseStats> {
+        match &self.counts {
+            Counts::Leased { stats, .. } => Some(stats),
+            Counts::Memory(_) | Counts::Redis(_) => None,
         }
     }
 }
 
 impl Fallback {
+    fn policy(&self) -> OnStoreFailure {
+        match self {
+            Self::Local(_) => OnStoreFailure::Local,
+            Self::Allow => OnStoreFailure::Allow,
+            Self::Deny => OnStoreFailure::Deny,
+        }
+    }
+
     fn decide(&self, quota: &Quota, key: &LimitKey, now: Instant) -> Decision {
         let verdict = match self {
             Self::Local(store) => store.check(key, now),
@@ -147,48 +192,85 @@ impl Fallback {
 }
 
 /// One worker's side of a limit.
+#[derive(Clone)]
 pub struct Limiter {
     shared: Arc<LimiterShared>,
-    redis: Option<RedisStore>,
+    remote: Remote,
+}
+
+/// A worker's way to the counts that are not in this process.
+#[derive(Clone)]
+enum Remote {
+    None,
+    Redis(Rc<RedisStore>),
+    Leased(Rc<LeasedStore>),
 }
 
 impl Limiter {
     /// The worker's side of `shared`. A limit in Redis uses the worker's connection; without one its failure policy
     /// decides every request.
     pub fn new(shared: Arc<LimiterShared>, connection: Option<&Rc<RedisConnection>>) -> Self {
-        let redis = match shared.counts {
-            Counts::Memory(_) => None,
-            Counts::Redis(_) => connection.map(|connection| {
-                RedisStore::new(Rc::clone(connection), &shared.name, shared.quota)
-            }),
+        let store = |connection: &Rc<RedisConnection>| {
+            RedisStore::new(Rc::clone(connection), &shared.name, shared.quota)
         };
-        Self { shared, redis }
+        let remote = match (&shared.counts, connection) {
+            (Counts::Memory(_), _) | (_, None) => Remote::None,
+            (Counts::Redis(_), Some(connection)) => Remote::Redis(Rc::new(store(connection))),
+            (Counts::Leased { lease, stats, .. }, Some(connection)) => {
+                let stats = Arc::clone(stats);
+                let store = LeasedStore::new(store(connection), &shared.quota, *lease, stats);
+                Remote::Leased(store)
+            }
+        };
+        Self { shared, remote }
     }
 
     /// What all workers share of the limit.
-    pub fn shared(&self) -> &LimiterShared {
+    pub fn shared(&self) -> &Arc<LimiterShared> {
         &self.shared
     }
 
-    /// Counts one request of `key` if its quota allows. Never takes longer than the Redis connection's timeout.
+    /// Counts one request of `key` if its quota allows. Never takes much longer than the Redis connection's timeout.
     pub async fn check(&self, key: &LimitKey, now: Instant) -> Decision {
-        match (&self.shared.counts, &self.redis) {
-            (Counts::Memory(store), _) => Decision::of_store(store.check(key, now)),
-            (Counts::Redis(fallback), None) => fallback.decide(&self.shared.quota, key, now),
-            (Counts::Redis(fallback), Some(redis)) => match redis.check(key).await {
-                Ok(verdict) => Decision::of_store(verdict),
-                Err(_) => fallback.decide(&self.shared.quota, key, now),
-            },
+        let verdict = match &self.remote {
+            Remote::None => None,
+            Remote::Redis(redis) => redis.check(key).await.ok(),
+            Remote::Leased(leased) => leased.check(key, now).await.ok(),
+        };
+        match verdict {
+            Some(verdict) => Decision::of_store(verdict),
+            None => self.without_redis(key, now),
         }
     }
 
     /// The decision if it can be had without waiting, which is always so unless a Redis that is not known to be down
     /// has to be asked. `None` has counted nothing: go on to [`Limiter::check`].
     pub fn check_local(&self, key: &LimitKey, now: Instant) -> Option<Decision> {
-        match (&self.shared.counts, &self.redis) {
-            (Counts::Memory(store), _) => Some(Decision::of_store(store.check(key, now))),
-            (Counts::Redis(_), Some(redis)) if !redis.is_down() => None,
-            (Counts::Redis(fallback), _) => Some(fallback.decide(&self.shared.quota, key, now)),
+        match &self.remote {
+            Remote::None => {}
+            Remote::Redis(redis) => {
+                if !redis.is_down(key) {
+                    return None;
+                }
+            }
+            Remote::Leased(leased) => {
+                if let Some(verdict) = leased.check_local(key, now) {
+                    return Some(Decision::of_store(verdict));
+                }
+                if !leased.is_down(key) {
+                    return None;
+                }
+            }
+        }
+        Some(self.without_redis(key, now))
+    }
+
+    fn without_redis(&self, key: &LimitKey, now: Instant) -> Decision {
+        match &self.shared.counts {
+            Counts::Memory(store) => Decision::of_store(store.check(key, now)),
+            Counts::Redis(fallback) | Counts::Leased { fallback, .. } => {
+                fallback.decide(&self.shared.quota, key, now)
+            }
         }
     }
 }

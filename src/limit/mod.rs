@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! Limiter ──── MemoryStore ── FixedWindow, SlidingWindow, TokenBucket (pure arithmetic)
-//!    └──────── RedisStore  ── the same three as scripts that run in Redis
+//!    ├──────── RedisStore  ── the same three as scripts that run in Redis
+//!    └──────── LeasedStore ── requests that a RedisStore has counted ahead of time
 //! ```
 //!
 //! This module owns the counting, the stores and the header values that tell a client about its quota. Which request
@@ -11,6 +12,7 @@
 mod bucket;
 pub mod headers;
 mod key;
+pub mod leased;
 mod limiter;
 pub mod memory;
 pub mod redis;
@@ -21,9 +23,12 @@ use std::time::Duration;
 
 pub use self::headers::QuotaHeaders;
 pub use self::key::LimitKey;
+pub use self::leased::{LeaseStats, LeasedStore};
 pub use self::limiter::{Decision, Limiter, LimiterShared, OnStoreFailure, Store};
 pub use self::memory::MemoryStore;
-pub use self::redis::{RedisConnection, RedisStore, StoreError};
+pub use self::redis::{
+    RedisConnection, RedisServers, RedisSettings, RedisStats, RedisStore, StoreError,
+};
 
 /// How requests are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

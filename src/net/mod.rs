@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod connect;
 pub mod inherited;
+pub mod options;
 pub mod pass;
 pub mod relay;
 pub mod socket;
@@ -15,6 +16,7 @@ pub mod tls;
 pub mod transport;
 pub mod unix;
 
+pub use options::TcpOptions;
 pub use relay::Relay;
 pub use stall::Stall;
 pub use stream::{Stream, Traffic};

@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use super::TcpOptions;
+
 /// Connections that the kernel holds until they are accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
@@ -15,18 +17,26 @@ const BACKLOG: i32 = 4096;
 ///
 /// # Errors
 /// What the kernel says: the address is in use, not on this machine, or needs a privilege.
-pub fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
-    drop(bind(address, false)?);
-    share(address, workers)
+pub fn listen(
+    address: SocketAddr,
+    workers: usize,
+    options: &TcpOptions,
+) -> io::Result<Vec<TcpListener>> {
+    drop(bind(address, false, options)?);
+    share(address, workers, options)
 }
 
 /// The same beside sockets of this process that have the port already, for another address or for all.
 ///
 /// # Errors
 /// What the kernel says. That another process of the same user listens there is none.
-pub fn share(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
-    let mut sockets = vec![bind(address, true)?];
-    add(&mut sockets, workers)?;
+pub fn share(
+    address: SocketAddr,
+    workers: usize,
+    options: &TcpOptions,
+) -> io::Result<Vec<TcpListener>> {
+    let mut sockets = vec![bind(address, true, options)?];
+    add(&mut sockets, workers, options)?;
     Ok(sockets)
 }
 
@@ -34,13 +44,18 @@ pub fn share(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>
 ///
 /// # Errors
 /// What the kernel says.
-pub fn inherit(mut sockets: Vec<TcpListener>, workers: usize) -> io::Result<Vec<TcpListener>> {
+pub fn inherit(
+    mut sockets: Vec<TcpListener>,
+    workers: usize,
+    options: &TcpOptions,
+) -> io::Result<Vec<TcpListener>> {
     for socket in &sockets {
         socket.set_nonblocking(true)?;
         SockRef::from(socket).set_tcp_nodelay(true)?;
+        options.replace(SockRef::from(socket))?;
     }
     match SockRef::from(&sockets[0]).reuse_port()? {
-        true => add(&mut sockets, workers)?,
+        true => add(&mut sockets, workers, options)?,
         // The workers share it. The kernel wakes all of them for a connection, and one gets it.
         false => {
             while sockets.len() < workers {
@@ -52,15 +67,15 @@ pub fn inherit(mut sockets: Vec<TcpListener>, workers: usize) -> io::Result<Vec<
 }
 
 /// Binds more to the same address, until there are `count`.
-fn add(sockets: &mut Vec<TcpListener>, count: usize) -> io::Result<()> {
+fn add(sockets: &mut Vec<TcpListener>, count: usize, options: &TcpOptions) -> io::Result<()> {
     let bound = sockets[0].local_addr()?;
     while sockets.len() < count {
-        sockets.push(bind(bound, true)?);
+        sockets.push(bind(bound, true, options)?);
     }
     Ok(())
 }
 
-fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, reuse_port: bool, options: &TcpOptions) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -72,8 +87,9 @@ fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
     // Connections of an earlier run in TIME_WAIT must not keep a restart from binding.
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
-    // Accepted sockets inherit it, which saves a system call for each of them.
+    // Accepted sockets inherit these, which saves system calls for each of them.
     socket.set_tcp_nodelay(true)?;
+    options.set(SockRef::from(&socket))?;
     socket.bind(&address.into())?;
     if reuse_port {
         socket.listen(BACKLOG)?;
@@ -86,9 +102,18 @@ fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
 mod tests {
     use super::*;
 
+    const NONE: TcpOptions = TcpOptions {
+        keep_alive: None,
+        user_timeout: None,
+    };
+
+    fn listen_on(address: &str, workers: usize) -> io::Result<Vec<TcpListener>> {
+        listen(address.parse().unwrap(), workers, &NONE)
+    }
+
     #[test]
     fn all_sockets_share_the_port_that_the_kernel_chose() {
-        let sockets = listen("127.0.0.1:0".parse().unwrap(), 3).unwrap();
+        let sockets = listen_on("127.0.0.1:0", 3).unwrap();
         let ports: Vec<u16> = sockets
             .iter()
             .map(|s| s.local_addr().unwrap().port())
@@ -99,11 +124,11 @@ mod tests {
 
     #[test]
     fn sockets_of_another_process_serve_any_number_of_workers() {
-        let of_two = listen("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        let of_two = listen_on("127.0.0.1:0", 2).unwrap();
         let address = of_two[0].local_addr().unwrap();
-        let of_three = inherit(of_two, 3).unwrap();
+        let of_three = inherit(of_two, 3, &NONE).unwrap();
         assert_eq!(of_three.len(), 3);
-        let of_one = inherit(of_three, 1).unwrap();
+        let of_one = inherit(of_three, 1, &NONE).unwrap();
         assert_eq!(
             of_one.len(),
             3,
@@ -112,7 +137,7 @@ mod tests {
         assert!(of_one.iter().all(|it| it.local_addr().unwrap() == address));
 
         let single = TcpListener::bind("127.0.0.1:0").unwrap();
-        let shared = inherit(vec![single], 2).unwrap();
+        let shared = inherit(vec![single], 2, &NONE).unwrap();
         assert_eq!(shared.len(), 2);
         assert_eq!(
             shared[0].local_addr().unwrap(),
@@ -122,7 +147,7 @@ mod tests {
 
     #[test]
     fn accepted_connections_send_without_delay() {
-        let sockets = listen("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let sockets = listen_on("127.0.0.1:0", 1).unwrap();
         sockets[0].set_nonblocking(false).unwrap();
         let _client = std::net::TcpStream::connect(sockets[0].local_addr().unwrap()).unwrap();
         let (accepted, _) = sockets[0].accept().unwrap();
@@ -131,8 +156,8 @@ mod tests {
 
     #[test]
     fn a_port_in_use_is_an_error_although_both_sides_use_reuseport() {
-        let sockets = listen("127.0.0.1:0".parse().unwrap(), 1).unwrap();
-        let error = listen(sockets[0].local_addr().unwrap(), 1).unwrap_err();
+        let sockets = listen_on("127.0.0.1:0", 1).unwrap();
+        let error = listen(sockets[0].local_addr().unwrap(), 1, &NONE).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 }

@@ -1,7 +1,9 @@
 //! From the configuration to the snapshot: the one place that knows both the configuration's types and those of the
 //! modules that do the work, and turns the one into the other.
 
+mod entrance;
 mod forward;
+mod redis;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -11,12 +13,12 @@ use bytes::Bytes;
 use http::HeaderValue;
 use http::uri::PathAndQuery;
 
+pub use self::entrance::{sources, tcp_options};
 use super::former::Former;
 use super::protection;
-use super::snapshot::{
-    Action, LimitEntry, ListenerEntry, RedisSettings, RouteEntry, Snapshot, UpstreamEntry,
-};
+use super::snapshot::{Action, LimitEntry, ListenerEntry, RouteEntry, Snapshot, UpstreamEntry};
 use super::tcp::Names;
+use crate::access::Lists;
 use crate::balance::Kind;
 use crate::config::model::{self, Config, RouteLimit, StrategyKind};
 use crate::config::types::{HostPattern, PathPattern};
@@ -37,6 +39,8 @@ pub struct TlsMaterial {
     pub listeners: Vec<Option<Arc<ServerTls>>>,
     /// Of each upstream.
     pub upstreams: Vec<Option<Arc<ClientTls>>>,
+    /// Towards Redis.
+    pub redis: Option<Arc<ClientTls>>,
 }
 
 /// A snapshot, and how to come to it from the one before.
@@ -62,7 +66,7 @@ pub struct Kept {
 }
 
 impl Snapshot {
-    /// Builds what a configuration describes, and changes nothing. `servers` gives the servers of the upstream at an index.
+    /// Builds what a configuration describes, and changes nothing. `access` has its lists. `servers` gives the servers of the upstream at an index.
     /// What is named like something in `former` takes over its counts.
     ///
     /// # Errors
@@ -70,15 +74,22 @@ impl Snapshot {
     pub fn build(
         config: &Config,
         tls: &TlsMaterial,
+        access: &Lists,
         former: Option<&Self>,
         mut servers: impl FnMut(usize) -> Vec<Spec>,
     ) -> Result<Built, route::BuildError> {
         let former = Former::new(former);
         let mut limits = Vec::new();
         let limit_of = limits_of_routes(config, &former, &mut limits);
+        let rate_of = entrance::connection_rates(config, &former, &mut limits);
+        let shared = Shared {
+            access,
+            limit_of: &limit_of,
+            rate_of: &rate_of,
+        };
         let listeners = (0..config.listeners.len()).map(|index| {
             let tls = tls.listeners.get(index).cloned().flatten();
-            listener(config, index, tls, &limit_of, &former)
+            listener(config, index, tls, &shared, &former)
         });
         let places = former.places(config);
         let mut kept = Vec::new();
@@ -109,16 +120,13 @@ impl Snapshot {
             listeners: former.arrange(listeners, &places),
             upstreams,
             limits,
+            access: access.clone(),
             announces: config
                 .upstreams
                 .iter()
                 .any(|upstream| upstream.proxy_protocol.is_some()),
             trusted_proxies: TrustedProxies::new(config.trusted_proxies.clone()),
-            // Nothing connects to a Redis that no limit uses.
-            redis: uses_redis(config)
-                .then_some(config.redis.as_ref())
-                .flatten()
-                .map(redis),
+            redis: redis::settings(config, tls, former.redis_stats()),
             drain_timeout: config.drain_timeout,
         };
         Ok(Built {
@@ -129,30 +137,41 @@ impl Snapshot {
     }
 }
 
+/// What listeners and routes refer to.
+struct Shared<'a> {
+    access: &'a Lists,
+    /// Limits of requests, by route.
+    limit_of: &'a [Option<usize>],
+    /// Limits of new connections, by listener.
+    rate_of: &'a [Option<usize>],
+}
+
 fn listener(
     config: &Config,
     index: usize,
     tls: Option<Arc<ServerTls>>,
-    limit_of: &[Option<usize>],
+    shared: &Shared<'_>,
     former: &Former<'_>,
 ) -> Result<ListenerEntry, route::BuildError> {
     let workers = config.workers.get();
     let listener = &config.listeners[index];
     let former = former.listener(&listener.name);
-    let outcomes = former.map(ListenerEntry::outcomes).unwrap_or_default();
+    let known = former
+        .map(ListenerEntry::routes_by_name)
+        .unwrap_or_default();
     let mut table = Vec::new();
     let mut entries = Vec::new();
-    for (route, limit) in config.routes.iter().zip(limit_of) {
+    for (route, limit) in config.routes.iter().zip(shared.limit_of) {
         if route.listeners.contains(&index) {
+            let known = known.get(route.name.as_str()).copied();
             let entry = Arc::new(RouteEntry {
                 name: route.name.clone(),
+                access: entrance::of_route(config, route, shared.access, known),
                 action: action(config, &route.action),
                 limit: *limit,
                 max_body: route.max_body,
                 hsts: route.hsts.as_ref().map(hsts),
-                stats: outcomes
-                    .get(route.name.as_str())
-                    .map_or_else(new_shards(workers), |stats| Arc::clone(stats)),
+                stats: known.map_or_else(new_shards(workers), |it| Arc::clone(&it.stats)),
             });
             table.push((conditions(route), Arc::clone(&entry)));
             entries.push(entry);
@@ -163,6 +182,8 @@ fn listener(
         closed: false,
         timeouts: listener.timeouts,
         tls,
+        access: shared.access.get(&sources(&listener.access)),
+        connection_rate: shared.rate_of[index],
         proxy_protocol: listener.proxy_protocol,
         http2: listener.http2,
         per_address: listener
@@ -291,7 +312,11 @@ fn limit(name: &str, limit: &model::RateLimit, workers: usize, former: &Former<'
     };
     let store = match limit.store {
         model::Store::Memory | model::Store::Cluster => Store::Memory,
-        model::Store::Redis | model::Store::RedisLeased => Store::Redis { on_failure },
+        model::Store::Redis => Store::Redis { on_failure },
+        model::Store::RedisLeased => Store::RedisLeased {
+            on_failure,
+            lease: limit.lease.get(),
+        },
     };
     let (counts, former) = former.limit(name, &quota, store, &limit.key);
     let new = || Arc::new(LimiterShared::new(name, quota, store, Instant::now()));
@@ -300,32 +325,6 @@ fn limit(name: &str, limit: &model::RateLimit, workers: usize, former: &Former<'
         key: limit.key.clone(),
         always: limit.headers == model::LimitHeaders::Always,
         stats: former.map_or_else(new_shards(workers), |it| Arc::clone(&it.stats)),
-    }
-}
-
-fn uses_redis(config: &Config) -> bool {
-    let of_routes = config
-        .routes
-        .iter()
-        .filter_map(|route| match &route.rate_limit {
-            RouteLimit::Own(limit) => Some(limit),
-            RouteLimit::Inherit | RouteLimit::Off => None,
-        });
-    config
-        .rate_limit
-        .iter()
-        .chain(of_routes)
-        .any(|limit| matches!(limit.store, model::Store::Redis | model::Store::RedisLeased))
-}
-
-fn redis(redis: &model::Redis) -> RedisSettings {
-    let url = match &redis.servers {
-        model::RedisServers::One(url) => url,
-        model::RedisServers::Cluster(urls) | model::RedisServers::Sentinel { urls, .. } => &urls[0],
-    };
-    RedisSettings {
-        url: url.clone(),
-        timeout: redis.timeout,
     }
 }
 
@@ -347,6 +346,7 @@ fn settings(upstream: &model::Upstream, tls: Option<Arc<ClientTls>>) -> Settings
             model::Protocol::Auto => Protocol::Auto,
         },
         tls,
+        tcp: tcp_options(&upstream.tcp),
         announces: upstream.proxy_protocol.map(|version| match version {
             model::ProxyVersion::V1 => Announces::V1,
             model::ProxyVersion::V2 => Announces::V2,

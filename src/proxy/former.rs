@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::snapshot::{LimitEntry, ListenerEntry, Snapshot};
+use super::snapshot::{LimitEntry, ListenerEntry, RouteEntry, Snapshot};
 use crate::config::model::{Config, LimitKey};
-use crate::limit::{LimiterShared, Quota, Store};
-use crate::metrics::{Outcomes, Sharded};
+use crate::limit::{LimiterShared, Quota, RedisStats, Store};
 use crate::route::RouteTable;
 use crate::upstream::Upstream;
 
@@ -77,6 +76,12 @@ impl<'a> Former<'a> {
         self.upstreams.get(name).map(|it| Arc::clone(it))
     }
 
+    /// What connections to Redis came to.
+    pub(super) fn redis_stats(&self) -> Arc<RedisStats> {
+        let redis = self.snapshot.and_then(|it| it.redis.as_ref());
+        redis.map_or_else(Arc::default, |it| Arc::clone(&it.stats))
+    }
+
     /// A limit with its counts, and a count of its decisions, as far as there were such.
     pub(super) fn limit(
         &self,
@@ -94,10 +99,10 @@ impl<'a> Former<'a> {
 }
 
 impl ListenerEntry {
-    /// The requests that its routes have had, by the routes' names.
-    pub(super) fn outcomes(&self) -> HashMap<&str, &Arc<Sharded<Outcomes>>> {
+    /// Its routes, by their names: they have counts.
+    pub(super) fn routes_by_name(&self) -> HashMap<&str, &RouteEntry> {
         let entries = self.entries.iter();
-        entries.map(|it| (it.name.as_str(), &it.stats)).collect()
+        entries.map(|it| (it.name.as_str(), &**it)).collect()
     }
 
     /// The same listener, gone.
@@ -106,6 +111,8 @@ impl ListenerEntry {
             name: self.name.clone(),
             closed: true,
             timeouts: self.timeouts,
+            access: self.access.clone(),
+            connection_rate: None,
             tls: self.tls.clone(),
             proxy_protocol: self.proxy_protocol,
             http2: self.http2,

@@ -8,6 +8,7 @@ use thiserror::Error;
 use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 
+use super::entrance::{self, Refused};
 use super::local::Local;
 use super::snapshot::{ListenerEntry, ListenerStats};
 use crate::listener::Counted;
@@ -50,18 +51,20 @@ pub struct Introduction {
     pub counted: Option<Counted>,
 }
 
-/// Reads the PROXY header of a connection from `peer`, and counts the connection for whoever it is from. `None` if it is to
-/// be closed, of which note has been taken.
+/// Reads the PROXY header of a connection from `peer` to a listener, by its index in the snapshot, and asks whether whoever
+/// it is from may come in. `None` if it is to be closed, of which note has been taken.
 pub async fn introduce(
     tcp: &mut Tcp,
     peer: SocketAddr,
-    entry: &ListenerEntry,
+    listener: usize,
     local: &Local,
     deadline: Instant,
 ) -> Option<Introduction> {
+    let view = local.view_for(listener);
+    let entry = &view.snapshot.listeners[listener];
     let stats = entry.stats.shard(local.worker);
     let address = peer.ip().to_canonical();
-    let trusted = local.view().snapshot.trusted_proxies.contains(address);
+    let trusted = view.snapshot.trusted_proxies.contains(address);
     let source = match in_time(deadline, proxy_header(tcp, peer, trusted)).await {
         Ok(source) => source,
         Err(error) => {
@@ -82,10 +85,11 @@ pub async fn introduce(
         introduction.client = client;
         introduction.destination = Some(destination);
     }
-    if let Some(table) = &entry.per_address {
-        introduction.counted = table.admit(introduction.client.ip());
-        if introduction.counted.is_none() {
-            stats.over_address_limit.increment();
+    let asked = entrance::ask(local, listener, introduction.client.ip());
+    match asked.answer(local).await {
+        Ok(counted) => introduction.counted = counted,
+        Err(Refused) => {
+            tcp.reset_on_close();
             return None;
         }
     }

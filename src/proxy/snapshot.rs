@@ -2,6 +2,7 @@
 //!
 //! `build.rs` makes it from a [`Config`](crate::config::model::Config).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::policy::Forward;
 use super::tcp::{Names, Reason};
+use crate::access::{AccessList, Lists};
 pub use crate::config::model::{HashKey, LimitKey, ListenerTimeouts, RedirectTarget};
-use crate::limit::LimiterShared;
+use crate::limit::{Decision, LimiterShared, RedisSettings};
 use crate::listener::PerAddress;
 use crate::message::forwarded::TrustedProxies;
 use crate::message::h2::Flood;
@@ -30,6 +32,8 @@ pub struct Snapshot {
     pub upstreams: Vec<UpstreamEntry>,
     /// The global limit, if there is one, then the routes' own.
     pub limits: Vec<LimitEntry>,
+    /// Who may come in, and take which route.
+    pub access: Lists,
     /// Whose forwarding fields are believed.
     pub trusted_proxies: TrustedProxies,
     /// Whether any upstream's servers take PROXY headers.
@@ -50,22 +54,6 @@ impl Snapshot {
     }
 }
 
-/// The Redis of limits that count there.
-#[derive(Debug, Clone)]
-pub struct RedisSettings {
-    /// With its password, if it has one.
-    pub url: crate::config::types::Secret,
-    /// How long one check may take.
-    pub timeout: Duration,
-}
-
-impl RedisSettings {
-    /// Whether a connection made for these is as good for `other`.
-    pub fn is_like(&self, other: &Self) -> bool {
-        self.url.expose() == other.url.expose() && self.timeout == other.timeout
-    }
-}
-
 /// A listener, as its connections see it.
 #[derive(Debug)]
 pub struct ListenerEntry {
@@ -81,6 +69,10 @@ pub struct ListenerEntry {
     pub proxy_protocol: bool,
     /// Whether HTTP/2 is spoken too.
     pub http2: bool,
+    /// Whose connections are served, if not everybody's.
+    pub access: Option<Arc<AccessList>>,
+    /// How many new connections a client address may have: index into `Snapshot::limits`.
+    pub connection_rate: Option<usize>,
     /// How many connections a client address may have.
     pub per_address: Option<Arc<PerAddress>>,
     /// Bytes a second that a request's body must make.
@@ -160,8 +152,12 @@ pub struct ListenerStats {
     pub floods: [Counter; Flood::ALL.len()],
     /// Closed for want of a PROXY header from a trusted peer.
     pub proxy_header_failures: Counter,
+    /// Closed because their address may not come in.
+    pub denied: Counter,
     /// Closed because their address had too many.
     pub over_address_limit: Counter,
+    /// Closed because their address had too many new ones.
+    pub over_rate: Counter,
     /// Connections that were passed on, or were to be, by why that has ended.
     pub ends: [Counter; Reason::ALL.len()],
     /// Times that accepting failed, for want of file descriptors mostly.
@@ -173,6 +169,8 @@ pub struct ListenerStats {
 pub struct RouteEntry {
     /// Its name in the configuration.
     pub name: String,
+    /// Whose requests take it, if not everybody's.
+    pub access: Option<RouteAccess>,
     /// What to do.
     pub action: Action,
     /// Index into `Snapshot::limits`.
@@ -183,6 +181,26 @@ pub struct RouteEntry {
     pub hsts: Option<HeaderValue>,
     /// Requests at this listener that took the route.
     pub stats: Arc<Sharded<Outcomes>>,
+}
+
+/// Whose requests take a route.
+#[derive(Debug)]
+pub struct RouteAccess {
+    /// By address.
+    pub list: Arc<AccessList>,
+    /// Requests answered 403.
+    pub denied: Arc<Sharded<Counter>>,
+}
+
+impl RouteAccess {
+    /// Whether a request from this address may take it; if not, that is counted.
+    pub fn admits(&self, address: IpAddr, worker: usize) -> bool {
+        let allowed = self.list.allows(address);
+        if !allowed {
+            self.denied.shard(worker).increment();
+        }
+        allowed
+    }
 }
 
 /// What a route does.
@@ -241,7 +259,7 @@ pub struct UpstreamEntry {
     pub sticky: Option<Sticky>,
 }
 
-/// A limit of requests.
+/// A limit of requests, or of new connections.
 #[derive(Debug)]
 pub struct LimitEntry {
     /// The counts that all workers share.
@@ -254,12 +272,26 @@ pub struct LimitEntry {
     pub stats: Arc<Sharded<LimitStats>>,
 }
 
+impl LimitEntry {
+    /// Counts a decision of the limit's.
+    pub fn count(&self, worker: usize, decision: &Decision) {
+        let stats = self.stats.shard(worker);
+        if decision.degraded {
+            stats.store_failures.increment();
+        }
+        match decision.verdict.is_allowed() {
+            true => stats.allowed.increment(),
+            false => stats.denied.increment(),
+        }
+    }
+}
+
 /// What a limit decided.
 #[derive(Debug, Default)]
 pub struct LimitStats {
-    /// Requests admitted.
+    /// Requests or connections admitted.
     pub allowed: Counter,
-    /// Requests answered 429.
+    /// Requests answered 429, and connections closed.
     pub denied: Counter,
     /// Those of them that `on_store_failure` decided.
     pub store_failures: Counter,

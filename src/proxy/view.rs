@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::snapshot::{RedisSettings, Snapshot, UpstreamEntry};
-use crate::limit::{Limiter, RedisConnection};
+use super::snapshot::{LimitEntry, Snapshot, UpstreamEntry};
+use crate::limit::{Limiter, RedisConnection, RedisSettings};
 use crate::upstream::{LocalUpstream, Upstream};
 
 /// A configuration, to be held by whoever began under it.
@@ -23,7 +23,7 @@ pub struct View {
 
 impl View {
     /// Worker number `worker`'s view of a snapshot, with the connections of the view before, as far as they are for the
-    /// same servers. To be called in the worker's runtime.
+    /// same servers, and what its limits have leased. To be called in the worker's runtime.
     pub fn new(snapshot: Arc<Snapshot>, worker: usize, former: Option<&Self>) -> Self {
         let known: HashMap<*const Upstream, &Rc<LocalUpstream>> = former
             .iter()
@@ -37,16 +37,22 @@ impl View {
         let redis = snapshot.redis.as_ref().map(|settings| {
             let kept = former.and_then(|former| former.redis_like(settings));
             kept.unwrap_or_else(|| {
-                RedisConnection::new(settings.url.expose(), settings.timeout)
-                    .expect("the URL was checked before")
+                RedisConnection::new(settings).expect("the settings were checked before")
             })
         });
-        let limits = snapshot.limits.iter();
+        let kept = former.filter(|former| match (&former.redis, &redis) {
+            (Some(before), Some(redis)) => Rc::ptr_eq(before, redis),
+            (before, redis) => before.is_none() && redis.is_none(),
+        });
+        let of_limit = |entry: &LimitEntry| {
+            let mut kept = kept.iter().flat_map(|former| &former.limiters);
+            let same = kept.find(|it| Arc::ptr_eq(it.shared(), &entry.shared));
+            let new = || Limiter::new(Arc::clone(&entry.shared), redis.as_ref());
+            same.cloned().unwrap_or_else(new)
+        };
         Self {
             upstreams: snapshot.upstreams.iter().map(of_upstream).collect(),
-            limiters: limits
-                .map(|limit| Limiter::new(Arc::clone(&limit.shared), redis.as_ref()))
-                .collect(),
+            limiters: snapshot.limits.iter().map(of_limit).collect(),
             redis,
             snapshot,
         }

@@ -14,6 +14,7 @@ use super::bind::{Assignment, Seat};
 use crate::listener::{self, Acceptor};
 use crate::metrics::Counter;
 use crate::net::Tcp;
+use crate::proxy::entrance::{self, Admission, Asked};
 use crate::proxy::http::task::ClientTask;
 use crate::proxy::local::Local;
 use crate::proxy::snapshot::ListenerStats;
@@ -119,6 +120,36 @@ async fn listen(listening: Arc<TcpListener>, socket: Rc<Socket>, local: Rc<Local
     local.drain.leave();
 }
 
+/// A connection of which is not known yet whether it is served.
+struct Newcomer {
+    tcp: Tcp,
+    peer: SocketAddr,
+    listener: usize,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Newcomer {
+    /// Serves it in a task of its own, or resets it.
+    fn enter(self, local: &Rc<Local>, admission: Admission) {
+        let Self {
+            tcp,
+            peer,
+            listener,
+            permit,
+        } = self;
+        let Ok(counted) = admission else {
+            tcp.reset_on_close();
+            return;
+        };
+        let is_tcp = local.listener(listener).is_tcp;
+        let local = Rc::clone(local);
+        match is_tcp {
+            false => spawn_local(ClientTask::new(tcp, peer, listener, local, permit, counted)),
+            true => spawn_local(TcpTask::new(tcp, peer, listener, local, permit, counted)),
+        };
+    }
+}
+
 /// Serves what a socket accepts.
 struct Connections {
     socket: Rc<Socket>,
@@ -140,21 +171,28 @@ impl Acceptor for Connections {
         self.count(|stats| &stats.accepted);
         let local = Rc::clone(&self.local);
         let listener = self.socket.listener.get();
-        let entry = local.listener(listener);
-        let mut counted = None;
-        if let Some(table) = &entry.per_address
-            && !entry.proxy_protocol
-        {
-            counted = table.admit(peer.ip());
-            if counted.is_none() {
-                self.count(|stats| &stats.over_address_limit);
-                return;
+        let asked = match local.listener(listener).proxy_protocol {
+            // It is asked later, of the client that the header names.
+            true => Asked::Answered(Ok(None)),
+            false => entrance::ask(&local, listener, peer.ip()),
+        };
+        let newcomer = Newcomer {
+            tcp,
+            peer,
+            listener,
+            permit,
+        };
+        match asked {
+            Asked::Answered(admission) => newcomer.enter(&local, admission),
+            Asked::Undecided(question) => {
+                local.drain.enter();
+                spawn_local(async move {
+                    let admission = question.answer(&local).await;
+                    newcomer.enter(&local, admission);
+                    local.drain.leave();
+                });
             }
         }
-        match entry.is_tcp {
-            false => spawn_local(ClientTask::new(tcp, peer, listener, local, permit, counted)),
-            true => spawn_local(TcpTask::new(tcp, peer, listener, local, permit, counted)),
-        };
     }
 
     fn failed(&self, error: &io::Error) {

@@ -8,6 +8,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Weak};
 
+use socket2::SockRef;
 use tokio::sync::Semaphore;
 
 use super::StartError;
@@ -16,7 +17,8 @@ use super::inherit::Inherited;
 use super::upgrade::Registry;
 use crate::admin;
 use crate::config::model::{AdminListen, Config, Listener};
-use crate::net::socket;
+use crate::net::{TcpOptions, socket};
+use crate::proxy::build::tcp_options;
 
 /// The sockets of one address, one a worker or more.
 #[derive(Debug, Clone)]
@@ -28,8 +30,26 @@ struct Group {
     bound: SocketAddr,
     /// Index of the listener in the snapshot.
     place: usize,
+    /// What the connections that they accept are to have.
+    options: TcpOptions,
     /// Open as long as the workers have them.
     sockets: Vec<Weak<TcpListener>>,
+}
+
+impl Group {
+    /// Gives its sockets the options that new connections are to have, if they had others in `former`.
+    fn set_options(&self, former: &[Self]) {
+        let had_others = |it: &Self| it.id == self.id && it.options != self.options;
+        if !former.iter().any(had_others) {
+            return;
+        }
+        for socket in self.sockets.iter().filter_map(Weak::upgrade) {
+            if let Err(error) = self.options.replace(SockRef::from(&*socket)) {
+                let (listener, address) = (&self.listener, self.bound);
+                tracing::warn!(%listener, %address, %error, "its options (tcp) cannot be set");
+            }
+        }
+    }
 }
 
 /// All sockets that clients connect to.
@@ -58,6 +78,7 @@ struct Wanted {
     configured: SocketAddr,
     /// Index of the listener in the snapshot.
     place: usize,
+    options: TcpOptions,
 }
 
 fn wanted<'a>(config: &'a Config, places: &'a [usize]) -> impl Iterator<Item = Wanted> + 'a {
@@ -67,6 +88,7 @@ fn wanted<'a>(config: &'a Config, places: &'a [usize]) -> impl Iterator<Item = W
             listener: listener.name.clone(),
             configured: *configured,
             place: *place,
+            options: tcp_options(&listener.tcp),
         })
     })
 }
@@ -78,6 +100,7 @@ impl Plan {
             listener: wanted.listener,
             configured: wanted.configured,
             place: wanted.place,
+            options: wanted.options,
             ..group
         });
     }
@@ -159,21 +182,22 @@ impl Sockets {
         workers: usize,
         inherited: &mut Inherited,
     ) -> Result<(), StartError> {
-        let Wanted {
-            listener,
-            configured,
-            place,
-        } = wanted;
-        let (bound, sockets) = match self.bind(&listener, configured, workers, inherited) {
+        let (bound, sockets) = match self.bind(&wanted, workers, inherited) {
             Ok(bound) => bound,
             Err(error) => {
                 return Err(StartError::Listen {
-                    listener,
-                    address: configured,
+                    listener: wanted.listener,
+                    address: wanted.configured,
                     error,
                 });
             }
         };
+        let Wanted {
+            listener,
+            configured,
+            place,
+            options,
+        } = wanted;
         tracing::info!(%listener, address = %bound, "listening");
         let id = self.next + u32::try_from(plan.new.len()).expect("ports are 16 bits");
         plan.groups.push(Group {
@@ -182,6 +206,7 @@ impl Sockets {
             configured,
             bound,
             place,
+            options,
             sockets: sockets.iter().map(Arc::downgrade).collect(),
         });
         plan.new.push((id, sockets));
@@ -190,19 +215,19 @@ impl Sockets {
 
     fn bind(
         &self,
-        listener: &str,
-        address: SocketAddr,
+        wanted: &Wanted,
         workers: usize,
         inherited: &mut Inherited,
     ) -> io::Result<(SocketAddr, Vec<Arc<TcpListener>>)> {
+        let (address, options) = (wanted.configured, &wanted.options);
         // Sockets for one address and for all of them share a port, if they are all ours.
         let is_beside = |it: &Group| {
             it.bound.port() == address.port() && it.bound.is_ipv4() == address.is_ipv4()
         };
-        let sockets = match inherited.take(listener, address) {
-            sockets if !sockets.is_empty() => socket::inherit(sockets, workers),
-            _ if self.groups.iter().any(is_beside) => socket::share(address, workers),
-            _ => socket::listen(address, workers),
+        let sockets = match inherited.take(&wanted.listener, address) {
+            sockets if !sockets.is_empty() => socket::inherit(sockets, workers, options),
+            _ if self.groups.iter().any(is_beside) => socket::share(address, workers, options),
+            _ => socket::listen(address, workers, options),
         }?;
         let bound = sockets[0].local_addr()?;
         Ok((bound, sockets.into_iter().map(Arc::new).collect()))
@@ -217,16 +242,17 @@ impl Sockets {
                 tracing::info!(%listener, %address, "listening no more");
             }
         }
-        self.groups = plan.groups;
+        let former = std::mem::replace(&mut self.groups, plan.groups);
+        self.groups.iter().for_each(|it| it.set_options(&former));
         let groups = self.groups.iter();
         let sockets = groups.flat_map(|it| it.sockets.iter().map(move |socket| (it, socket)));
         self.registry.set(
             sockets
                 .map(|(group, socket)| (&*group.listener, group.configured, Weak::clone(socket))),
         );
-        let mut former = std::mem::take(&mut self.capacities);
+        let mut capacities = std::mem::take(&mut self.capacities);
         for (listener, max) in plan.capacities {
-            let capacity = match former.remove(&listener) {
+            let capacity = match capacities.remove(&listener) {
                 Some(mut capacity) => {
                     capacity.resize(max);
                     capacity

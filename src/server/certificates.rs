@@ -1,4 +1,4 @@
-//! The TLS of all listeners and upstreams: made of the configuration, and kept up to date with the files that it names.
+//! The TLS of all listeners and upstreams, and towards Redis: made of the configuration, and kept up to date with the files that it names.
 
 use std::fmt;
 use std::future::Future;
@@ -9,7 +9,9 @@ use thiserror::Error;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::config::model::{self, Config, Listener, Mode, Protocol, TlsVersion, Upstream};
+use crate::config::model::{
+    self, Config, Listener, Mode, Protocol, TlsVersion, Upstream, UpstreamTls,
+};
 use crate::proxy::build::TlsMaterial;
 use crate::tls::{
     Alpn, CertificateFiles, ClientAuth, ClientSettings, ClientTls, MinVersion, Refresh,
@@ -100,7 +102,7 @@ pub fn load_after(
     }
     for upstream in &config.upstreams {
         let name = format!("upstream {:?}", upstream.name);
-        let tls = client_settings(upstream).map(|settings| match named(&former.clients, &name) {
+        let tls = upstream_settings(upstream).map(|settings| match named(&former.clients, &name) {
             Some(former) => ClientTls::load_after(former, settings),
             None => ClientTls::load(settings).map(Arc::new),
         });
@@ -109,6 +111,18 @@ pub fn load_after(
             .clients
             .extend(tls.iter().map(|tls| (name.clone(), Arc::clone(tls))));
         certificates.material.upstreams.push(tls);
+    }
+    if let Some(tls) = config.redis.as_ref().and_then(|redis| redis.tls.as_ref()) {
+        let name = "redis".to_owned();
+        let settings = client_settings(tls, Alpn::Nothing);
+        let tls = match named(&former.clients, &name) {
+            Some(former) => ClientTls::load_after(former, settings),
+            None => ClientTls::load(settings).map(Arc::new),
+        };
+        let tls = keep(&name, Some(tls), &mut errors);
+        let named = tls.iter().map(|tls| (name.clone(), Arc::clone(tls)));
+        certificates.clients.extend(named);
+        certificates.material.redis = tls;
     }
     if !errors.is_empty() {
         return Err(CertificateErrors(errors));
@@ -214,9 +228,17 @@ fn server_settings(listener: &Listener) -> Option<ServerSettings> {
     })
 }
 
-fn client_settings(upstream: &Upstream) -> Option<ClientSettings> {
-    let tls = upstream.tls.as_ref()?;
-    Some(ClientSettings {
+fn upstream_settings(upstream: &Upstream) -> Option<ClientSettings> {
+    let alpn = match upstream.protocol {
+        Protocol::Http1 => Alpn::Http1,
+        Protocol::Http2 => Alpn::Http2,
+        Protocol::Auto => Alpn::Http2OrHttp1,
+    };
+    Some(client_settings(upstream.tls.as_ref()?, alpn))
+}
+
+fn client_settings(tls: &UpstreamTls, alpn: Alpn) -> ClientSettings {
+    ClientSettings {
         ca: tls.ca.clone(),
         server_name: tls.server_name.clone(),
         certificate: tls.client.as_ref().map(|(cert, key)| CertificateFiles {
@@ -225,10 +247,6 @@ fn client_settings(upstream: &Upstream) -> Option<ClientSettings> {
             ocsp: None,
         }),
         insecure_skip_verify: tls.insecure_skip_verify,
-        alpn: match upstream.protocol {
-            Protocol::Http1 => Alpn::Http1,
-            Protocol::Http2 => Alpn::Http2,
-            Protocol::Auto => Alpn::Http2OrHttp1,
-        },
-    })
+        alpn,
+    }
 }

@@ -9,6 +9,7 @@ mod capacity;
 mod certificates;
 mod control;
 mod inherit;
+mod lists;
 mod memory;
 mod reload;
 mod systemd;
@@ -25,10 +26,11 @@ use std::sync::atomic::AtomicBool;
 use arc_swap::ArcSwap;
 use thiserror::Error;
 
+use crate::access::Lists;
 use crate::admin::{self, AdminState, Overlay, Reloads, StateFile};
 use crate::config;
 use crate::config::model::{AccessLogFormat, Config};
-use crate::limit::{RedisConnection, StoreError};
+use crate::limit::StoreError;
 use crate::metrics::access_log::{AccessLog, Format, LogWriter};
 use crate::proxy::build::{Built, TlsMaterial};
 use crate::proxy::snapshot::Snapshot;
@@ -37,6 +39,7 @@ use bind::Sockets;
 pub use certificates::CertificateErrors;
 use control::{Duties, End, Upgrades};
 use inherit::Inherited;
+pub use lists::ListErrors;
 pub use memory::Allocator;
 pub use reload::source::{Edition, Source};
 use reload::{Installation, Reloader};
@@ -80,12 +83,15 @@ pub enum StartError {
     /// The routes contradict each other.
     #[error("routes: {0}")]
     Routes(#[from] route::BuildError),
-    /// The Redis URL cannot be used.
-    #[error("redis.url: {0}")]
+    /// A Redis URL cannot be used.
+    #[error("redis: {0}")]
     Redis(#[from] StoreError),
     /// Certificates or keys cannot be used.
     #[error("TLS:\n{0}")]
     Certificates(#[from] CertificateErrors),
+    /// Files of allow and deny lists cannot be used.
+    #[error("allow and deny:\n{0}")]
+    Lists(#[from] ListErrors),
     /// There is nobody to take over from, or he does not let go.
     #[error("cannot take over from the load balancer at {path:?} (upgrade_socket): {error}")]
     Upgrade {
@@ -129,9 +135,19 @@ fn hint(error: &io::Error) -> &'static str {
 /// Reads what the configuration names files for without starting anything, and returns what is odd about it.
 ///
 /// # Errors
-/// All that are in certificates and keys.
-pub fn check(config: &Config) -> Result<Vec<String>, CertificateErrors> {
-    Ok(certificates::load(config)?.warnings())
+/// All that are in certificates, keys, and lists of networks, one a line.
+pub fn check(config: &Config) -> Result<Vec<String>, Vec<String>> {
+    let certificates = certificates::load(config);
+    let lists = lists::load(config, &Lists::default());
+    let mut errors = Vec::new();
+    if let Err(wrong) = &lists {
+        errors.extend(wrong.lines());
+    }
+    match certificates {
+        Ok(certificates) if errors.is_empty() => Ok(certificates.warnings()),
+        Ok(_) => Err(errors),
+        Err(wrong) => Err(wrong.lines().chain(errors).collect()),
+    }
 }
 
 /// Where the sockets that listen come from.
@@ -155,12 +171,13 @@ pub fn run(
 ) -> Result<ExitCode, StartError> {
     let program = std::env::current_exe();
     let certificates = certificates::load(&config)?;
+    let lists = lists::load(&config, &Lists::default())?;
     let (succession, mut inherited) = inherit(&config, start)?;
     let mut overlay = match &config.admin {
         Some(admin) => StateFile::load(&admin.state_file)?,
         None => Overlay::default(),
     };
-    let built = build_snapshot(&config, &certificates.material, None, &mut overlay)?;
+    let built = build_snapshot(&config, &certificates.material, &lists, None, &mut overlay)?;
     let Built {
         snapshot, places, ..
     } = built;
@@ -266,10 +283,11 @@ fn inherit(config: &Config, start: Start) -> Result<(Option<Succession>, Inherit
 fn build_snapshot(
     config: &Config,
     tls: &TlsMaterial,
+    lists: &Lists,
     former: Option<&Snapshot>,
     overlay: &mut Overlay,
 ) -> Result<Built, StartError> {
-    let built = Snapshot::build(config, tls, former, |index| {
+    let built = Snapshot::build(config, tls, lists, former, |index| {
         let upstream = &config.upstreams[index];
         let configured = upstream
             .servers
@@ -284,7 +302,7 @@ fn build_snapshot(
 /// Whether the Redis of limits can be connected to, as far as that can be told without trying.
 fn check_redis(snapshot: &Snapshot) -> Result<(), StartError> {
     if let Some(redis) = &snapshot.redis {
-        RedisConnection::new(redis.url.expose(), redis.timeout)?; // connects to nothing yet
+        redis.check()?;
     }
     Ok(())
 }

@@ -94,6 +94,9 @@ async fn transport(
 ) -> io::Result<Transport> {
     let addresses = endpoint.shared.resolved();
     let mut tcp = Tcp::from(connect::connect(&addresses, settings.connect).await?);
+    if let Some(socket) = tcp.socket() {
+        settings.tcp.set(socket)?;
+    }
     if let (Some(version), Some(announced)) = (settings.announces, announced) {
         tcp.write_all(&announced.header(version)).await?; // a new socket has room for it
     }

@@ -19,6 +19,7 @@ use crate::balance::{Balancer, Kind, Member};
 use crate::config::types::ServerAddress;
 use crate::health;
 use crate::metrics::Sharded;
+use crate::net::TcpOptions;
 use crate::tls::ClientTls;
 
 /// The version of HTTP that servers speak.
@@ -48,6 +49,8 @@ pub struct Settings {
     pub tls: Option<Arc<ClientTls>>,
     /// The PROXY header that connections to its servers begin with, if any.
     pub announces: Option<Announces>,
+    /// What connections to its servers have.
+    pub tcp: TcpOptions,
     /// TCP connect, and then the TLS handshake.
     pub connect: Duration,
     /// From the request's end to the response's headers.

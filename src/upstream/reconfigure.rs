@@ -121,6 +121,7 @@ mod tests {
             protocol: Protocol::Http1,
             tls: None,
             announces: None,
+            tcp: crate::net::TcpOptions::default(),
             connect: Duration::from_secs(3),
             response: Duration::from_secs(60),
             idle: Duration::from_secs(60),

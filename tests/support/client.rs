@@ -6,6 +6,8 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
+
 use super::DEADLINE;
 
 /// An answer.
@@ -117,6 +119,19 @@ impl Connection {
         };
         connection.set_read_timeout(DEADLINE)?;
         Ok(connection)
+    }
+
+    /// The same from this address of the machine, such as 127.0.0.7.
+    pub fn open_from(client: [u8; 4], addr: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((client, 0)).into())?;
+        socket.connect_timeout(&addr.into(), DEADLINE)?;
+        let stream = TcpStream::from(socket);
+        stream.set_write_timeout(Some(DEADLINE))?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        Ok(Self {
+            stream: BufReader::new(stream),
+        })
     }
 
     /// [`DEADLINE`] unless set.

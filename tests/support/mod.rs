@@ -10,6 +10,7 @@ pub mod http2;
 pub mod process;
 pub mod proxy;
 pub mod redis;
+pub mod redis_fleet;
 pub mod temp_dir;
 pub mod tls;
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from benchmark.failure import Failure
 
 from ..configuration import takes
+from ..report import table
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,19 @@ def at_least(what: str, figure: float, bound: float, unit: str = "") -> Finding:
 def beside(what: str, figure: float, unit: str = "") -> Finding:
     """Promises nothing; it is there to be compared."""
     return Finding(what, shown(figure, unit))
+
+
+def within(what: str, figure: float, expected: float, percent: float, unit: str = "") -> Finding:
+    good = abs(figure - expected) <= expected * percent / 100
+    return Finding(what, shown(figure, unit), f"{shown(expected, unit)} ± {percent:g} %", good)
+
+
+def print_findings(findings: list[Finding]) -> int:
+    """Prints them as a table; gives the exit status."""
+    verdicts = ["-" if it.bound == "-" else "holds" if it.good else "FAILS" for it in findings]
+    rows = [[it.what, it.figure, it.bound, verdict] for it, verdict in zip(findings, verdicts, strict=True)]
+    print(table(["what", "found", "promised", ""], rows), flush=True)
+    return 0 if all(it.good for it in findings) else 1
 
 
 def shown(figure: float, unit: str) -> str:

@@ -1,7 +1,9 @@
 -- The counts of two adjacent windows, aligned to the Unix epoch of the server's clock.
--- KEYS[1] "index previous current"; ARGV requests, window in ms
--- Returns admitted (0 or 1), the previous and the current count, ms since the current window began.
+-- KEYS[1] "index previous current"; ARGV requests, window in ms, unused, needed, wanted
+-- Admits as many as are needed, and up to wanted ones ahead of time, at most half of what is left then.
+-- Returns admitted, the previous and the current count, ms since the current window began, its index.
 local limit, window = tonumber(ARGV[1]), tonumber(ARGV[2])
+local needed, wanted = tonumber(ARGV[4]), tonumber(ARGV[5])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local index = math.floor(now / window)
@@ -20,11 +22,14 @@ if stored then
 end
 
 local offset = math.max(now - index * window, 0)
-if previous * (window - offset) + (current + 1) * window > limit * window then
-    return {0, previous, current, offset}
+local in_view = math.max(window - offset, 0)
+local free = math.max(math.floor((limit * window - previous * in_view - current * window) / window), 0)
+local admitted = math.min(needed, free)
+admitted = admitted + math.min(wanted - needed, math.ceil((free - admitted) / 2))
+if admitted > 0 then
+    current = current + admitted
+    -- Both counts are out of view two windows after the current one began.
+    local expiry = (index + 2) * window - now
+    redis.call('SET', KEYS[1], string.format('%.0f %.0f %.0f', index, previous, current), 'PX', expiry)
 end
-current = current + 1
--- Both counts are out of view two windows after the current one began.
-local expiry = (index + 2) * window - now
-redis.call('SET', KEYS[1], string.format('%.0f %.0f %.0f', index, previous, current), 'PX', expiry)
-return {1, previous, current, offset}
+return {admitted, previous, current, offset, index}

@@ -1,9 +1,10 @@
 //! The store against a real redis-server: counting, sharing, expiry.
 
 mod outage;
-mod server;
+pub(in crate::limit) mod server;
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::task::{JoinSet, LocalSet};
@@ -34,12 +35,24 @@ fn store(url: &str, quota: Quota) -> Rc<RedisStore> {
 }
 
 fn store_within(url: &str, quota: Quota, timeout: Duration) -> Rc<RedisStore> {
-    let connection = RedisConnection::new(url, timeout).unwrap();
-    Rc::new(RedisStore::new(connection, "api", quota))
+    Rc::new(RedisStore::new(connection(url, timeout), "api", quota))
+}
+
+pub(in crate::limit) fn connection(url: &str, timeout: Duration) -> Rc<RedisConnection> {
+    RedisConnection::new(&settings(url, timeout)).unwrap()
+}
+
+fn settings(url: &str, timeout: Duration) -> RedisSettings {
+    RedisSettings {
+        servers: RedisServers::One(url.to_owned().into()),
+        timeout,
+        tls: None,
+        stats: Arc::default(),
+    }
 }
 
 /// Runs a test as a worker runs requests.
-fn on_worker<F: Future>(test: F) -> F::Output {
+pub(in crate::limit) fn on_worker<F: Future>(test: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -104,7 +117,7 @@ fn two_load_balancers_share_one_limit() {
 fn keys_and_limits_are_counted_apart() {
     let server = RedisServer::start();
     on_worker(async {
-        let connection = RedisConnection::new(&server.url(), Duration::from_secs(5)).unwrap();
+        let connection = connection(&server.url(), Duration::from_secs(5));
         let quota = quota(Algorithm::FixedWindow, 1, MINUTE);
         let stores =
             ["api", "web"].map(|name| RedisStore::new(Rc::clone(&connection), name, quota));

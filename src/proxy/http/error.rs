@@ -57,6 +57,9 @@ pub enum ProxyError {
     /// The client's fault: CONNECT or TRACE.
     #[error("this method is not served here")]
     Method,
+    /// The client's fault: its address may not take this route.
+    #[error("this is not open to the address that the request comes from")]
+    Forbidden,
     /// No route matches.
     #[error("nothing is served at this host and path")]
     NoRoute,
@@ -109,6 +112,7 @@ impl ProxyError {
             Self::Coding => StatusCode::NOT_IMPLEMENTED,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::HeadersTimeout | Self::Upload(UploadError::Stalled) => {
                 StatusCode::REQUEST_TIMEOUT
@@ -134,6 +138,7 @@ impl ProxyError {
             Self::HeadersTooLarge => "headers_too_large",
             Self::HeadersTimeout => "headers_timeout",
             Self::Method => "method_not_allowed",
+            Self::Forbidden => "forbidden",
             Self::NoRoute => "no_route",
             Self::Upload(UploadError::Broken) => "body_broken",
             Self::Upload(UploadError::Stalled) => "body_stalled",
@@ -208,12 +213,14 @@ impl ProxyError {
     /// The status by gRPC's table of HTTP statuses, but for those that it has better names for.
     fn grpc_status(&self) -> u8 {
         const DEADLINE_EXCEEDED: u8 = 4;
+        const PERMISSION_DENIED: u8 = 7;
         const RESOURCE_EXHAUSTED: u8 = 8;
         const UNIMPLEMENTED: u8 = 12;
         const INTERNAL: u8 = 13;
         const UNAVAILABLE: u8 = 14;
         match self {
             Self::AnswerTimeout => DEADLINE_EXCEEDED,
+            Self::Forbidden => PERMISSION_DENIED,
             Self::HeadersTooLarge | Self::Upload(UploadError::TooLarge) => RESOURCE_EXHAUSTED,
             Self::Method | Self::NoRoute => UNIMPLEMENTED,
             _ if self.status().is_server_error() => UNAVAILABLE,

@@ -63,7 +63,8 @@ pub async fn open(mut opened: Opened, deadline: Instant) -> After {
     let entry = &view.snapshot.listeners[opened.listener];
 
     if entry.proxy_protocol {
-        let introduced = preamble::introduce(&mut tcp, opened.peer, entry, &local, deadline);
+        let introduced =
+            preamble::introduce(&mut tcp, opened.peer, opened.listener, &local, deadline);
         let Some(introduction) = introduced.await else {
             return After::Closed;
         };

@@ -95,6 +95,11 @@ async fn handle(
 
     let route = routing::find(exchange.listener(), head)?;
     exchange.route = Some(Arc::clone(&route));
+    if let Some(access) = &route.access
+        && !access.admits(exchange.address, client.local.worker)
+    {
+        return Err(ProxyError::Forbidden);
+    }
 
     let limit_headers = admit(client, exchange, &route, &head.headers).await?;
     bound_body(exchange, &route)?;
@@ -223,10 +228,7 @@ async fn admit(
         // Boxed: the way of most requests is short, and should not carry the room for long ones.
         None => Box::pin(limiter.check(&key, now)).await,
     };
-    let stats = entry.stats.shard(client.local.worker);
-    if decision.degraded {
-        stats.store_failures.increment();
-    }
+    entry.count(client.local.worker, &decision);
     let fields = |always: bool| {
         always.then(|| {
             let mut fields = HeaderMap::new();
@@ -235,10 +237,8 @@ async fn admit(
         })
     };
     if decision.verdict.is_allowed() {
-        stats.allowed.increment();
         Ok(fields(entry.always))
     } else {
-        stats.denied.increment();
         let fields = fields(true).unwrap_or_default();
         Err(ProxyError::RateLimited(Box::new(fields)))
     }

@@ -72,7 +72,8 @@ pub async fn open(mut caller: Caller, mut tcp: Tcp) -> Option<Box<Session>> {
     let entry = &view.snapshot.listeners[caller.listener];
     let deadline = caller.since + entry.timeouts.tls_handshake;
     if entry.proxy_protocol {
-        let introduced = preamble::introduce(&mut tcp, caller.client, entry, &local, deadline);
+        let introduced =
+            preamble::introduce(&mut tcp, caller.client, caller.listener, &local, deadline);
         let Introduction {
             client,
             destination,

@@ -8,6 +8,7 @@ use tokio::task::spawn_blocking;
 
 use super::refusal::Refusal;
 use super::tasks::{Tasks, make_ready};
+use crate::access::Lists;
 use crate::admin::{AdminState, Overlay};
 use crate::config::{self, Config};
 use crate::proxy::build::Built;
@@ -15,6 +16,7 @@ use crate::proxy::snapshot::Snapshot;
 use crate::server::bind::Sockets;
 use crate::server::certificates::{self, Certificates};
 use crate::server::inherit::Inherited;
+use crate::server::lists;
 use crate::server::worker::Orders;
 use crate::server::{StartError, build_snapshot, check_redis};
 
@@ -57,7 +59,8 @@ impl Installation {
     /// Begins the tasks that belong to it. To be called in the control thread's runtime.
     pub fn start_tasks(&mut self) {
         self.tasks.supervise(&self.snapshot.load());
-        self.tasks.watch(&self.certificates);
+        let lists = &self.snapshot.load().access;
+        self.tasks.watch(&self.certificates, lists);
     }
 
     /// What is in force.
@@ -94,6 +97,7 @@ impl Installation {
         applied: Option<(Overlay, Overlay)>,
     ) -> Result<(), Refusal> {
         let certificates = self.load_certificates(&config).await?;
+        let lists = self.load_lists(&config).await?;
         // Nobody changes servers meanwhile: what the admin API has changed is part of what is built.
         let admin = self.admin.clone();
         let mut transaction = match &admin {
@@ -114,6 +118,7 @@ impl Installation {
         } = build_snapshot(
             &config,
             &certificates.material,
+            &lists,
             Some(&self.snapshot.load()),
             &mut overlay,
         )?;
@@ -132,7 +137,7 @@ impl Installation {
             it.upstream.reconfigure(it.settings, it.servers);
         }
         self.tasks.retire(&snapshot);
-        self.tasks.watch(&certificates);
+        self.tasks.watch(&certificates, &lists);
         self.snapshot.store(snapshot);
         if let Some(transaction) = &mut transaction {
             transaction.keep(overlay.clone()).await;
@@ -144,6 +149,14 @@ impl Installation {
         self.config = config;
         self.certificates = certificates;
         Ok(())
+    }
+
+    async fn load_lists(&self, config: &Config) -> Result<Lists, Refusal> {
+        let (former, config) = (self.snapshot.load().access.clone(), config.clone());
+        match spawn_blocking(move || lists::load(&config, &former)).await {
+            Ok(loaded) => Ok(loaded?),
+            Err(error) => Err(StartError::Thread(io::Error::other(error)).into()),
+        }
     }
 
     async fn load_certificates(&self, config: &Config) -> Result<Certificates, Refusal> {

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::admin::Problem;
 use crate::config::{ConfigError, Errors};
-use crate::server::{CertificateErrors, StartError};
+use crate::server::{CertificateErrors, ListErrors, StartError};
 
 /// Why a new configuration is not taken over. Nothing has changed.
 #[derive(Debug, Error)]
@@ -15,6 +15,9 @@ pub enum Refusal {
     /// The files of its certificates have.
     #[error(transparent)]
     Certificates(#[from] CertificateErrors),
+    /// The files of its allow and deny lists have.
+    #[error(transparent)]
+    Lists(#[from] ListErrors),
     /// It cannot be put into force: an address cannot be bound, mostly.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -26,6 +29,7 @@ impl Refusal {
         match self {
             Self::Config(errors) => errors.iter().map(ConfigError::to_string).collect(),
             Self::Certificates(errors) => errors.lines().collect(),
+            Self::Lists(errors) => errors.lines().collect(),
             Self::Start(error) => vec![error.to_string()],
         }
     }
@@ -34,7 +38,7 @@ impl Refusal {
     pub fn problems(&self) -> Vec<Problem> {
         match self {
             Self::Config(errors) => errors.iter().map(Problem::from).collect(),
-            Self::Certificates(_) | Self::Start(_) => {
+            Self::Certificates(_) | Self::Lists(_) | Self::Start(_) => {
                 self.lines().into_iter().map(Problem::from).collect()
             }
         }

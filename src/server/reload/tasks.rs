@@ -1,4 +1,4 @@
-//! The control thread's tasks that belong to a configuration: supervision of upstreams, a watch over certificates.
+//! The control thread's tasks that belong to a configuration: supervision of upstreams, a watch over certificates and lists.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
+use crate::access::Lists;
 use crate::proxy::build::Kept;
 use crate::proxy::snapshot::Snapshot;
 use crate::server::certificates::Certificates;
+use crate::server::lists;
 use crate::upstream::supervisor::{resolve_names, supervise};
 use crate::upstream::{Endpoint, Upstream, proven};
 
@@ -23,7 +25,8 @@ const PROBES_LIMIT: Duration = Duration::from_secs(3);
 pub struct Tasks {
     /// By the upstreams' addresses, which are theirs as long as they are held here.
     supervisors: HashMap<usize, (Arc<Upstream>, JoinHandle<()>)>,
-    certificates: Option<JoinHandle<()>>,
+    /// Over certificates and over lists.
+    watches: Vec<JoinHandle<()>>,
 }
 
 impl Tasks {
@@ -53,12 +56,11 @@ impl Tasks {
         gone.values().for_each(|(_, task)| task.abort());
     }
 
-    /// Looks after these certificates, and no others.
-    pub fn watch(&mut self, certificates: &Certificates) {
-        let watch = tokio::spawn(certificates.watch());
-        if let Some(former) = self.certificates.replace(watch) {
-            former.abort();
-        }
+    /// Looks after these certificates and lists, and no others.
+    pub fn watch(&mut self, certificates: &Certificates, lists: &Lists) {
+        self.watches.drain(..).for_each(|former| former.abort());
+        self.watches.push(tokio::spawn(certificates.watch()));
+        self.watches.push(tokio::spawn(lists::watch(lists.clone())));
     }
 }
 

@@ -34,6 +34,7 @@ impl Fixture {
             protocol: Protocol::Http1,
             tls: None,
             announces: None,
+            tcp: crate::net::TcpOptions::default(),
             connect: SECOND,
             response: SECOND,
             idle: SECOND,

@@ -1,7 +1,6 @@
 //! Every way in which Redis can be away: what a check costs then, and that the store comes back by itself.
 
 use std::net::TcpListener;
-use std::sync::Arc;
 
 use super::*;
 use crate::limit::{Limiter, LimiterShared, OnStoreFailure, Store};
@@ -12,7 +11,7 @@ const AT_MOST: Duration = Duration::from_millis(100);
 /// Every check until Redis counts as down fails within the timeout, and the ones after that at once.
 async fn assert_goes_down(store: &RedisStore) {
     let mut checks = 0;
-    while !store.is_down() {
+    while !store.is_down(&LimitKey::ALL) {
         let asked = Instant::now();
         assert!(store.check(&LimitKey::ALL).await.is_err());
         assert!(asked.elapsed() < AT_MOST, "{:?}", asked.elapsed());
@@ -59,7 +58,7 @@ fn checks_do_not_pile_up_before_a_frozen_redis() {
             .iter()
             .filter(|error| matches!(error, StoreError::Busy));
         assert_eq!(busy.count(), 2000 - 1024);
-        assert!(store.is_down());
+        assert!(store.is_down(&LimitKey::ALL));
     });
 }
 
@@ -101,7 +100,7 @@ fn a_redis_that_answers_but_cannot_count_is_down() {
         // Long enough for a probe or two, none of which may be taken in.
         let probed = Instant::now() + Duration::from_millis(1200);
         while Instant::now() < probed {
-            assert!(store.is_down());
+            assert!(store.is_down(&LimitKey::ALL));
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let _: () = server.command("REPLICAOF NO ONE");
@@ -121,7 +120,7 @@ fn a_password_is_needed_and_never_told() {
     let wrong = store_within(&with_password("guessed"), quota, DEFAULT_TIMEOUT);
     on_worker(async {
         assert_goes_down(&wrong).await;
-        let error = wrong.connection.dial().await.map(drop).unwrap_err();
+        let error = wrong.connection.dial().await.unwrap_err();
         assert!(matches!(error, StoreError::Redis(_)));
         assert!(!format!("{error} {error:?}").contains("guessed"));
     });
@@ -149,9 +148,7 @@ fn a_url_that_cannot_be_used_is_an_error_without_its_password() {
         "redis://:secret@host:port",
         "redis://:secret@h/db",
     ] {
-        let error = RedisConnection::new(url, DEFAULT_TIMEOUT)
-            .map(drop)
-            .unwrap_err();
+        let error = settings(url, DEFAULT_TIMEOUT).check().unwrap_err();
         assert!(matches!(error, StoreError::Url(_)));
         assert!(
             !format!("{error} {error:?}").contains("secret"),
@@ -196,7 +193,7 @@ fn a_limiter_falls_back_and_returns() {
         start,
     ));
     on_worker(async {
-        let connection = RedisConnection::new(&server.url(), DEFAULT_TIMEOUT).unwrap();
+        let connection = connection(&server.url(), DEFAULT_TIMEOUT);
         let limiter = Limiter::new(shared, Some(&connection));
         let check = || limiter.check(&LimitKey::ALL, start);
         // The first check of a busy machine may be late.

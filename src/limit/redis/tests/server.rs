@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub(super) struct RedisServer {
+pub(in crate::limit) struct RedisServer {
     directory: PathBuf,
     process: Child,
 }
 
 impl RedisServer {
-    pub(super) fn start() -> Self {
+    pub(in crate::limit) fn start() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("limit-redis-{}-{number}", std::process::id());
@@ -24,12 +24,12 @@ impl RedisServer {
         Self { directory, process }
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(in crate::limit) fn url(&self) -> String {
         format!("redis+unix://{}", socket(&self.directory).display())
     }
 
     /// Runs a command and returns its answer.
-    pub(super) fn command<T: redis::FromRedisValue>(&self, command: &str) -> T {
+    pub(in crate::limit) fn command<T: redis::FromRedisValue>(&self, command: &str) -> T {
         let client = redis::Client::open(self.url()).unwrap();
         let mut connection = client.get_connection().unwrap();
         let mut words = command.split(' ');
@@ -40,22 +40,22 @@ impl RedisServer {
     }
 
     /// Stops answering, without closing anything.
-    pub(super) fn freeze(&self) {
+    pub(in crate::limit) fn freeze(&self) {
         self.signal("STOP");
     }
 
-    pub(super) fn thaw(&self) {
+    pub(in crate::limit) fn thaw(&self) {
         self.signal("CONT");
     }
 
-    pub(super) fn kill(&mut self) {
+    pub(in crate::limit) fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
         fs::remove_file(socket(&self.directory)).unwrap();
     }
 
     /// Starts again after a kill, empty.
-    pub(super) fn restart(&mut self) {
+    pub(in crate::limit) fn restart(&mut self) {
         self.process = spawn(&self.directory);
     }
 
