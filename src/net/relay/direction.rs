@@ -22,7 +22,7 @@ use crate::net::{Traffic, Transport};
 
 /// What is copied at a time where there is no TLS. A read that fills it is followed by splices, and one that brings less by
 /// copies: both are two system calls, of which a copy's are cheaper up to about this many bytes.
-const FLAT: usize = 16 * 1024;
+const FLAT: usize = 32 * 1024;
 
 /// After so many bytes it is somebody else's turn.
 const TURN: usize = 1024 * 1024;
@@ -86,8 +86,8 @@ impl Direction {
         self.phase
     }
 
-    /// Moves what there is to move. Ready when there will be nothing more: the end has been passed on, or cannot be. `cut`
-    /// says that the connection it reads from has broken, so that an end is none.
+    /// Moves what there is to move. Ready when there will be nothing more: the end has been passed on, or cannot be. `other`
+    /// is how far the other direction is.
     ///
     /// # Errors
     /// The connection that it reads from has broken.
@@ -95,13 +95,14 @@ impl Direction {
         &mut self,
         cx: &mut Context<'_>,
         ends: &mut Ends<'_>,
-        cut: bool,
+        other: Phase,
     ) -> Poll<io::Result<()>> {
         let turn_ends = self.read + TURN as u64;
         loop {
             match self.phase {
                 Phase::Closed | Phase::Lost { .. } => return Poll::Ready(Ok(())),
-                Phase::Ended { .. } if cut => {
+                // The connection that it reads from has broken: its end is none.
+                Phase::Ended { .. } if other == (Phase::Lost { cut: true }) => {
                     return Poll::Ready(Err(ErrorKind::ConnectionReset.into()));
                 }
                 Phase::Open | Phase::Ended { .. } => {}
@@ -114,8 +115,10 @@ impl Direction {
                 continue;
             }
             if let Phase::Ended { said } = self.phase {
-                // That it is closed already is for a read to tell.
-                _ = ready!(ends.to.0.poll_end(cx, said));
+                // What is closed next need not be ended before. That it is closed already is for a read to tell.
+                if other != Phase::Closed || ends.to.0.is_encrypted() {
+                    _ = ready!(ends.to.0.poll_end(cx, said));
+                }
                 self.phase = Phase::Closed;
                 continue;
             }
