@@ -7,7 +7,7 @@
 //! admin
 //! proxy
 //! listener  upstream
-//! route  balance  health  limit  message  access
+//! route  balance  health  limit  message  access  gossip
 //! net  tls
 //! metrics
 //! config
@@ -17,6 +17,7 @@ pub mod access;
 pub mod admin;
 pub mod balance;
 pub mod config;
+pub mod gossip;
 pub mod health;
 pub mod limit;
 pub mod listener;

@@ -9,7 +9,9 @@ const ROWS: &[&[&str]] = &[
     &["admin"],
     &["proxy"],
     &["listener", "upstream"],
-    &["route", "balance", "health", "limit", "message", "access"],
+    &[
+        "route", "balance", "health", "limit", "message", "access", "gossip",
+    ],
     &["net", "tls"],
     &["metrics"],
     &["config"],

@@ -11,7 +11,7 @@ from trials.wire import Address, Answer, Connection
 
 from .command import arguments, run
 from .forwarding import Listener, processes, start, start_server
-from .limits import RATE_TEXT, Case, cases
+from .limits import RATE_TEXT, Case, cases, measure_all
 
 DESCRIPTION = """\
 Has loadbalancer limit the bandwidth of listeners, routes and servers to 1 MB/s, over TCP and HTTP. Looks whether what
@@ -39,16 +39,11 @@ def measure(binary: Path) -> int:
         tables = [case.text(server) for case in [*all_cases, requests]]
         start(running, binary, [*tables, limited.text(), free.text()])
 
-        findings = asyncio.run(all_at_once(all_cases))
+        findings = asyncio.run(measure_all(all_cases))
         findings.append(small_messages(binary, free.address, limited.address))
         findings.append(asyncio.run(small_bodies(("127.0.0.1", requests.port))))
         running.check()
     return print_findings(findings)
-
-
-async def all_at_once(all_cases: list[Case]) -> list[Finding]:
-    measured = await asyncio.gather(*(case.measure() for case in all_cases))
-    return [finding for of_case in measured for finding in of_case]
 
 
 def small_messages(binary: Path, free: str, limited: str) -> Finding:

@@ -1,6 +1,8 @@
 """Limits of bandwidth: where they stand, who is under them, and how long what they do takes them."""
 
 import asyncio
+import functools
+import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -47,39 +49,55 @@ class Case:
         tables[self.place].append(limit)
         return "\n".join(f"[[{table}]]\n" + "\n".join(lines) + "\n" for table, lines in tables.items())
 
-    async def measure(self) -> list[Finding]:
-        """Moves what takes so long, and looks how long it took, and whether it was shared evenly."""
-        of_one = RATE * SECONDS // self.connections // (1 if self.apart else self.clients)
-        sources = [f"127.0.0.{2 + number}" for number in range(self.clients) for _ in range(self.connections)]
-        # Connecting is not what is measured.
-        address = "127.0.0.1", self.port
-        connections = [await Connection.to(address, source=source) for source in sources]
-        begun = time.monotonic()
-        try:
-            ends = await asyncio.gather(*(self.move(connection, of_one) for connection in connections))
-        finally:
-            for connection in connections:
-                connection.close()
-        findings = [within(self.name, max(ends) - begun, SECONDS, 5, "s")]
-        if len(ends) > 1:
-            first = min(ends) - begun
-            findings.append(at_least("its first connection was done after", first, 0.8 * SECONDS, "s"))
-        return findings
+    @property
+    def length(self) -> int:
+        """Bytes of one connection."""
+        return RATE * SECONDS // self.connections // (1 if self.apart else self.clients)
 
-    async def move(self, connection: Connection, length: int) -> float:
-        """Has so many bytes moved, and gives the time of the end."""
-        answer, headers = Answer(), {"host": "bandwidth"}
+    async def connect(self) -> list[Connection]:
+        """What is not measured, and would disturb what others measure: connecting, and making what is sent."""
+        pattern(self.length)
+        sources = [f"127.0.0.{2 + number}" for number in range(self.clients) for _ in range(self.connections)]
+        return [await Connection.to(("127.0.0.1", self.port), source=source) for source in sources]
+
+    async def measure(self, connections: list[Connection]) -> list[float]:
+        """Moves what takes so long over all of these, and gives the seconds that each took."""
+        begun = time.monotonic()
+        return [ended - begun for ended in await asyncio.gather(*map(self.move, connections))]
+
+    async def move(self, connection: Connection) -> float:
+        """Has its bytes moved, and gives the time of the end."""
+        answer, headers, content = Answer(), {"host": "bandwidth"}, pattern(self.length)
         if self.way == "download":
-            await connection.exchange("GET", f"/bytes/{length}", headers, b"", answer, PATIENCE)
-            is_right = answer.body == pattern(length)
+            await connection.exchange("GET", f"/bytes/{self.length}", headers, b"", answer, PATIENCE)
+            is_right = answer.body == content
         else:
-            await connection.exchange("POST", "/upload", headers, pattern(length), answer, PATIENCE)
-            is_right = answer.status == 200 and answer.json()["bytes"] == length
+            await connection.exchange("POST", "/upload", headers, content, answer, PATIENCE)
+            is_right = answer.status == 200 and answer.json()["bytes"] == self.length
         if not is_right:
             raise Failure(f"{self.name}: status {answer.status}, and not what was asked for")
         return time.monotonic()
 
+    def findings(self, ends: list[float]) -> list[Finding]:
+        """Whether it took as long as it should, and was shared evenly."""
+        found = [within(self.name, max(ends), SECONDS, 5, "s")]
+        if len(ends) > 1:
+            found.append(at_least("its first connection was done after", min(ends), 0.8 * SECONDS, "s"))
+        return found
 
+
+async def measure_all(all_cases: list[Case]) -> list[Finding]:
+    """All at once: they have nothing in common."""
+    connections = [await case.connect() for case in all_cases]
+    try:
+        ends = await asyncio.gather(*map(Case.measure, all_cases, connections))
+    finally:
+        for connection in itertools.chain(*connections):
+            connection.close()
+    return list(itertools.chain(*map(Case.findings, all_cases, ends)))
+
+
+@functools.cache
 def pattern(length: int) -> bytes:
     return (PATTERN * (length // len(PATTERN) + 1))[:length]
 

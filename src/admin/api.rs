@@ -22,7 +22,7 @@ use utoipa::ToSchema;
 
 use super::auth::{self, Access};
 use super::error::ApiError;
-use super::{AdminState, access, metrics, openapi, reload, servers};
+use super::{AdminState, access, cluster, metrics, openapi, reload, servers};
 use crate::metrics::text;
 
 /// Bytes that a request's body may have.
@@ -46,6 +46,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Arc<AdminState>>)> {
         ),
         ("/remove-server", post(servers::remove_named)),
         ("/access", get(access::show)),
+        ("/cluster", get(cluster::show)),
         ("/config", get(config)),
         ("/config/reload", post(reload::reload)),
         ("/config/status", get(reload::status)),

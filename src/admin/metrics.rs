@@ -5,7 +5,7 @@
 mod limits;
 
 use super::reload::ConfigStatus;
-use super::{AdminState, access, process};
+use super::{AdminState, access, bandwidth, cluster, process};
 use crate::health::State;
 use crate::message::h2::Flood;
 use crate::metrics::text::Text;
@@ -215,6 +215,8 @@ pub fn render(state: &AdminState) -> String {
     upstreams(&mut text, &snapshot);
     servers(&mut text, &snapshot);
     limits::write(&mut text, &snapshot);
+    bandwidth::write(&mut text, &snapshot);
+    cluster::write(&mut text, state, &snapshot);
     if let Some(log) = &state.access_log {
         text.counter(
             "lb_access_log_dropped_total",

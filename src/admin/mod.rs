@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! listen ─▶ api: panic, deadline ─▶ auth ─▶ servers ─▶ state file, then the upstream's roster
-//!                                      ├──▶ metrics
+//!                                      ├──▶ metrics, cluster
 //!                                      ├──▶ reload ─▶ the control thread's reloads
 //!                                      └──▶ health, configuration, OpenAPI document
 //! ```
@@ -13,6 +13,8 @@
 mod access;
 mod api;
 mod auth;
+mod bandwidth;
+mod cluster;
 mod error;
 mod listen;
 mod metrics;
@@ -39,6 +41,7 @@ pub use state::{HeldState, StateError, StateFile, Transaction};
 use arc_swap::ArcSwap;
 
 use crate::config::types::Secret;
+use crate::gossip;
 use crate::metrics::access_log::AccessLog;
 use crate::proxy::snapshot::Snapshot;
 
@@ -55,6 +58,8 @@ pub struct AdminState {
     pub token: Option<Secret>,
     /// Where changes are kept.
     pub state: StateFile,
+    /// The fleet, if this is one of one.
+    pub cluster: Option<Arc<gossip::Shared>>,
     /// Whose dropped lines are counted.
     pub access_log: Option<Arc<AccessLog>>,
     /// Whether the load balancer is ending, and no longer ready.

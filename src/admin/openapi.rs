@@ -6,7 +6,7 @@ use serde_json::Value;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{access, api, reload, servers};
+use super::{access, api, cluster, reload, servers};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -27,6 +27,7 @@ use super::{access, api, reload, servers};
         servers::remove,
         servers::remove_named,
         access::show,
+        cluster::show,
         api::config,
         reload::reload,
         reload::status,

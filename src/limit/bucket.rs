@@ -36,18 +36,30 @@ impl TokenBucket {
     /// Takes one token at `now` nanoseconds if there is one; returns the new theoretical arrival time, which is the
     /// old one after a denial. Zero is a full bucket. A clock that goes back finds the bucket emptier, never fuller.
     pub fn check(self, tat: u64, now: u64) -> (u64, Verdict) {
-        let next = tat.max(now).saturating_add(self.emission);
-        let taken = next - now;
+        self.check_weighted(tat, now, 1)
+    }
+
+    /// The same for a request that is worth so many tokens, but is admitted if there is one.
+    pub fn check_weighted(self, tat: u64, now: u64, weight: u32) -> (u64, Verdict) {
+        let begin = tat.max(now);
+        let taken = begin.saturating_add(self.emission) - now;
         if taken > self.capacity {
             let retry_after = Duration::from_nanos(taken - self.capacity);
             return (tat, Verdict::Deny { retry_after });
         }
-        let remaining = (self.capacity - taken) / self.emission;
+        let next = begin.saturating_add(self.emission.saturating_mul(u64::from(weight)));
+        let taken = next - now;
+        let remaining = self.capacity.saturating_sub(taken) / self.emission;
         let verdict = Verdict::Allow {
             remaining: u32::try_from(remaining).unwrap_or(u32::MAX),
             reset: Duration::from_nanos(taken),
         };
         (next, verdict)
+    }
+
+    /// How many tokens are missing.
+    pub fn taken(self, tat: u64, now: u64) -> f64 {
+        tat.saturating_sub(now) as f64 / self.emission as f64
     }
 
     /// Whether the bucket is full, and its state says no more than an empty one does.

@@ -58,6 +58,23 @@ impl LimitKey {
 }
 
 impl LimitKey {
+    /// The key as others are told of it.
+    pub fn to_bytes(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.high.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.low.to_be_bytes());
+        bytes
+    }
+
+    /// The key that others tell of.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        let both = u128::from_be_bytes(bytes);
+        Self {
+            high: (both >> 64) as u64,
+            low: both as u64,
+        }
+    }
+
     /// A number that differs among keys, for those who divide them up.
     pub fn spread(&self) -> usize {
         let mixed = (self.high ^ self.low).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -117,6 +134,13 @@ mod tests {
         ];
         for (i, key) in keys.iter().enumerate() {
             assert!(keys[i + 1..].iter().all(|other| other != key));
+        }
+    }
+
+    #[test]
+    fn others_know_the_same_key() {
+        for key in [LimitKey::ALL, address("2001:db8::1"), LimitKey::bytes(b"a")] {
+            assert_eq!(LimitKey::from_bytes(key.to_bytes()), key);
         }
     }
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::memory::DEFAULT_MAX_KEYS;
 use super::{
-    LeaseStats, LeasedStore, LimitKey, MemoryStore, Quota, QuotaHeaders, RedisConnection,
-    RedisStore, Verdict,
+    ClusterStore, LeaseStats, LeasedStore, LimitKey, MemoryStore, Quota, QuotaHeaders,
+    RedisConnection, RedisStore, Verdict,
 };
 
 /// What a client is told to wait when `OnStoreFailure::Deny` turns it away: Redis is probed more often than that.
@@ -19,6 +19,8 @@ const DENIED_WITHOUT_STORE: Duration = Duration::from_secs(1);
 pub enum Store {
     /// In this process, shared by its workers.
     Memory,
+    /// In each process of a fleet, which tell each other.
+    Cluster,
     /// In Redis, shared by all load balancers that use it.
     Redis {
         /// What decides while Redis does not.
@@ -72,6 +74,7 @@ pub struct LimiterShared {
 
 enum Counts {
     Memory(MemoryStore),
+    Cluster(Box<ClusterStore>),
     Redis(Fallback),
     Leased {
         fallback: Fallback,
@@ -97,6 +100,10 @@ impl LimiterShared {
         };
         let counts = match store {
             Store::Memory => Counts::Memory(memory()),
+            Store::Cluster => {
+                let store = ClusterStore::new(name, quota, DEFAULT_MAX_KEYS, start);
+                Counts::Cluster(Box::new(store))
+            }
             Store::Redis { on_failure } => Counts::Redis(fallback(on_failure)),
             Store::RedisLeased { on_failure, lease } => Counts::Leased {
                 fallback: fallback(on_failure),
@@ -126,6 +133,7 @@ impl LimiterShared {
     pub fn store(&self) -> Store {
         match &self.counts {
             Counts::Memory(_) => Store::Memory,
+            Counts::Cluster(_) => Store::Cluster,
             Counts::Redis(fallback) => Store::Redis {
                 on_failure: fallback.policy(),
             },
@@ -143,10 +151,19 @@ impl LimiterShared {
         &self.headers
     }
 
+    /// The counts that are shared with other processes of the fleet, if it is such a limit.
+    pub fn cluster(&self) -> Option<&ClusterStore> {
+        match &self.counts {
+            Counts::Cluster(store) => Some(store),
+            Counts::Memory(_) | Counts::Redis(_) | Counts::Leased { .. } => None,
+        }
+    }
+
     /// The counts that are kept in this process, if any.
     pub fn memory(&self) -> Option<&MemoryStore> {
         match &self.counts {
             Counts::Memory(store) => Some(store),
+            Counts::Cluster(store) => Some(store.cold()),
             Counts::Redis(fallback) | Counts::Leased { fallback, .. } => match fallback {
                 Fallback::Local(store) => Some(store),
                 Fallback::Allow | Fallback::Deny => None,
@@ -158,7 +175,7 @@ impl LimiterShared {
     pub fn leases(&self) -> Option<&LeaseStats> {
         match &self.counts {
             Counts::Leased { stats, .. } => Some(stats),
-            Counts::Memory(_) | Counts::Redis(_) => None,
+            Counts::Memory(_) | Counts::Cluster(_) | Counts::Redis(_) => None,
         }
     }
 }
@@ -214,7 +231,7 @@ impl Limiter {
             RedisStore::new(Rc::clone(connection), &shared.name, shared.quota)
         };
         let remote = match (&shared.counts, connection) {
-            (Counts::Memory(_), _) | (_, None) => Remote::None,
+            (Counts::Memory(_) | Counts::Cluster(_), _) | (_, None) => Remote::None,
             (Counts::Redis(_), Some(connection)) => Remote::Redis(Rc::new(store(connection))),
             (Counts::Leased { lease, stats, .. }, Some(connection)) => {
                 let stats = Arc::clone(stats);
@@ -268,6 +285,7 @@ impl Limiter {
     fn without_redis(&self, key: &LimitKey, now: Instant) -> Decision {
         match &self.shared.counts {
             Counts::Memory(store) => Decision::of_store(store.check(key, now)),
+            Counts::Cluster(store) => Decision::of_store(store.check(key, now)),
             Counts::Redis(fallback) | Counts::Leased { fallback, .. } => {
                 fallback.decide(&self.shared.quota, key, now)
             }

@@ -21,6 +21,7 @@ use foldhash::fast::RandomState;
 use papaya::{HashMap, HashMapRef, LocalGuard};
 
 use self::cell::{Cell, Ledger};
+use super::bucket::TokenBucket;
 use super::{LimitKey, Quota, Verdict};
 
 /// Keys that a store holds by default. A key takes about 50 bytes.
@@ -71,15 +72,39 @@ impl MemoryStore {
     /// Counts one request of `key` if its quota allows. Allocates only for a key that is not in the store.
     pub fn check(&self, key: &LimitKey, now: Instant) -> Verdict {
         let now = self.nanos(now);
+        self.check_by(key, |word| self.ledger.check(word, now))
+    }
+
+    /// The same for a token bucket by the weight of a request: see [`TokenBucket::check_weighted`].
+    pub(super) fn check_bucket(
+        &self,
+        key: &LimitKey,
+        now: Instant,
+        bucket: TokenBucket,
+        weight: u32,
+    ) -> Verdict {
+        let now = self.nanos(now);
+        self.check_by(key, |tat| bucket.check_weighted(tat, now, weight))
+    }
+
+    /// How many tokens of a key's bucket are missing.
+    pub(super) fn taken(&self, key: &LimitKey, now: Instant, bucket: TokenBucket) -> f64 {
+        let place = self.placement.hash_one(key) as usize;
+        let shard = self.shards[place % SHARDS].pin();
+        let tat = shard.get(key).and_then(Cell::state);
+        bucket.taken(tat.unwrap_or_default(), self.nanos(now))
+    }
+
+    fn check_by(&self, key: &LimitKey, rule: impl Fn(u64) -> (u64, Verdict)) -> Verdict {
         let place = self.placement.hash_one(key) as usize;
         let shard = self.shards[place % SHARDS].pin();
         loop {
             let cell = shard.get(key);
             let cell = cell.or_else(|| self.insert(&shard, *key));
             let Some(cell) = cell else {
-                return self.check_overflow(place / SHARDS, now);
+                return self.check_overflow(place / SHARDS, rule);
             };
-            if let Some(verdict) = cell.check(&self.ledger, now) {
+            if let Some(verdict) = cell.check_by(&rule) {
                 return verdict;
             }
             self.remove(&shard, key);
@@ -148,9 +173,9 @@ impl MemoryStore {
         removed
     }
 
-    fn check_overflow(&self, place: usize, now: u64) -> Verdict {
+    fn check_overflow(&self, place: usize, rule: impl Fn(u64) -> (u64, Verdict)) -> Verdict {
         self.overflow[place % OVERFLOW_CELLS]
-            .check(&self.ledger, now)
+            .check_by(rule)
             .expect("overflow cells are cleared, never retired")
     }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Limiter ──── MemoryStore ── FixedWindow, SlidingWindow, TokenBucket (pure arithmetic)
+//!    ├──────── ClusterStore ── a part of the quota for each process of a fleet, which tell each other
 //!    ├──────── RedisStore  ── the same three as scripts that run in Redis
 //!    └──────── LeasedStore ── requests that a RedisStore has counted ahead of time
 //! ```
@@ -9,7 +10,9 @@
 //! This module owns the counting, the stores and the header values that tell a client about its quota. Which request
 //! belongs to which limit and key, and what a denied one is answered, is decided by the caller.
 
+pub mod bandwidth;
 mod bucket;
+pub mod cluster;
 pub mod headers;
 mod key;
 pub mod leased;
@@ -21,6 +24,8 @@ mod window;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+pub use self::bandwidth::{Bandwidth, Rates};
+pub use self::cluster::ClusterStore;
 pub use self::headers::QuotaHeaders;
 pub use self::key::LimitKey;
 pub use self::leased::{LeaseStats, LeasedStore};

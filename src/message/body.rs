@@ -4,28 +4,26 @@
 //! whether it ended, and whether it failed by the client's fault. The server's connection gets a handle to it, so that a
 //! body of which nothing was taken, or all of which was [kept](super::replay), can be sent to another server.
 
+mod source;
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
-use http::{Response, StatusCode};
 use http_body::Frame;
 use thiserror::Error;
 use tokio::task::JoinHandle;
 
+use self::source::{Expectation, Origin, Source};
 use super::h1::body::Part;
 use super::h1::{Body, Framing, Wire};
-use super::headers;
 use super::pace::Pace;
 use super::replay::Kept;
-use crate::net::Stall;
-
-/// What a client that expects it is told when its body is wanted (RFC 9110, section 10.1.1).
-const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+use crate::net::{Stall, Throttle};
 
 /// Why a request body did not reach its end. All of these are the client's doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -54,43 +52,6 @@ pub struct Upload {
     finished: Cell<bool>,
     kept: RefCell<Kept>,
     error: Cell<Option<UploadError>>,
-}
-
-#[derive(Debug)]
-struct Source {
-    origin: Origin,
-    expectation: Expectation,
-    stall: Stall,
-    pace: Option<Pace>,
-}
-
-/// What a body is read from.
-#[derive(Debug)]
-enum Origin {
-    Http1 {
-        body: Body,
-        wire: Rc<RefCell<Wire>>,
-    },
-    /// A stream of HTTP/2. The way to answer it is for a client that waits to be told to go on.
-    Http2 {
-        body: RecvStream,
-        respond: Option<Rc<RefCell<SendResponse<Bytes>>>>,
-    },
-    /// What was kept of another one.
-    Copy {
-        has_free_trailers: bool,
-    },
-}
-
-/// What has become of a client's wish to be told to go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Expectation {
-    /// There is none, or it is too late.
-    None,
-    /// It will be told when its body is first asked for.
-    Due,
-    /// It is being told.
-    Sending,
 }
 
 impl Upload {
@@ -138,6 +99,7 @@ impl Upload {
                 },
                 stall: Stall::new(idle),
                 pace: None,
+                paced: None,
             }),
         })
     }
@@ -145,6 +107,14 @@ impl Upload {
     /// Has it fail once it is ten seconds behind `rate` bytes a second of the time that is spent waiting for it.
     pub fn hurry(&self, rate: u64) {
         self.source.borrow_mut().pace = Some(Pace::new(rate));
+    }
+
+    /// Has what is handed on from now on be under these limits. The time that it waits for them is not held against it.
+    pub fn throttle(&self, throttle: Option<Box<Throttle>>) {
+        let source = &mut *self.source.borrow_mut();
+        if throttle.is_some() || source.paced.is_some() {
+            source.paced.get_or_insert_default().set(throttle);
+        }
     }
 
     /// Whether its trailers need not be announced, as in HTTP/2.
@@ -280,6 +250,7 @@ impl Upload {
         let part = match source.poll_part(cx) {
             Poll::Ready(Ok(part)) => part,
             Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(self.fail(error)))),
+            Poll::Pending if source.holds() => return Poll::Pending, // it is not the client that is slow
             Poll::Pending => {
                 let received = self.received.get();
                 let pace = source.pace.as_mut();
@@ -295,7 +266,7 @@ impl Upload {
             pace.came();
         }
         self.begun.set(true);
-        if source.origin.ended() || matches!(part, Part::Trailers(_) | Part::End) {
+        if source.ended() || matches!(part, Part::Trailers(_) | Part::End) {
             self.received_all.set(true);
             self.finished.set(true);
         }
@@ -333,81 +304,4 @@ impl Upload {
         self.error.set(Some(error));
         error
     }
-}
-
-impl Source {
-    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Part, UploadError>> {
-        match &mut self.origin {
-            Origin::Http1 { body, wire } => {
-                poll_wire(body, &mut wire.borrow_mut(), &mut self.expectation, cx)
-            }
-            Origin::Http2 { body, respond } => {
-                if self.expectation == Expectation::Due
-                    && let Some(respond) = respond
-                {
-                    let mut go_on = Response::new(());
-                    *go_on.status_mut() = StatusCode::CONTINUE;
-                    _ = respond.borrow_mut().send_informational(go_on); // a failure shows at the next read
-                }
-                self.expectation = Expectation::None;
-                poll_stream(body, cx).map_err(|_| UploadError::Broken)
-            }
-            Origin::Copy { .. } => Poll::Ready(Ok(Part::End)),
-        }
-    }
-}
-
-impl Origin {
-    fn ended(&self) -> bool {
-        match self {
-            Self::Http1 { body, .. } => body.ended(),
-            Self::Http2 { body, .. } => body.is_end_stream(),
-            Self::Copy { .. } => true,
-        }
-    }
-}
-
-fn poll_wire(
-    body: &mut Body,
-    wire: &mut Wire,
-    expectation: &mut Expectation,
-    cx: &mut Context<'_>,
-) -> Poll<Result<Part, UploadError>> {
-    if *expectation == Expectation::Due {
-        // Unless the client has not waited.
-        if wire.input.is_empty() {
-            wire.output.head.extend_from_slice(CONTINUE);
-        }
-        *expectation = Expectation::Sending;
-    }
-    if *expectation == Expectation::Sending && wire.poll_flush(cx).is_ready() {
-        *expectation = Expectation::None; // a failure shows at the next read
-    }
-    loop {
-        match body.take(&mut wire.input) {
-            Ok(Some(part)) => return Poll::Ready(Ok(part)),
-            Ok(None) => match wire.poll_read(cx) {
-                Poll::Ready(Ok(1..)) => {}
-                Poll::Ready(_) => return Poll::Ready(Err(UploadError::Broken)),
-                Poll::Pending => return Poll::Pending,
-            },
-            Err(_) => return Poll::Ready(Err(UploadError::Broken)),
-        }
-    }
-}
-
-/// The next part of a stream's body. Who asks for it has passed on the one before, so that the peer may send more.
-fn poll_stream(body: &mut RecvStream, cx: &mut Context<'_>) -> Poll<Result<Part, h2::Error>> {
-    if let Some(data) = ready!(body.poll_data(cx)?) {
-        body.flow_control().release_capacity(data.len())?;
-        return Poll::Ready(Ok(Part::Data(data)));
-    }
-    let trailers = ready!(body.poll_trailers(cx)?);
-    Poll::Ready(Ok(match trailers {
-        Some(mut trailers) => {
-            headers::keep_trailers(&mut trailers);
-            Part::Trailers(trailers)
-        }
-        None => Part::End,
-    }))
 }

@@ -1,6 +1,7 @@
 //! Sockets: listening, connecting, and the byte streams that HTTP runs on, or that are passed on as they are. Knows nothing
 //! of HTTP.
 
+pub mod bandwidth;
 pub mod clock;
 pub mod connect;
 pub mod inherited;
@@ -12,13 +13,17 @@ mod splice;
 pub mod stall;
 pub mod stream;
 pub mod tcp;
+pub mod throttle;
+pub mod throttled;
 pub mod tls;
 pub mod transport;
 pub mod unix;
+pub mod wire;
 
 pub use options::TcpOptions;
 pub use relay::Relay;
 pub use stall::Stall;
 pub use stream::{Stream, Traffic};
 pub use tcp::Tcp;
+pub use throttle::Throttle;
 pub use transport::Transport;

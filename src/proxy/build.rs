@@ -1,6 +1,7 @@
 //! From the configuration to the snapshot: the one place that knows both the configuration's types and those of the
 //! modules that do the work, and turns the one into the other.
 
+mod bandwidth;
 mod entrance;
 mod forward;
 mod redis;
@@ -82,7 +83,10 @@ impl Snapshot {
         let mut limits = Vec::new();
         let limit_of = limits_of_routes(config, &former, &mut limits);
         let rate_of = entrance::connection_rates(config, &former, &mut limits);
+        let mut bandwidths = Vec::new();
+        let bandwidth = bandwidth::of(config, &former, &mut bandwidths);
         let shared = Shared {
+            bandwidth: &bandwidth,
             access,
             limit_of: &limit_of,
             rate_of: &rate_of,
@@ -121,6 +125,7 @@ impl Snapshot {
             upstreams,
             limits,
             access: access.clone(),
+            bandwidths,
             announces: config
                 .upstreams
                 .iter()
@@ -139,6 +144,7 @@ impl Snapshot {
 
 /// What listeners and routes refer to.
 struct Shared<'a> {
+    bandwidth: &'a bandwidth::Bandwidths,
     access: &'a Lists,
     /// Limits of requests, by route.
     limit_of: &'a [Option<usize>],
@@ -161,7 +167,7 @@ fn listener(
         .unwrap_or_default();
     let mut table = Vec::new();
     let mut entries = Vec::new();
-    for (route, limit) in config.routes.iter().zip(shared.limit_of) {
+    for (number, (route, limit)) in config.routes.iter().zip(shared.limit_of).enumerate() {
         if route.listeners.contains(&index) {
             let known = known.get(route.name.as_str()).copied();
             let entry = Arc::new(RouteEntry {
@@ -169,6 +175,7 @@ fn listener(
                 access: entrance::of_route(config, route, shared.access, known),
                 action: action(config, &route.action),
                 limit: *limit,
+                bandwidth: shared.bandwidth.of_route(index, number),
                 max_body: route.max_body,
                 hsts: route.hsts.as_ref().map(hsts),
                 stats: known.map_or_else(new_shards(workers), |it| Arc::clone(&it.stats)),
@@ -184,6 +191,7 @@ fn listener(
         tls,
         access: shared.access.get(&sources(&listener.access)),
         connection_rate: shared.rate_of[index],
+        bandwidth: shared.bandwidth.of_listener(index),
         proxy_protocol: listener.proxy_protocol,
         http2: listener.http2,
         per_address: listener
@@ -311,7 +319,8 @@ fn limit(name: &str, limit: &model::RateLimit, workers: usize, former: &Former<'
         model::OnStoreFailure::Deny => OnStoreFailure::Deny,
     };
     let store = match limit.store {
-        model::Store::Memory | model::Store::Cluster => Store::Memory,
+        model::Store::Memory => Store::Memory,
+        model::Store::Cluster => Store::Cluster,
         model::Store::Redis => Store::Redis { on_failure },
         model::Store::RedisLeased => Store::RedisLeased {
             on_failure,
@@ -347,6 +356,7 @@ fn settings(upstream: &model::Upstream, tls: Option<Arc<ClientTls>>) -> Settings
         },
         tls,
         tcp: tcp_options(&upstream.tcp),
+        bandwidth: bandwidth::of_servers(upstream),
         announces: upstream.proxy_protocol.map(|version| match version {
             model::ProxyVersion::V1 => Announces::V1,
             model::ProxyVersion::V2 => Announces::V2,

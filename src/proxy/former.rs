@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::snapshot::{LimitEntry, ListenerEntry, RouteEntry, Snapshot};
 use crate::config::model::{Config, LimitKey};
-use crate::limit::{LimiterShared, Quota, RedisStats, Store};
+use crate::limit::{Bandwidth, LimiterShared, Quota, RedisStats, Store};
 use crate::route::RouteTable;
 use crate::upstream::Upstream;
 
@@ -98,6 +98,16 @@ impl<'a> Former<'a> {
     }
 }
 
+impl Former<'_> {
+    /// A limit of bytes a second, with those who are under it.
+    pub(super) fn bandwidth(&self, name: &str, key: &str) -> Option<Arc<Bandwidth>> {
+        let all = self.snapshot.iter().flat_map(|it| &it.bandwidths);
+        let mut all = all.map(|it| &it.shared);
+        let found = all.find(|it| it.name() == name && it.key() == key);
+        found.map(Arc::clone)
+    }
+}
+
 impl ListenerEntry {
     /// Its routes, by their names: they have counts.
     pub(super) fn routes_by_name(&self) -> HashMap<&str, &RouteEntry> {
@@ -113,6 +123,7 @@ impl ListenerEntry {
             timeouts: self.timeouts,
             access: self.access.clone(),
             connection_rate: None,
+            bandwidth: Vec::new(),
             tls: self.tls.clone(),
             proxy_protocol: self.proxy_protocol,
             http2: self.http2,

@@ -2,9 +2,10 @@
 //!
 //! [`snapshot`] is what a request needs from the configuration, of it [`policy`] what concerns its server; it is made by
 //! [`build`] with what [`former`] kept of the one before; a [`view`] is a worker's side of it; [`local`] is what a worker
-//! owns besides, among it the [`roster`] of its connections. [`entrance`] says who may come in, [`preamble`] is what may
+//! owns besides, among it the [`roster`] of its connections. [`entrance`] says who may come in, [`bandwidth`] how fast, [`preamble`] is what may
 //! come before anything else on a connection, [`http`] serves connections, and [`tcp`] passes them on.
 
+pub mod bandwidth;
 pub mod build;
 pub mod entrance;
 mod former;

@@ -12,7 +12,7 @@ use super::policy::Forward;
 use super::tcp::{Names, Reason};
 use crate::access::{AccessList, Lists};
 pub use crate::config::model::{HashKey, LimitKey, ListenerTimeouts, RedirectTarget};
-use crate::limit::{Decision, LimiterShared, RedisSettings};
+use crate::limit::{Bandwidth, ClusterStore, Decision, LimiterShared, Rates, RedisSettings};
 use crate::listener::PerAddress;
 use crate::message::forwarded::TrustedProxies;
 use crate::message::h2::Flood;
@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub limits: Vec<LimitEntry>,
     /// Who may come in, and take which route.
     pub access: Lists,
+    /// Limits of bytes a second of listeners and routes.
+    pub bandwidths: Vec<BandwidthEntry>,
     /// Whose forwarding fields are believed.
     pub trusted_proxies: TrustedProxies,
     /// Whether any upstream's servers take PROXY headers.
@@ -45,6 +47,22 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The limits that a fleet agrees on.
+    pub fn cluster_limits(&self) -> impl Iterator<Item = &ClusterStore> {
+        self.limits.iter().filter_map(|it| it.shared.cluster())
+    }
+
+    /// Has limits of bytes a second be as this snapshot says, also for connections that are open. Those that only the one
+    /// before had are lifted.
+    pub fn enforce(&self, former: Option<&Self>) {
+        for gone in former.iter().flat_map(|it| &it.bandwidths) {
+            gone.shared.limits().set(Rates::default());
+        }
+        for entry in &self.bandwidths {
+            entry.shared.limits().set(entry.rates);
+        }
+    }
+
     /// What all requests came to, by listener and route.
     pub fn outcomes(&self) -> impl Iterator<Item = &Arc<Sharded<Outcomes>>> {
         self.listeners.iter().flat_map(|listener| {
@@ -73,6 +91,8 @@ pub struct ListenerEntry {
     pub access: Option<Arc<AccessList>>,
     /// How many new connections a client address may have: index into `Snapshot::limits`.
     pub connection_rate: Option<usize>,
+    /// Bytes a second of connections that are passed on: clients' limits first.
+    pub bandwidth: Vec<Arc<Bandwidth>>,
     /// How many connections a client address may have.
     pub per_address: Option<Arc<PerAddress>>,
     /// Bytes a second that a request's body must make.
@@ -175,6 +195,8 @@ pub struct RouteEntry {
     pub action: Action,
     /// Index into `Snapshot::limits`.
     pub limit: Option<usize>,
+    /// Bytes a second of bodies, by the route's and the listener's limits, clients' first.
+    pub bandwidth: Vec<Arc<Bandwidth>>,
     /// Largest request body in bytes.
     pub max_body: Option<u64>,
     /// Strict-Transport-Security of answers over TLS (RFC 6797).
@@ -284,6 +306,15 @@ impl LimitEntry {
             false => stats.denied.increment(),
         }
     }
+}
+
+/// A limit of bytes a second, and what it is to be once the snapshot is in force.
+#[derive(Debug)]
+pub struct BandwidthEntry {
+    /// What all workers share, and all connections under it.
+    pub shared: Arc<Bandwidth>,
+    /// What the configuration says.
+    pub rates: Rates,
 }
 
 /// What a limit decided.

@@ -14,11 +14,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{interval, sleep, timeout};
 
+use super::fleet::{Fleet, Handle};
 use super::reload::Reloader;
 use super::systemd;
 use super::upgrade::{self, Gate, Registry, Succession};
 use super::worker::{Crew, Drain};
 use crate::admin::{self, AdminState};
+use crate::gossip::Phase;
 use crate::metrics::access_log::AccessLog;
 use crate::proxy::snapshot::Snapshot;
 use crate::upstream::supervisor::resolve_names as resolve_names_within;
@@ -85,6 +87,8 @@ pub struct Duties {
     pub admin: Option<(admin::Socket, Arc<AdminState>)>,
     /// What is to be reopened.
     pub access_log: Option<Arc<AccessLog>>,
+    /// The other load balancers.
+    pub fleet: Option<Fleet>,
     /// How processes follow each other.
     pub upgrades: Upgrades,
 }
@@ -100,6 +104,7 @@ pub fn run(duties: Duties, crew: Crew) -> io::Result<End> {
         snapshot,
         admin,
         access_log,
+        fleet,
         upgrades,
     } = duties;
     let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -136,6 +141,7 @@ pub fn run(duties: Duties, crew: Crew) -> io::Result<End> {
                 admin.state.claim().await;
             }
         }
+        let fleet = fleet.map(Fleet::start);
         let gate = gate.and_then(|path| open_gate(&path, succeeds));
         tokio::spawn(upgrade(user2, program, gate.is_some()));
         systemd::ready();
@@ -150,6 +156,7 @@ pub fn run(duties: Duties, crew: Crew) -> io::Result<End> {
             admin: state.clone(),
             crew,
             reloads,
+            fleet,
             handed_over,
         };
         Ok(control.until_ended(&mut signals, successor).await)
@@ -180,6 +187,7 @@ struct Control {
     crew: Crew,
     /// Puts new configurations into force, until the end begins.
     reloads: JoinHandle<()>,
+    fleet: Option<Handle>,
     /// Has the admin API accept no more connections when it is dropped.
     handed_over: oneshot::Sender<()>,
 }
@@ -199,12 +207,14 @@ impl Control {
                     admin.draining.store(true, Relaxed);
                 }
                 self.reloads.abort();
+                self.enter(Phase::Leaving);
                 self.crew.drain(Drain::AcceptLast);
                 self.until_drained(signals).await
             }
             successor = successor => {
                 tracing::info!(successor, "another process has taken over: finishing what is under way");
                 self.reloads.abort();
+                self.enter(Phase::Replaced);
                 drop(std::mem::replace(&mut self.handed_over, oneshot::channel().0));
                 self.crew.drain(Drain::HandedOver);
                 // Whoever ends the service signals both processes. This one is ending already.
@@ -236,6 +246,13 @@ impl Control {
                 End::AtOnce
             }
             () = self.crew.ended() => self.drained(),
+        }
+    }
+
+    /// Tells the rest of the fleet.
+    fn enter(&self, phase: Phase) {
+        if let Some(fleet) = &self.fleet {
+            fleet.enter(phase);
         }
     }
 

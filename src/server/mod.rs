@@ -8,6 +8,7 @@ mod bind;
 mod capacity;
 mod certificates;
 mod control;
+mod fleet;
 mod inherit;
 mod lists;
 mod memory;
@@ -38,6 +39,7 @@ use crate::route;
 use bind::Sockets;
 pub use certificates::CertificateErrors;
 use control::{Duties, End, Upgrades};
+use fleet::Fleet;
 use inherit::Inherited;
 pub use lists::ListErrors;
 pub use memory::Allocator;
@@ -66,6 +68,14 @@ pub enum StartError {
     Admin {
         /// The address.
         address: String,
+        /// What the kernel says.
+        error: io::Error,
+    },
+    /// The address for the other load balancers cannot be bound.
+    #[error("cannot listen on {address} (cluster.listen): {error}{}", hint(error))]
+    Cluster {
+        /// The address.
+        address: SocketAddr,
         /// What the kernel says.
         error: io::Error,
     },
@@ -207,6 +217,10 @@ pub fn run(
     let snapshot = Arc::new(snapshot);
     let current = Arc::new(ArcSwap::new(Arc::clone(&snapshot)));
     let (reloads, requests) = Reloads::new();
+    let fleet = config.cluster.as_ref();
+    let fleet = fleet
+        .map(|it| Fleet::new(it, start, &current))
+        .transpose()?;
     let settings = config.admin.as_ref().zip(admin_socket);
     let admin = settings.map(|(admin, socket)| {
         let state = match succession {
@@ -219,12 +233,14 @@ pub fn run(
             reloads: Arc::clone(&reloads),
             token: admin.token.clone(),
             state,
+            cluster: fleet.as_ref().map(|it| Arc::clone(&it.handle.shared)),
             access_log: access_log.clone(),
             draining: AtomicBool::new(false),
         };
         (socket, Arc::new(state))
     });
     control::resolve_names(&snapshot)?;
+    snapshot.enforce(None);
     let crew = worker::start(assignments, &snapshot, access_log.as_ref())?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -239,6 +255,7 @@ pub fn run(
         sockets,
         crew.orders(),
         admin.as_ref().map(|(_, state)| Arc::clone(state)),
+        fleet.as_ref().map(|it| it.handle.clone()),
     );
     let duties = Duties {
         reloader: Reloader::new(source, edition, installation, reloads),
@@ -246,6 +263,7 @@ pub fn run(
         snapshot: current,
         admin,
         access_log: access_log.clone(),
+        fleet,
         upgrades: Upgrades {
             succession,
             gate,

@@ -19,6 +19,7 @@ use super::standing::Standing;
 use crate::config::types::ServerAddress;
 use crate::health;
 use crate::metrics::{Counter, Durations, Outcomes, Sharded};
+use crate::net::bandwidth::Lines;
 use crate::net::stream::ByteStats;
 
 /// So many connection failures there are never: nobody is told.
@@ -75,6 +76,8 @@ pub struct Endpoint {
     pub stats: Sharded<EndpointStats>,
     /// Bytes on the wire, by worker.
     pub bytes: Arc<Sharded<ByteStats>>,
+    /// Where its connections wait for their turn, if there is a limit of bytes a second.
+    pub lines: Arc<Lines>,
 }
 
 /// What an endpoint is made of.
@@ -127,6 +130,7 @@ impl Endpoint {
             trouble: Notify::new(),
             stats: Sharded::new(workers),
             bytes: Arc::new(Sharded::new(workers)),
+            lines: Arc::default(),
         }
     }
 

@@ -18,6 +18,8 @@ use super::stats::UpstreamStats;
 use crate::balance::{Balancer, Kind, Member};
 use crate::config::types::ServerAddress;
 use crate::health;
+use crate::limit::Rates;
+use crate::limit::bandwidth::Limits;
 use crate::metrics::Sharded;
 use crate::net::TcpOptions;
 use crate::tls::ClientTls;
@@ -51,6 +53,8 @@ pub struct Settings {
     pub announces: Option<Announces>,
     /// What connections to its servers have.
     pub tcp: TcpOptions,
+    /// Bytes a second of each server, all its clients together.
+    pub bandwidth: Rates,
     /// TCP connect, and then the TLS handshake.
     pub connect: Duration,
     /// From the request's end to the response's headers.
@@ -157,6 +161,8 @@ pub struct Upstream {
     failing: Arc<Notify>,
     /// Whether ejected servers are used for want of others.
     panics: AtomicBool,
+    /// Bytes a second of each server.
+    pub bandwidth: Limits,
     /// By worker.
     pub stats: Sharded<UpstreamStats>,
 }
@@ -203,6 +209,7 @@ impl Upstream {
             queue: Arc::default(),
             failing: Arc::default(),
             panics: AtomicBool::new(false),
+            bandwidth: Limits::new(settings.bandwidth),
             stats: Sharded::new(workers),
         };
         let endpoints = servers

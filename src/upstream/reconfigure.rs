@@ -56,6 +56,7 @@ impl Upstream {
     /// it, or nothing yet. Servers that are gone get no new request; those in flight go on to their end.
     pub fn reconfigure(&self, settings: Settings, specs: Vec<Spec>) {
         let mut former: HashMap<ServerAddress, Arc<Endpoint>> = HashMap::new();
+        self.bandwidth.set(settings.bandwidth);
         {
             let mut roster = self.roster();
             let new_checks = settings.health != roster.settings.health;
@@ -122,6 +123,7 @@ mod tests {
             tls: None,
             announces: None,
             tcp: crate::net::TcpOptions::default(),
+            bandwidth: crate::limit::Rates::default(),
             connect: Duration::from_secs(3),
             response: Duration::from_secs(60),
             idle: Duration::from_secs(60),

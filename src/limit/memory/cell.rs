@@ -26,14 +26,15 @@ pub(super) struct Cell(AtomicU64);
 
 // Relaxed is enough throughout: the word is all that a cell has, and no other memory is read on its account.
 impl Cell {
-    /// Counts one request at `now` nanoseconds; `None` when the cell has been retired.
-    pub(super) fn check(&self, ledger: &Ledger, now: u64) -> Option<Verdict> {
+    /// Counts one request by a rule that makes of a state the next one and a verdict; `None` when the cell has been
+    /// retired.
+    pub(super) fn check_by(&self, rule: impl Fn(u64) -> (u64, Verdict)) -> Option<Verdict> {
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
             if word == RETIRED {
                 return None;
             }
-            let (next, verdict) = ledger.check(word, now);
+            let (next, verdict) = rule(word);
             // A denied request writes nothing: a flood of them does not pass the cache line around.
             if !verdict.is_allowed() {
                 return Some(verdict);
@@ -58,6 +59,12 @@ impl Cell {
             // A request that came first has put a live state there.
             let _ = self.replace(word, 0);
         }
+    }
+
+    /// The state, unless it has been retired.
+    pub(super) fn state(&self) -> Option<u64> {
+        let word = self.0.load(Ordering::Relaxed);
+        (word != RETIRED).then_some(word)
     }
 
     pub(super) fn is_retired(&self) -> bool {
@@ -90,7 +97,7 @@ impl Ledger {
         }
     }
 
-    fn check(&self, word: u64, now: u64) -> (u64, Verdict) {
+    pub(super) fn check(&self, word: u64, now: u64) -> (u64, Verdict) {
         let millis = now / NANOS_PER_MILLI;
         match self {
             Self::Fixed(window, layout) => {
@@ -246,7 +253,7 @@ mod tests {
             let later = 2 * NANOS_PER_MILLI;
             let cells: Vec<_> = (0..ROUNDS).map(|_| Cell::default()).collect();
             for cell in &cells {
-                assert!(cell.check(&ledger, 0).is_some());
+                assert!(cell.check_by(|word| ledger.check(word, 0)).is_some());
             }
             // Each side says which round it has come to and waits for the other, so that both act at the same time.
             let rounds = [AtomicU32::new(0), AtomicU32::new(0)];
@@ -272,7 +279,7 @@ mod tests {
                 let rounds = (1..).zip(&cells);
                 let check = |(round, cell): (u32, &Cell)| {
                     meet(1, round);
-                    cell.check(&ledger, later).is_some()
+                    cell.check_by(|word| ledger.check(word, later)).is_some()
                 };
                 let counted: Vec<_> = rounds.map(check).collect();
                 (sweep.join().unwrap(), counted)

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::scratch::Scratch;
 use crate::net::splice::{self, Pipe};
-use crate::net::{Traffic, Transport};
+use crate::net::{Throttle, Traffic, Transport};
 
 /// What is copied at a time where there is no TLS. A read that fills it is followed by splices, and one that brings less by
 /// copies: both are two system calls, of which a copy's are cheaper up to about this many bytes.
@@ -35,6 +35,8 @@ pub(super) struct Direction {
     bulk: bool,
     /// What has been read and not been written yet.
     held: Held,
+    /// What it has to wait for before it reads, if it is under limits of bytes a second.
+    pub(super) throttle: Option<Box<Throttle>>,
     /// Bytes that have moved, in and out.
     pub(super) read: u64,
     pub(super) written: u64,
@@ -82,6 +84,11 @@ impl Direction {
         direction
     }
 
+    /// Whether it would read, and may not yet.
+    pub(super) fn waits_for_turn(&self) -> bool {
+        self.throttle.as_ref().is_some_and(|it| it.is_waiting())
+    }
+
     pub(super) fn phase(&self) -> Phase {
         self.phase
     }
@@ -108,10 +115,7 @@ impl Direction {
                 Phase::Open | Phase::Ended { .. } => {}
             }
             if let Err(error) = ready!(self.poll_write(cx, ends)) {
-                // A reset that comes after the peer's end has an error of its own (RFC 9293, section 3.10.7.4).
-                let cut = error.kind() != ErrorKind::BrokenPipe;
-                self.phase = Phase::Lost { cut };
-                self.held = Held::Nothing;
+                self.lose(&error);
                 continue;
             }
             if let Phase::Ended { said } = self.phase {
@@ -168,15 +172,39 @@ impl Direction {
 
     /// Reads once, and writes as much of that as there is room for if it is a copy. Nothing is held before, and maybe after.
     fn poll_read(&mut self, cx: &mut Context<'_>, ends: &mut Ends<'_>) -> Poll<io::Result<usize>> {
+        let Some(throttle) = &mut self.throttle else {
+            return self.poll_read_at_most(cx, ends, usize::MAX);
+        };
+        // Who has nothing to read should not stand in line.
+        ready!(ends.from.0.poll_readable(cx))?;
+        let granted = ready!(throttle.poll_some(cx));
+        let polled = self.poll_read_at_most(cx, ends, granted);
+        let moved = match polled {
+            Poll::Ready(Ok(read)) => read,
+            Poll::Ready(Err(_)) | Poll::Pending => 0,
+        };
+        if let Some(throttle) = &mut self.throttle {
+            throttle.moved(granted, moved);
+        }
+        polled
+    }
+
+    fn poll_read_at_most(
+        &mut self,
+        cx: &mut Context<'_>,
+        ends: &mut Ends<'_>,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        let flat = FLAT.min(most);
         let is_plain = !ends.from.0.is_encrypted() && !ends.to.0.is_encrypted();
         let read = match is_plain && self.bulk {
             true => match Pipe::take() {
-                Ok(pipe) => ready!(self.poll_splice(cx, ends, pipe))?,
+                Ok(pipe) => ready!(self.poll_splice(cx, ends, pipe, most))?,
                 // For want of descriptors: a copy needs none.
-                Err(_) => ready!(self.poll_copy(cx, ends, FLAT))?,
+                Err(_) => ready!(self.poll_copy(cx, ends, flat))?,
             },
-            false if is_plain => ready!(self.poll_copy(cx, ends, FLAT))?,
-            false => ready!(self.poll_copy(cx, ends, usize::MAX))?,
+            false if is_plain => ready!(self.poll_copy(cx, ends, flat))?,
+            false => ready!(self.poll_copy(cx, ends, most))?,
         };
         self.bulk = read >= FLAT;
         self.read += read as u64;
@@ -189,8 +217,9 @@ impl Direction {
         cx: &mut Context<'_>,
         ends: &mut Ends<'_>,
         mut pipe: Pipe,
+        most: usize,
     ) -> Poll<io::Result<usize>> {
-        let polled = ends.from.0.poll_fill(cx, &mut pipe, splice::MOST);
+        let polled = ends.from.0.poll_fill(cx, &mut pipe, most.min(splice::MOST));
         match polled {
             Poll::Ready(Ok(read)) if read > 0 => {
                 self.held = Held::Pipe(pipe);
@@ -226,13 +255,25 @@ impl Direction {
         let (to, traffic) = &mut ends.to;
         let written = match Pin::new(&mut **to).poll_write(cx, bytes) {
             Poll::Ready(Ok(written)) => written,
-            // The next write says it again.
-            Poll::Ready(Err(_)) | Poll::Pending => 0,
+            // What is wrong is said once: the next write would only fail.
+            Poll::Ready(Err(error)) => {
+                self.lose(&error);
+                return Poll::Ready(Ok(bytes.len()));
+            }
+            Poll::Pending => 0,
         };
         traffic.add_sent(written as u64);
         self.written += written as u64;
         self.hold(&bytes[written..]);
         Poll::Ready(Ok(bytes.len()))
+    }
+
+    /// The connection that it leads to is gone, as a write has said.
+    fn lose(&mut self, error: &io::Error) {
+        // The kernel has an error of its own for a reset that follows the peer's end.
+        let cut = error.kind() != ErrorKind::BrokenPipe;
+        self.phase = Phase::Lost { cut };
+        self.held = Held::Nothing;
     }
 
     fn hold(&mut self, bytes: &[u8]) {

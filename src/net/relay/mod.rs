@@ -2,8 +2,7 @@
 //!
 //! Each direction ends by itself, as TCP has it: what one side has closed is closed towards the other side, which may go on
 //! sending. A connection that breaks has the other one broken, so that nobody takes what was cut short for whole.
-//! Nothing is read that cannot be written. What belongs to limits of bandwidth has its place in
-//! [`Direction::poll_read`](direction::Direction): how much may be read is asked there, and what was read is known there.
+//! Nothing is read that cannot be written, nor before its turn where bytes a second are limited.
 
 mod direction;
 mod scratch;
@@ -16,7 +15,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::direction::{Direction, Ends, Phase};
-use super::{Traffic, Transport, clock};
+use super::{Throttle, Traffic, Transport, clock};
 
 /// Two connections whose bytes go to each other.
 #[derive(Debug)]
@@ -66,6 +65,16 @@ impl Relay {
         relay
     }
 
+    /// Has what is read from the client, and from the server, be under limits of bytes a second. The early bytes have their
+    /// part in it.
+    pub fn throttled(mut self, [up, down]: [Option<Box<Throttle>>; 2]) -> Self {
+        if let Some(throttle) = &up {
+            throttle.charge(usize::try_from(self.up.read).unwrap_or(usize::MAX));
+        }
+        (self.up.throttle, self.down.throttle) = (up, down);
+        self
+    }
+
     /// Bytes received from the client.
     pub fn received(&self) -> u64 {
         self.up.read
@@ -111,7 +120,8 @@ impl Relay {
         if let Poll::Ready(Err(_)) = down {
             return Poll::Ready(self.reset(Side::Server));
         }
-        if self.moved() != before {
+        // That a turn takes long is no idleness.
+        if self.moved() != before || self.up.waits_for_turn() || self.down.waits_for_turn() {
             self.moved_at = clock::now();
         }
         self.end()

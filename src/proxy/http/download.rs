@@ -4,7 +4,7 @@
 //! counts as the server's load, and the server's connection, which goes back to its pool when the body has ended.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +16,8 @@ use super::attempt::Attempt;
 use super::exchange::Exchange;
 use crate::message::h1::Body;
 use crate::message::h1::body::Part;
-use crate::net::Stall;
+use crate::net::throttle::Paced;
+use crate::net::{Stall, Throttle};
 use crate::upstream::Connection;
 use crate::upstream::connection::AnswerError;
 
@@ -63,6 +64,8 @@ pub struct Download {
     connection: Option<Connection>,
     attempt: Attempt,
     stall: Stall,
+    /// There if the answer is under limits of bytes a second.
+    paced: Option<Box<Paced>>,
 }
 
 impl ResponseBody {
@@ -93,10 +96,19 @@ impl ResponseBody {
             connection: Some(connection),
             attempt,
             stall: Stall::new(idle),
+            paced: None,
         };
         Self {
             kind: Kind::Download(Box::new(download)),
             exchange: None,
+        }
+    }
+
+    /// Has a server's body be under these limits.
+    pub fn pace(&mut self, throttle: Box<Throttle>) {
+        if let Kind::Download(download) = &mut self.kind {
+            let paced = download.paced.get_or_insert_default();
+            paced.set(Some(throttle));
         }
     }
 
@@ -177,7 +189,7 @@ impl http_body::Body for ResponseBody {
         match &self.kind {
             Kind::Empty => true,
             Kind::Full(_) => false,
-            Kind::Download(download) => download.connection.is_none(),
+            Kind::Download(download) => download.is_over(),
         }
     }
 
@@ -191,7 +203,29 @@ impl http_body::Body for ResponseBody {
 }
 
 impl Download {
+    /// What comes from the server, when it may go on to the client. While that waits nothing more is read.
     fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, DownloadError>>> {
+        loop {
+            if let Some(paced) = &mut self.paced
+                && let Some(data) = ready!(paced.poll_next(cx))
+            {
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+            let polled = self.poll_server(cx);
+            match (polled, &mut self.paced) {
+                (Poll::Ready(Some(Ok(frame))), Some(paced)) => match frame.into_data() {
+                    Ok(data) => paced.hold(data),
+                    Err(frame) => return Poll::Ready(Some(Ok(frame))),
+                },
+                (polled, _) => return polled,
+            }
+        }
+    }
+
+    fn poll_server(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, DownloadError>>> {
@@ -218,10 +252,21 @@ impl Download {
         }
     }
 
+    /// Whether all of it has been handed on.
+    fn is_over(&self) -> bool {
+        self.connection.is_none() && self.held() == 0
+    }
+
+    /// What has come from the server and waits.
+    fn held(&self) -> usize {
+        self.paced.as_ref().map_or(0, |it| it.held())
+    }
+
     fn size_hint(&self) -> SizeHint {
-        self.body
-            .remaining()
-            .map_or_else(SizeHint::default, SizeHint::with_exact)
+        let remaining = self.body.remaining();
+        remaining.map_or_else(SizeHint::default, |remaining| {
+            SizeHint::with_exact(remaining + self.held() as u64)
+        })
     }
 
     /// The answer has been read: its connection can serve another request, before the client has taken the last bytes.

@@ -16,7 +16,9 @@ use super::connection::Client;
 use crate::message::Head;
 use crate::message::{Upload, UploadError};
 use crate::metrics::access_log::Record;
-use crate::net::clock;
+use crate::net::bandwidth::Direction;
+use crate::net::{Throttle, clock};
+use crate::proxy::bandwidth;
 use crate::proxy::snapshot::{ListenerEntry, RouteEntry};
 use crate::proxy::view::View;
 use crate::upstream::{Announced, LocalEndpoint, LocalUpstream};
@@ -112,6 +114,31 @@ impl Exchange {
     /// The listener that it came to.
     pub fn listener(&self) -> &ListenerEntry {
         &self.view.snapshot.listeners[self.client.listener]
+    }
+
+    /// Takes note of a server that is tried, and has the request's body be under its limits.
+    pub fn tries(&mut self, upstream: &Rc<LocalUpstream>, endpoint: &Rc<LocalEndpoint>) {
+        if let Some(upload) = &self.upload {
+            upload.throttle(self.throttle(upstream, endpoint, Direction::Upload));
+        }
+        self.tried = Some((Rc::clone(upstream), Rc::clone(endpoint)));
+    }
+
+    /// What has bytes between the client and a server wait for their turn, if anything.
+    pub fn throttle(
+        &self,
+        upstream: &LocalUpstream,
+        endpoint: &LocalEndpoint,
+        direction: Direction,
+    ) -> Option<Box<Throttle>> {
+        let limits = &self.route.as_ref()?.bandwidth;
+        bandwidth::throttle(
+            limits,
+            &upstream.shared,
+            &endpoint.shared,
+            self.address,
+            direction,
+        )
     }
 
     /// What a server that takes PROXY headers is to be told of the client's connection.

@@ -16,6 +16,7 @@ use super::service::Answered;
 use super::tries::{self, Tries};
 use super::{hedge, mirror, sticky};
 use crate::message::Head;
+use crate::net::bandwidth::Direction;
 use crate::proxy::policy::{Forward, Hedge, Target};
 use crate::proxy::snapshot::UpstreamEntry;
 use crate::proxy::view::View;
@@ -126,7 +127,7 @@ impl Request<'_> {
             }
         };
         let mut attempt = Attempt::new(flight, local.worker);
-        exchange.tried = Some((Rc::clone(upstream), Rc::clone(attempt.endpoint())));
+        exchange.tries(upstream, attempt.endpoint());
         let outcome = match &self.policy.hedge {
             None => {
                 let outgoing = Outgoing {
@@ -152,10 +153,24 @@ impl Request<'_> {
                 Box::pin(self.go_on(exchange, tries, attempt, outcome)).await?
             }
         };
-        let identity = reached.attempt.endpoint().shared.identity();
+        let endpoint = reached.attempt.endpoint();
+        let identity = endpoint.shared.identity();
+        let throttle = exchange.throttle(upstream, endpoint, Direction::Download);
         let upload = exchange.upload.as_deref();
         let answered = deliver(upstream, upload, reached).await;
         let mut answered = answered.map_err(Failure::into_error)?;
+        match &mut answered {
+            Answered::Reply(reply) => {
+                if let Some(throttle) = throttle {
+                    reply.body.pace(throttle);
+                }
+            }
+            Answered::Switched(_, server) => {
+                let endpoint = server.attempt.endpoint();
+                let upload = exchange.throttle(upstream, endpoint, Direction::Upload);
+                server.throttles = [upload, throttle];
+            }
+        }
         self.settle(&mut answered, identity, session);
         Ok(answered)
     }
@@ -226,8 +241,7 @@ impl Request<'_> {
             }
             rewind(exchange.upload.as_ref());
             attempt = Attempt::new(next, self.client.local.worker);
-            let endpoint = Rc::clone(attempt.endpoint());
-            exchange.tried = Some((Rc::clone(tries.upstream), endpoint));
+            exchange.tries(tries.upstream, attempt.endpoint());
         }
     }
 

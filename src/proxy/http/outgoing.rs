@@ -180,6 +180,7 @@ async fn switch(
         early,
         attempt,
         idle,
+        throttles: [None, None],
     });
     let protocol = answer.upgrade.clone();
     let mut reply = reply_of(answer);

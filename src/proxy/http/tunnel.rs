@@ -8,7 +8,8 @@ use tokio::time::timeout;
 
 use super::attempt::Attempt;
 use super::exchange::Exchange;
-use crate::net::Stream;
+use crate::net::throttled::Throttled;
+use crate::net::{Stream, Throttle};
 
 /// A server's connection that has switched protocols.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct ServerSide {
     pub attempt: Attempt,
     /// The upstream's limit for waits without progress.
     pub idle: Duration,
+    /// What has bytes from and to the client wait for their turn.
+    pub throttles: [Option<Box<Throttle>>; 2],
 }
 
 /// A server's side, waiting for the client's to have switched too.
@@ -37,7 +40,7 @@ impl Tunnel {
     /// after at most twice that time).
     pub async fn run(
         self,
-        mut client: impl AsyncRead + AsyncWrite + Unpin,
+        client: impl AsyncRead + AsyncWrite + Unpin,
         early: Bytes,
         idle: Duration,
     ) {
@@ -48,6 +51,10 @@ impl Tunnel {
         let idle = idle.min(side.idle);
         let mut server = side.stream.switched();
         let moved = server.moved();
+        let [upload, download] = side.throttles;
+        let mut client = Throttled::new(client, upload);
+        let mut server = Throttled::new(server, download);
+        let waiting = [client.waiting(), server.waiting()];
         let carry = async {
             server.write_all(&early).await?;
             client.write_all(&side.early).await?;
@@ -63,6 +70,8 @@ impl Tunnel {
                     exchange.complete = result.is_ok();
                     return;
                 }
+                // A turn that takes so long is nobody's fault.
+                Err(_) if waiting.iter().any(|it| it.get()) => {}
                 Err(_) if moved.get() == seen => return,
                 Err(_) => seen = moved.get(),
             }

@@ -13,7 +13,9 @@ use super::hello::{self, HelloError};
 use super::reason::Reason;
 use super::session::{Record, Session};
 use crate::listener::Counted;
+use crate::net::bandwidth::Direction;
 use crate::net::{Relay, Tcp, Traffic, Transport, clock};
+use crate::proxy::bandwidth;
 use crate::proxy::local::Local;
 use crate::proxy::preamble::{self, Introduction};
 use crate::proxy::view::View;
@@ -189,7 +191,12 @@ async fn pass(
     } = accepted;
     record.called(called, took);
     let counts = Traffic::new(Arc::clone(&entry.bytes), local.worker);
-    let relay = Relay::new((transport, counts), (server, traffic), early);
+    let to = (&view.upstreams[upstream].shared, &flight.endpoint().shared);
+    let throttles = Direction::ALL.map(|direction| {
+        let client = caller.client.ip();
+        bandwidth::throttle(&entry.bandwidth, to.0, to.1, client, direction)
+    });
+    let relay = Relay::new((transport, counts), (server, traffic), early).throttled(throttles);
     let limits = (entry.timeouts.idle, entry.timeouts.half_closed);
     Some(Session::new(relay, limits, record, flight, caller.counted))
 }

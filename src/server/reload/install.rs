@@ -15,6 +15,7 @@ use crate::proxy::build::Built;
 use crate::proxy::snapshot::Snapshot;
 use crate::server::bind::Sockets;
 use crate::server::certificates::{self, Certificates};
+use crate::server::fleet::Handle;
 use crate::server::inherit::Inherited;
 use crate::server::lists;
 use crate::server::worker::Orders;
@@ -29,6 +30,7 @@ pub struct Installation {
     sockets: Sockets,
     orders: Orders,
     admin: Option<Arc<AdminState>>,
+    fleet: Option<Handle>,
     tasks: Tasks,
     /// What the last installation made of the changes by the admin API: those before, and those of them that still apply.
     applied: Option<(Overlay, Overlay)>,
@@ -43,6 +45,7 @@ impl Installation {
         sockets: Sockets,
         orders: Orders,
         admin: Option<Arc<AdminState>>,
+        fleet: Option<Handle>,
     ) -> Self {
         Self {
             config,
@@ -51,6 +54,7 @@ impl Installation {
             sockets,
             orders,
             admin,
+            fleet,
             tasks: Tasks::default(),
             applied: None,
         }
@@ -133,6 +137,7 @@ impl Installation {
         make_ready(&new, &kept).await;
         let assignments = self.sockets.commit(plan, config.workers.get());
         self.orders.give(&snapshot, assignments).await;
+        snapshot.enforce(Some(&self.snapshot.load()));
         for it in kept {
             it.upstream.reconfigure(it.settings, it.servers);
         }
@@ -143,6 +148,9 @@ impl Installation {
             transaction.keep(overlay.clone()).await;
         }
         self.applied = Some((before, overlay));
+        if let Some((fleet, cluster)) = self.fleet.as_ref().zip(config.cluster.as_ref()) {
+            fleet.reconfigure(cluster);
+        }
         if let Some(admin) = &admin {
             admin.config.store(Arc::new(config::effective(&config)));
         }

@@ -35,6 +35,7 @@ impl Fixture {
             tls: None,
             announces: None,
             tcp: crate::net::TcpOptions::default(),
+            bandwidth: crate::limit::Rates::default(),
             connect: SECOND,
             response: SECOND,
             idle: SECOND,

@@ -1,0 +1,291 @@
+//! What gives a [`Node`] its socket and its time.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket as StdSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::UdpSocket;
+use tokio::sync::watch;
+use tokio::time::{self, Interval, MissedTickBehavior, interval, sleep};
+
+use super::message::Part;
+use super::node::Node;
+use super::seal::MAX_DATAGRAM;
+use super::seeds;
+use super::status::{Shared, Status};
+use crate::config::types::ServerAddress;
+
+/// How often topics get a turn.
+pub const TURN: Duration = Duration::from_millis(50);
+
+/// Datagrams that are taken before something else gets its turn.
+const BATCH: usize = 256;
+/// Pause between two tries to bind.
+const BIND_PAUSE: Duration = Duration::from_millis(50);
+
+/// The circumstances of a turn.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment<'a> {
+    /// The time.
+    pub now: Instant,
+    /// The fleet's time in milliseconds, which never goes back.
+    pub clock: u64,
+    /// Time between two rounds.
+    pub interval: Duration,
+    /// The other nodes that take part, by the numbers with which topics hear them.
+    pub peers: &'a [u64],
+    /// How many more are likely to be there, and have not been met yet.
+    pub expected: usize,
+}
+
+/// State that nodes tell each other, each its own.
+pub trait Topics {
+    /// A turn, of which there are some each round. Gives what the others should know at once.
+    fn turn(&mut self, moment: &Moment<'_>) -> Vec<Part>;
+
+    /// A round. Gives what the others are told.
+    fn round(&mut self, moment: &Moment<'_>) -> Vec<Part>;
+
+    /// Another node has told something.
+    fn hear(&mut self, peer: u64, part: &Part, moment: &Moment<'_>);
+}
+
+/// Whether a node takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It does.
+    Serving,
+    /// It ends, and has said so. It still tells what it uses.
+    Leaving,
+    /// Another process has its place and its address.
+    Replaced,
+}
+
+/// What may change while a node runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Orders {
+    /// Where others are looked for.
+    pub seeds: Vec<ServerAddress>,
+    /// Where others reach this one.
+    pub advertise: Option<SocketAddr>,
+    /// Time between two rounds.
+    pub interval: Duration,
+    /// How long a node may be silent.
+    pub dead_after: Duration,
+    /// Whether it takes part.
+    pub phase: Phase,
+}
+
+/// A node's socket.
+#[derive(Debug)]
+pub enum Place {
+    /// Ready to be used.
+    Bound(StdSocket),
+    /// To be bound as soon as another process lets go of it.
+    Later(SocketAddr),
+}
+
+/// A node with all that it needs to run.
+#[derive(Debug)]
+pub struct Driver<T> {
+    node: Node,
+    topics: T,
+    orders: watch::Receiver<Orders>,
+    shared: Arc<Shared>,
+    received: u64,
+    sent: u64,
+    unsent: u64,
+    peers: Vec<u64>,
+}
+
+impl<T: Topics> Driver<T> {
+    /// A driver of `node` that publishes what it sees in `shared`.
+    pub fn new(
+        node: Node,
+        topics: T,
+        orders: watch::Receiver<Orders>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            node,
+            topics,
+            orders,
+            shared,
+            received: 0,
+            sent: 0,
+            unsent: 0,
+            peers: Vec::new(),
+        }
+    }
+
+    /// Runs for ever. To be run on the control thread.
+    pub async fn run(mut self, place: Place) {
+        let mut socket = match place {
+            Place::Bound(socket) => UdpSocket::from_std(socket),
+            Place::Later(address) => Ok(bind_later(address).await),
+        }
+        .inspect_err(|error| tracing::error!(%error, "the cluster's socket cannot be used"))
+        .ok();
+        let (found, mut seeds) = watch::channel(Vec::new());
+        tokio::spawn(seeds::look_up(self.orders.clone(), found));
+        let mut turns = ticks(TURN);
+        let mut rounds = self.obey();
+        let mut buffer = [0; MAX_DATAGRAM + 1];
+        loop {
+            tokio::select! {
+                _ = turns.tick() => self.turn(),
+                _ = rounds.tick() => self.round(),
+                taken = receive(socket.as_ref(), &mut buffer) => {
+                    self.take(&buffer[..taken.0], taken.1);
+                    self.take_more(socket.as_ref(), &mut buffer);
+                }
+                changed = self.orders.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    rounds = self.obey();
+                    self.round(); // a goodbye should be heard at once
+                    self.send(socket.as_ref());
+                    if self.orders.borrow().phase == Phase::Replaced {
+                        socket = None;
+                    }
+                }
+                Ok(()) = seeds.changed() => {
+                    let seeds = seeds.borrow_and_update().clone();
+                    self.node.set_seeds(seeds);
+                    self.node.call_missing(Instant::now());
+                }
+            }
+            self.send(socket.as_ref());
+        }
+    }
+
+    /// Takes over what has been ordered. Gives the rounds to come.
+    fn obey(&mut self) -> Interval {
+        let orders = self.orders.borrow_and_update().clone();
+        let every = orders.interval;
+        if orders.phase != Phase::Serving {
+            self.node.leave();
+        }
+        self.node
+            .change(orders.advertise, orders.interval, orders.dead_after);
+        ticks(every)
+    }
+
+    fn turn(&mut self) {
+        let now = time::Instant::now().into_std();
+        let parts = self.at(now, |topics, moment| topics.turn(moment));
+        if !parts.is_empty() {
+            self.node.tell(&parts, now);
+        }
+    }
+
+    fn round(&mut self) {
+        let now = time::Instant::now().into_std();
+        let mut parts = self.at(now, |topics, moment| topics.turn(moment));
+        parts.extend(self.at(now, |topics, moment| topics.round(moment)));
+        self.node.round(&parts, now);
+        self.shared.publish(Status {
+            received: self.received,
+            sent: self.sent,
+            unsent: self.unsent,
+            ..Status::of(&self.node, now)
+        });
+    }
+
+    fn take(&mut self, datagram: &[u8], from: SocketAddr) {
+        let now = time::Instant::now().into_std();
+        let Ok(told) = self.node.receive(datagram, from, now) else {
+            return; // it has been counted
+        };
+        self.received += 1;
+        for (peer, part) in told {
+            self.at(now, |topics, moment| topics.hear(peer, &part, moment));
+        }
+    }
+
+    /// Takes what else is there.
+    fn take_more(&mut self, socket: Option<&UdpSocket>, buffer: &mut [u8]) {
+        let Some(socket) = socket else {
+            return;
+        };
+        for _ in 0..BATCH {
+            let Ok((length, from)) = socket.try_recv_from(buffer) else {
+                return;
+            };
+            self.take(&buffer[..length], from);
+        }
+    }
+
+    /// Sends what there is to be sent. What the kernel does not take at once is lost, as it might be anywhere.
+    fn send(&mut self, socket: Option<&UdpSocket>) {
+        for (address, datagram) in self.node.take_outgoing() {
+            let sent = socket.is_some_and(|it| it.try_send_to(&datagram, address).is_ok());
+            match sent {
+                true => self.sent += 1,
+                false => self.unsent += 1,
+            }
+        }
+    }
+
+    fn at<R>(&mut self, now: Instant, work: impl FnOnce(&mut T, &Moment<'_>) -> R) -> R {
+        self.peers.clear();
+        let live = self.node.members().live();
+        self.peers.extend(live.map(|it| it.session.short()));
+        let moment = Moment {
+            now,
+            clock: self.node.clock(now),
+            interval: self.node.settings().interval,
+            peers: &self.peers,
+            expected: self.node.size(now) - 1 - self.peers.len(),
+        };
+        work(&mut self.topics, &moment)
+    }
+}
+
+fn ticks(every: Duration) -> Interval {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// The next datagram and where it comes from; one that is too long is cut.
+async fn receive(socket: Option<&UdpSocket>, buffer: &mut [u8]) -> (usize, SocketAddr) {
+    let Some(socket) = socket else {
+        return std::future::pending().await;
+    };
+    loop {
+        match socket.recv_from(buffer).await {
+            Ok(taken) => return taken,
+            // Somebody could not be reached. It costs no more than a turn if it does not end.
+            Err(_) => sleep(Duration::from_millis(1)).await,
+        }
+    }
+}
+
+/// Binds as soon as that is possible.
+async fn bind_later(address: SocketAddr) -> UdpSocket {
+    let mut told = false;
+    loop {
+        let error = match bind(address).and_then(UdpSocket::from_std) {
+            Ok(socket) => return socket,
+            Err(error) => error,
+        };
+        let is_soon = error.kind() == io::ErrorKind::AddrInUse;
+        if !is_soon && !std::mem::replace(&mut told, true) {
+            tracing::error!(%address, %error, "cannot listen for the cluster (cluster.listen)");
+        }
+        sleep(BIND_PAUSE).await;
+    }
+}
+
+/// A socket at this address.
+///
+/// # Errors
+/// It cannot be bound.
+pub fn bind(address: SocketAddr) -> io::Result<StdSocket> {
+    let socket = StdSocket::bind(address)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}

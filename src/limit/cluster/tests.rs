@@ -1,0 +1,226 @@
+use std::num::NonZeroU32;
+
+use super::*;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn store(algorithm: Algorithm, requests: u32, start: Instant) -> ClusterStore {
+    let quota = Quota {
+        algorithm,
+        requests: NonZeroU32::new(requests).unwrap(),
+        window: MINUTE,
+        burst: NonZeroU32::new(requests).unwrap(),
+    };
+    ClusterStore::new("test", quota, 100_000, start)
+}
+
+fn moment(start: Instant, millis: u64, peers: &[u64]) -> Moment<'_> {
+    Moment {
+        now: start + Duration::from_millis(millis),
+        clock: 1_763_000_000_000 + millis,
+        interval: Duration::from_millis(500),
+        peers,
+        expected: 0,
+    }
+}
+
+fn key(number: u32) -> LimitKey {
+    LimitKey::bytes(&number.to_be_bytes())
+}
+
+fn admitted(store: &ClusterStore, key: &LimitKey, times: u32, now: Instant) -> u32 {
+    let all = (0..times).map(|_| store.check(key, now).is_allowed());
+    all.map(u32::from).sum()
+}
+
+#[test]
+fn alone_it_gives_the_whole_quota() {
+    for algorithm in [
+        Algorithm::FixedWindow,
+        Algorithm::SlidingWindow,
+        Algorithm::TokenBucket,
+    ] {
+        let start = Instant::now();
+        let store = store(algorithm, 100, start);
+        assert_eq!(admitted(&store, &key(1), 40, start), 40);
+        store.turn(&moment(start, 50, &[]));
+        let now = moment(start, 50, &[]).now;
+        assert_eq!(admitted(&store, &key(1), 40, now), 40, "{algorithm:?}");
+        store.turn(&moment(start, 100, &[]));
+        let now = moment(start, 100, &[]).now;
+        assert_eq!(admitted(&store, &key(1), 40, now), 20, "{algorithm:?}");
+    }
+}
+
+#[test]
+fn a_cold_key_has_one_part_of_as_many_as_there_are_nodes() {
+    let start = Instant::now();
+    let store = store(Algorithm::FixedWindow, 100, start);
+    store.turn(&moment(start, 0, &[1, 2, 3]));
+    assert_eq!(admitted(&store, &key(1), 100, start), 25);
+    assert_eq!(store.hot(), 0);
+    let news = store.turn(&moment(start, 50, &[1, 2, 3]));
+    assert_eq!(
+        (store.hot(), news.len()),
+        (1, 1),
+        "the others are told at once"
+    );
+}
+
+#[test]
+fn keys_that_are_used_little_are_nobodys_business() {
+    let start = Instant::now();
+    let store = store(Algorithm::TokenBucket, 100, start);
+    store.turn(&moment(start, 0, &[1]));
+    for number in 0..50 {
+        assert_eq!(admitted(&store, &key(number), 20, start), 20);
+    }
+    assert!(store.turn(&moment(start, 50, &[1])).is_empty());
+    assert_eq!((store.hot(), store.cold().len()), (0, 50));
+    let told = store.round(&moment(start, 500, &[1]));
+    assert_eq!(
+        entry::read(Algorithm::TokenBucket, &told[0]),
+        Some(Vec::new())
+    );
+}
+
+#[test]
+fn the_first_request_at_a_node_is_admitted_while_the_fleet_has_any_left() {
+    let start = Instant::now();
+    let (one, other) = (
+        store(Algorithm::FixedWindow, 10, start),
+        store(Algorithm::FixedWindow, 10, start),
+    );
+    one.turn(&moment(start, 0, &[2]));
+    assert_eq!(admitted(&one, &key(1), 9, start), 5);
+    for part in one.turn(&moment(start, 50, &[2])) {
+        assert!(other.hear(1, &part, &moment(start, 60, &[1])));
+    }
+    assert_eq!(other.hot(), 1);
+    let verdict = other.check(&key(1), start);
+    assert!(
+        matches!(verdict, Verdict::Allow { remaining: 4, .. }),
+        "{verdict:?}"
+    );
+}
+
+#[test]
+fn what_is_used_up_is_used_up_everywhere() {
+    for algorithm in [
+        Algorithm::FixedWindow,
+        Algorithm::SlidingWindow,
+        Algorithm::TokenBucket,
+    ] {
+        let start = Instant::now();
+        let (one, other) = (store(algorithm, 10, start), store(algorithm, 10, start));
+        assert_eq!(
+            admitted(&one, &key(1), 20, start),
+            10,
+            "nobody else was there"
+        );
+        one.turn(&moment(start, 50, &[2]));
+        for part in one.round(&moment(start, 100, &[2])) {
+            assert!(other.hear(1, &part, &moment(start, 110, &[1])));
+        }
+        let verdict = other.check(&key(1), start);
+        assert!(
+            matches!(verdict, Verdict::Deny { retry_after } if retry_after > Duration::from_secs(1)),
+            "{verdict:?}"
+        );
+    }
+}
+
+#[test]
+fn a_key_cools_down_when_it_is_over() {
+    for algorithm in [
+        Algorithm::FixedWindow,
+        Algorithm::SlidingWindow,
+        Algorithm::TokenBucket,
+    ] {
+        let start = Instant::now();
+        let store = store(algorithm, 10, start);
+        admitted(&store, &key(1), 9, start);
+        store.turn(&moment(start, 50, &[]));
+        assert_eq!(store.hot(), 1);
+        for round in 1..300 {
+            store.turn(&moment(start, round * 500, &[]));
+            store.round(&moment(start, round * 500, &[]));
+        }
+        assert_eq!(store.hot(), 0, "{algorithm:?}");
+    }
+}
+
+#[test]
+fn hot_keys_are_so_many_and_no_more() {
+    let start = Instant::now();
+    let store = store(Algorithm::FixedWindow, 4, start);
+    let peers = [1];
+    for batch in 0..20u64 {
+        store.turn(&moment(start, batch, &peers));
+        for number in 0..1000 {
+            admitted(&store, &key(batch as u32 * 1000 + number), 1, start);
+        }
+    }
+    store.turn(&moment(start, 100, &peers));
+    assert_eq!(store.hot(), 8192);
+    let told = store.round(&moment(start, 500, &peers));
+    let entries = told
+        .iter()
+        .map(|part| entry::read(Algorithm::FixedWindow, part).unwrap().len());
+    assert_eq!(entries.sum::<usize>(), 256);
+}
+
+#[test]
+fn what_others_tell_is_bounded_by_what_is_believed() {
+    let start = Instant::now();
+    let store = store(Algorithm::TokenBucket, 10, start);
+    assert!(!store.hear(1, b"no list", &moment(start, 0, &[1])));
+    let entries: Vec<_> = (0..20_000)
+        .map(|number| entry::Entry {
+            key: key(number),
+            asked: u32::MAX,
+            counts: account::Counts {
+                current: (1 << 48) - 1,
+                total: (1 << 48) - 1,
+                ..Default::default()
+            },
+        })
+        .collect();
+    for part in entry::write(store.head(), Algorithm::TokenBucket, 0, &entries) {
+        assert!(store.hear(1, &part, &moment(start, 0, &[1])));
+        assert!(
+            store.hear(2, &part, &moment(start, 0, &[1])),
+            "of a node that is not there"
+        );
+    }
+    assert_eq!(store.hot(), 8192);
+    store.turn(&moment(start, 50, &[1]));
+    let Verdict::Deny { retry_after } = store.check(&key(0), start) else {
+        panic!("nothing is left");
+    };
+    assert!(retry_after < MINUTE * 20, "{retry_after:?}");
+}
+
+#[test]
+fn a_node_without_the_limit_has_no_part_of_it() {
+    let start = Instant::now();
+    let (one, other) = (
+        store(Algorithm::FixedWindow, 90, start),
+        store(Algorithm::FixedWindow, 60, start),
+    );
+    let peers = [2, 3];
+    for round in 0..5 {
+        for part in other.round(&moment(start, round * 500, &[1])) {
+            assert!(one.hear(2, &part, &moment(start, round * 500, &peers)));
+        }
+        one.round(&moment(start, round * 500, &peers));
+        one.turn(&moment(start, round * 500, &peers));
+    }
+    let now = moment(start, 2500, &peers).now;
+    assert_eq!(
+        admitted(&one, &key(1), 90, now),
+        45,
+        "node 3 has never told of it"
+    );
+    assert_eq!(one.differing(), [2], "node 2 has another quota");
+}

@@ -1,0 +1,371 @@
+//! Limits of bytes a second: the arithmetic, on a clock that is given.
+//!
+//! Who shares a limit stands in a [`Line`]. All that is kept of it is until when it is busy with what was granted; a grant
+//! pushes that on by the time that its bytes take, and may be used as soon as what is before it has had its time:
+//!
+//! ```text
+//!   now          usable              busy until
+//!    ├── waits ───┼── burst ───────────┤
+//! ```
+//!
+//! Grants are small, and whoever wants more comes again, behind all who have come meanwhile: so a limit is shared in turns,
+//! by those who want much and those who want little. Time that nobody has asked for is lost but for the burst. It is the
+//! generic cell rate algorithm (ITU-T I.371) with reservations: one atomic, no lock, and nobody to be woken.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// What may move at once after a pause: so much of a second's bytes, and these at least.
+const BURST: Duration = Duration::from_millis(50);
+const MIN_BURST: u64 = 16 * 1024;
+
+/// What is granted at a time: so much of a second's bytes, and no less and no more than these.
+const GRANT: Duration = Duration::from_millis(10);
+const MIN_GRANT: u64 = 1024;
+const MAX_GRANT: u64 = 64 * 1024;
+
+/// Where more than this is waited for, grants become smaller: the more stand in line, the sooner each has its turn.
+const ROUND: Duration = Duration::from_millis(100);
+
+const SECOND: u64 = 1_000_000_000;
+
+/// The way of the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From clients.
+    Upload,
+    /// To clients.
+    Download,
+}
+
+impl Direction {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Upload, Self::Download];
+
+    /// As metrics and the configuration call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Upload => "upload",
+            Self::Download => "download",
+        }
+    }
+}
+
+/// A limit, and what it has done. The lines of one limit are each given the whole rate.
+#[derive(Debug)]
+pub struct Limit {
+    /// Bytes a second; 0 is no limit.
+    rate: AtomicU64,
+    /// The zero of its lines.
+    start: Instant,
+    delayed: AtomicU64,
+    waited_micros: AtomicU64,
+    waiting: AtomicU64,
+}
+
+/// Those who share a limit.
+#[derive(Debug, Default)]
+pub struct Line(AtomicU64);
+
+/// The two lines, one a [`Direction`], of those who share limits.
+#[derive(Debug, Default)]
+pub struct Lines([Line; 2]);
+
+/// A place to ask for bytes: a line of a limit.
+#[derive(Debug, Clone)]
+pub struct Bucket {
+    limit: Arc<Limit>,
+    lines: Arc<Lines>,
+    direction: Direction,
+}
+
+/// Bytes that were granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// How many.
+    pub bytes: u64,
+    /// From when on.
+    pub at: Instant,
+}
+
+impl Limit {
+    /// A limit of `rate` bytes a second; 0 is none.
+    pub fn new(rate: u64) -> Arc<Self> {
+        Arc::new(Self {
+            rate: AtomicU64::new(rate),
+            start: Instant::now(),
+            delayed: AtomicU64::new(0),
+            waited_micros: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
+        })
+    }
+
+    /// Bytes a second; 0 is no limit.
+    pub fn rate(&self) -> u64 {
+        self.rate.load(Relaxed)
+    }
+
+    /// Has what is asked for from now on be under this rate.
+    pub fn set_rate(&self, rate: u64) {
+        self.rate.store(rate, Relaxed);
+    }
+
+    /// Bytes that had to wait so far.
+    pub fn delayed(&self) -> u64 {
+        self.delayed.load(Relaxed)
+    }
+
+    /// How long they did, those of all connections added up.
+    pub fn waited(&self) -> Duration {
+        Duration::from_micros(self.waited_micros.load(Relaxed))
+    }
+
+    /// How many directions of connections wait now.
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Relaxed)
+    }
+
+    /// Somebody begins to wait for so many bytes.
+    pub(super) fn wait_begins(&self, bytes: u64) {
+        self.delayed.fetch_add(bytes, Relaxed);
+        self.waiting.fetch_add(1, Relaxed);
+    }
+
+    /// Somebody has waited for so long.
+    pub(super) fn wait_ends(&self, waited: Duration) {
+        let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        self.waited_micros.fetch_add(micros, Relaxed);
+        self.waiting.fetch_sub(1, Relaxed);
+    }
+
+    fn nanos(&self, now: Instant) -> u64 {
+        nanos(now.saturating_duration_since(self.start))
+    }
+}
+
+impl Lines {
+    /// Whether a line of these is busy: it says something that a new one does not.
+    pub fn are_busy(&self, limits: [&Limit; 2], now: Instant) -> bool {
+        let lines = self.0.iter().zip(limits);
+        let mut busy = lines.map(|(line, limit)| line.0.load(Relaxed) > limit.nanos(now));
+        busy.any(|busy| busy)
+    }
+}
+
+impl Bucket {
+    /// The place of those who share `lines` under a limit.
+    pub fn new(limit: &Arc<Limit>, lines: &Arc<Lines>, direction: Direction) -> Self {
+        Self {
+            limit: Arc::clone(limit),
+            lines: Arc::clone(lines),
+            direction,
+        }
+    }
+
+    /// The limit.
+    pub fn limit(&self) -> &Limit {
+        &self.limit
+    }
+
+    /// Asks for bytes, of which there may be less than were asked for.
+    pub fn reserve(&self, wanted: u64, now: Instant) -> Grant {
+        let rate = self.limit.rate();
+        if rate == 0 {
+            return Grant {
+                bytes: wanted,
+                at: now,
+            };
+        }
+        let line = &self.line().0;
+        let clock = self.limit.nanos(now);
+        let burst = nanos(BURST).max(time_of(MIN_BURST, rate));
+        let most = share_of(GRANT, rate).clamp(MIN_GRANT, MAX_GRANT);
+        let mut busy = line.load(Relaxed);
+        loop {
+            let ahead = busy.saturating_sub(clock.saturating_add(burst));
+            let bytes = wanted.min(smaller_in_a_crowd(most, ahead));
+            let next = busy.max(clock).saturating_add(time_of(bytes, rate));
+            match line.compare_exchange_weak(busy, next, Relaxed, Relaxed) {
+                Ok(_) => {
+                    let waits = next.saturating_sub(burst).saturating_sub(clock);
+                    let at = now + Duration::from_nanos(waits);
+                    return Grant { bytes, at };
+                }
+                Err(other) => busy = other,
+            }
+        }
+    }
+
+    /// Gives bytes back that were granted and not used.
+    pub fn give_back(&self, bytes: u64) {
+        let rate = self.limit.rate();
+        if rate > 0 && bytes > 0 {
+            let time = time_of(bytes, rate);
+            let sooner = |busy: u64| Some(busy.saturating_sub(time));
+            _ = self.line().0.fetch_update(Relaxed, Relaxed, sooner); // it never fails
+        }
+    }
+
+    fn line(&self) -> &Line {
+        &self.lines.0[self.direction as usize]
+    }
+}
+
+/// What is granted at most, if so many nanoseconds are to be waited for.
+fn smaller_in_a_crowd(most: u64, ahead: u64) -> u64 {
+    let round = nanos(ROUND);
+    match ahead > round {
+        true => (u128::from(most) * u128::from(round) / u128::from(ahead)) as u64,
+        false => most,
+    }
+    .max(MIN_GRANT)
+}
+
+/// How many nanoseconds bytes take; rounded up, so that the rate is never above the limit.
+fn time_of(bytes: u64, rate: u64) -> u64 {
+    let time = (u128::from(bytes) * u128::from(SECOND)).div_ceil(u128::from(rate));
+    u64::try_from(time).unwrap_or(u64::MAX)
+}
+
+/// The bytes of so much time.
+fn share_of(time: Duration, rate: u64) -> u64 {
+    let bytes = u128::from(rate) * time.as_nanos() / u128::from(SECOND);
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MB: u64 = 1_000_000;
+
+    fn bucket(rate: u64) -> Bucket {
+        Bucket::new(&Limit::new(rate), &Arc::default(), Direction::Download)
+    }
+
+    /// Has each of these want so many bytes at a time, always, and tells when each has moved how many by the end.
+    fn run(bucket: &Bucket, wants: &[u64], lasts: Duration) -> Vec<u64> {
+        let start = Instant::now();
+        let mut moved = vec![0; wants.len()];
+        let mut grants: Vec<Grant> = wants.iter().map(|it| bucket.reserve(*it, start)).collect();
+        loop {
+            let next = (0..wants.len()).min_by_key(|it| grants[*it].at);
+            let next = next.expect("there is somebody");
+            let now = grants[next].at;
+            if now >= start + lasts {
+                return moved;
+            }
+            moved[next] += grants[next].bytes;
+            grants[next] = bucket.reserve(wants[next], now);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_or_many_get_the_rate_in_equal_parts() {
+        for count in [1, 2, 10, 100] {
+            let moved = run(&bucket(MB), &vec![u64::MAX; count], Duration::from_secs(10));
+            let sum: u64 = moved.iter().sum();
+            assert!((10 * MB..=10 * MB + 100_000).contains(&sum), "{sum}");
+            let fair = sum / count as u64;
+            let is_fair = |it: &u64| it.abs_diff(fair) < fair / 20 + MAX_GRANT;
+            assert!(moved.iter().all(is_fair), "{moved:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_wants_little_is_not_behind_those_who_want_much() {
+        let bucket = bucket(MB);
+        let start = Instant::now();
+        let much: Vec<Grant> = (0..20).map(|_| bucket.reserve(u64::MAX, start)).collect();
+        let little = bucket.reserve(100, start);
+        assert_eq!(little.bytes, 100);
+        let waits = little.at - start;
+        assert!(waits < Duration::from_millis(200), "{waits:?}");
+        assert!(much.iter().all(|it| it.at <= little.at));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crowd_has_its_turn_soon() {
+        let moved = run(&bucket(MB), &[u64::MAX; 1000], Duration::from_secs(2));
+        assert!(moved.iter().all(|it| *it > 0));
+        let sum: u64 = moved.iter().sum();
+        assert!((2 * MB..=2 * MB + 100_000).contains(&sum), "{sum}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_given_back_is_there_for_others() {
+        let bucket = bucket(MB);
+        let start = Instant::now();
+        let before = bucket.reserve(10_000, start);
+        for _ in 0..1000 {
+            let grant = bucket.reserve(10_000, start);
+            bucket.give_back(grant.bytes - 100);
+        }
+        // A hundred bytes each, a thousand times.
+        let next = bucket.reserve(100, start);
+        let waits = next.at - before.at;
+        assert!(waits < Duration::from_millis(120), "{waits:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rates_change_in_the_middle_and_none_is_no_limit() {
+        let bucket = bucket(1000);
+        let start = Instant::now();
+        let mut grant = bucket.reserve(MAX_GRANT, start);
+        while grant.at == start {
+            grant = bucket.reserve(MAX_GRANT, start);
+        }
+        bucket.limit().set_rate(0);
+        let free = Grant {
+            bytes: 10 * MB,
+            at: start,
+        };
+        assert_eq!(bucket.reserve(10 * MB, start), free);
+        bucket.give_back(u64::MAX);
+        bucket.limit().set_rate(u64::MAX);
+        bucket.give_back(u64::MAX);
+        let grant = bucket.reserve(u64::MAX, start + Duration::from_secs(100));
+        assert_eq!(grant.bytes, MAX_GRANT);
+    }
+
+    proptest! {
+        /// Over any interval no more is usable than the rate and the burst allow, whatever is asked for and given back.
+        #[test]
+        fn never_more_than_rate_and_burst(
+            rate in 1_000u64..50_000_000,
+            asked in prop::collection::vec((1u64..100_000, 0u64..30_000_000, any::<bool>()), 1..100),
+        ) {
+            let limit = Limit::new(rate);
+            let bucket = Bucket::new(&limit, &Arc::default(), Direction::Upload);
+            let start = limit.start;
+            let mut now = start;
+            let mut used: Vec<(Instant, u64)> = Vec::new();
+            for (wanted, pause, gives_back) in asked {
+                now += Duration::from_nanos(pause);
+                let grant = bucket.reserve(wanted, now);
+                now = now.max(grant.at);
+                let unused = if gives_back { grant.bytes / 2 } else { 0 };
+                bucket.give_back(unused);
+                used.push((now, grant.bytes - unused));
+            }
+            let burst = MIN_BURST.max(share_of(BURST, rate));
+            for (i, (from, _)) in used.iter().enumerate() {
+                let mut sum = 0;
+                for (to, bytes) in &used[i..] {
+                    sum += bytes;
+                    let allowed = share_of(*to - *from, rate) + burst + MAX_GRANT;
+                    prop_assert!(sum <= allowed, "{sum} in {:?}", *to - *from);
+                }
+            }
+        }
+    }
+}

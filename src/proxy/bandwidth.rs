@@ -1,0 +1,25 @@
+//! The limits of bytes a second on one way: the client's, those of all at a route or listener, and the server's.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::limit::Bandwidth;
+use crate::net::Throttle;
+use crate::net::bandwidth::Direction;
+use crate::upstream::{Endpoint, Upstream};
+
+/// What has the bytes of a client wait for their turn on their way to a server of `upstream`, or back. None without limits.
+pub fn throttle(
+    limits: &[Arc<Bandwidth>],
+    upstream: &Upstream,
+    endpoint: &Endpoint,
+    client: IpAddr,
+    direction: Direction,
+) -> Option<Box<Throttle>> {
+    if limits.is_empty() && upstream.bandwidth.of(direction).rate() == 0 {
+        return None;
+    }
+    let of_clients = limits.iter().filter_map(|it| it.bucket(client, direction));
+    let of_server = upstream.bandwidth.bucket(&endpoint.lines, direction);
+    Throttle::new(of_clients.chain(of_server).collect())
+}
