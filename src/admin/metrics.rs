@@ -3,6 +3,7 @@
 //! The families are tables: a name, what it says, and where the figure is. docs/admin.md lists them for users.
 
 mod limits;
+mod udp;
 
 use super::reload::ConfigStatus;
 use super::{AdminState, access, bandwidth, cluster, process};
@@ -312,6 +313,7 @@ fn listeners(text: &mut Text, listeners: &[&ListenerEntry]) {
             text.sample("lb_tcp_connections_ended_total", &labels, count);
         }
     }
+    udp::write(text, &listeners);
     text.counter(
         "lb_http2_floods_total",
         "Connections closed because the client flooded them with HTTP/2 frames, by what with.",

@@ -254,6 +254,7 @@ fn snapshot(upstreams: Upstreams<'_>, overlay: &mut Overlay) -> Snapshot {
         is_tcp: false,
         upstream: None,
         names: None,
+        udp: None,
         routes: RouteTable::build(Vec::new()).unwrap(),
         entries: vec![route("one"), route("two")],
         unrouted: Arc::new(Sharded::new(2)),

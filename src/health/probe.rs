@@ -1,4 +1,4 @@
-//! One question to one endpoint: HTTP `GET`, gRPC's health service, or a TCP connection.
+//! One question to one endpoint: HTTP `GET`, gRPC's health service, a TCP connection, a query of DNS or another datagram.
 //!
 //! A probe opens a connection of its own, so that its answer does not depend on a pool, and closes it. It has no
 //! deadline of its own: [`watch`](super::watch) bounds it, and dropping the future ends it.
@@ -18,10 +18,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use thiserror::Error;
 use tokio::task::JoinSet;
 
+use super::dns::Rcode;
 use super::reach::{self, Target};
 
+mod datagram;
 mod grpc;
 
+pub use datagram::{DnsProbe, UdpProbe};
 pub use grpc::{GrpcProbe, ServingStatus};
 use grpc::{status_name, told};
 
@@ -84,6 +87,12 @@ pub enum ProbeError {
     /// The gRPC health service says that the service is not fit.
     #[error("gRPC health is {0}")]
     GrpcHealth(ServingStatus),
+    /// The answer of a DNS server says that it cannot do its work.
+    #[error("DNS answer {0}")]
+    Dns(Rcode),
+    /// The answer of a UDP server has not what is expected in it.
+    #[error("the answer has not what is expected")]
+    Datagram,
 }
 
 /// hyper's own text names the phase only ("connection error"); the cause below it is what helps.
@@ -234,20 +243,26 @@ impl HealthProbe for TcpProbe {
 /// Any of the probes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {
+    /// See [`DnsProbe`].
+    Dns(DnsProbe),
     /// See [`GrpcProbe`].
     Grpc(GrpcProbe),
     /// See [`HttpProbe`].
     Http(HttpProbe),
     /// See [`TcpProbe`].
     Tcp(TcpProbe),
+    /// See [`UdpProbe`].
+    Udp(UdpProbe),
 }
 
 impl HealthProbe for Probe {
     async fn probe(&self, target: &Target) -> Result<(), ProbeError> {
         match self {
+            Self::Dns(probe) => probe.probe(target).await,
             Self::Grpc(probe) => probe.probe(target).await,
             Self::Http(probe) => probe.probe(target).await,
             Self::Tcp(probe) => probe.probe(target).await,
+            Self::Udp(probe) => probe.probe(target).await,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Accepting connections, up to a limit that all workers share.
 
 mod per_address;
+mod station;
 
 use std::io::{
     self,
@@ -18,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
 pub use self::per_address::{Counted, PerAddress};
+pub use self::station::Station;
 use crate::net::Tcp;
 
 /// Pause after an error that is about this process and not about one connection: no file descriptors left, mostly.

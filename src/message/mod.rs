@@ -11,6 +11,7 @@ pub mod headers;
 pub mod host;
 pub mod pace;
 pub mod proxy_protocol;
+pub mod quic;
 pub mod replay;
 pub mod request_head;
 pub mod target;

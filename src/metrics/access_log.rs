@@ -87,7 +87,7 @@ pub struct ConnectionRecord<'a> {
     pub time: Timestamp,
     /// The client's address, by the word of a PROXY header if there was one.
     pub client: IpAddr,
-    /// `tcp`.
+    /// `tcp` or `udp`.
     pub protocol: &'a str,
     /// The listener's name.
     pub listener: &'a str,
@@ -120,7 +120,8 @@ impl ConnectionRecord<'_> {
             // Apache has no such thing. It is a line that its readers take: a method, where to, and no status.
             Format::Combined => {
                 let mut line = start(self.client, self.time);
-                line.push_str("TCP ");
+                line.push_str(&self.protocol.to_ascii_uppercase());
+                line.push(' ');
                 escape(
                     &mut line,
                     if self.name.is_empty() {

@@ -199,6 +199,22 @@ impl Bucket {
         }
     }
 
+    /// Takes bytes that cannot wait: all of them now, or none. At a line that nobody stands in there are any number.
+    pub fn take(&self, bytes: u64, now: Instant) -> bool {
+        let rate = self.limit.rate();
+        if rate == 0 {
+            return true;
+        }
+        let clock = self.limit.nanos(now);
+        let burst = nanos(BURST).max(time_of(MIN_BURST, rate));
+        let taken = |busy: u64| {
+            let next = busy.max(clock).saturating_add(time_of(bytes, rate));
+            (busy <= clock || next <= clock.saturating_add(burst)).then_some(next)
+        };
+        let line = &self.line().0;
+        line.fetch_update(Relaxed, Relaxed, taken).is_ok()
+    }
+
     /// Gives bytes back that were granted and not used.
     pub fn give_back(&self, bytes: u64) {
         let rate = self.limit.rate();

@@ -1,5 +1,5 @@
-//! Sockets: listening, connecting, and the byte streams that HTTP runs on, or that are passed on as they are. Knows nothing
-//! of HTTP.
+//! Sockets: listening, connecting, the byte streams that HTTP runs on or that are passed on as they are, and datagrams. Knows
+//! nothing of HTTP.
 
 pub mod bandwidth;
 pub mod clock;
@@ -7,6 +7,7 @@ pub mod connect;
 pub mod inherited;
 pub mod options;
 pub mod pass;
+pub mod policer;
 pub mod relay;
 pub mod socket;
 mod splice;
@@ -17,10 +18,12 @@ pub mod throttle;
 pub mod throttled;
 pub mod tls;
 pub mod transport;
+pub mod udp;
 pub mod unix;
 pub mod wire;
 
 pub use options::TcpOptions;
+pub use policer::Policer;
 pub use relay::Relay;
 pub use stall::Stall;
 pub use stream::{Stream, Traffic};

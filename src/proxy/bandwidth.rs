@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::limit::Bandwidth;
-use crate::net::Throttle;
-use crate::net::bandwidth::Direction;
+use crate::net::bandwidth::{Bucket, Direction};
+use crate::net::{Policer, Throttle};
 use crate::upstream::{Endpoint, Upstream};
 
 /// What has the bytes of a client wait for their turn on their way to a server of `upstream`, or back. None without limits.
@@ -16,10 +16,31 @@ pub fn throttle(
     client: IpAddr,
     direction: Direction,
 ) -> Option<Box<Throttle>> {
+    Throttle::new(buckets(limits, upstream, endpoint, client, direction))
+}
+
+/// The same for datagrams, which cannot wait.
+pub fn policer(
+    limits: &[Arc<Bandwidth>],
+    upstream: &Upstream,
+    endpoint: &Endpoint,
+    client: IpAddr,
+    direction: Direction,
+) -> Option<Policer> {
+    Policer::new(buckets(limits, upstream, endpoint, client, direction))
+}
+
+fn buckets(
+    limits: &[Arc<Bandwidth>],
+    upstream: &Upstream,
+    endpoint: &Endpoint,
+    client: IpAddr,
+    direction: Direction,
+) -> Vec<Bucket> {
     if limits.is_empty() && upstream.bandwidth.of(direction).rate() == 0 {
-        return None;
+        return Vec::new();
     }
     let of_clients = limits.iter().filter_map(|it| it.bucket(client, direction));
     let of_server = upstream.bandwidth.bucket(&endpoint.lines, direction);
-    Throttle::new(of_clients.chain(of_server).collect())
+    of_clients.chain(of_server).collect()
 }

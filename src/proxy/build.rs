@@ -4,7 +4,9 @@
 mod bandwidth;
 mod entrance;
 mod forward;
+mod health_check;
 mod redis;
+mod udp;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -12,7 +14,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::HeaderValue;
-use http::uri::PathAndQuery;
 
 pub use self::entrance::{sources, tcp_options};
 use super::former::Former;
@@ -23,7 +24,6 @@ use crate::access::Lists;
 use crate::balance::Kind;
 use crate::config::model::{self, Config, RouteLimit, StrategyKind};
 use crate::config::types::{HostPattern, PathPattern};
-use crate::health;
 use crate::limit::{Algorithm, LimiterShared, OnStoreFailure, Quota, Store};
 use crate::listener::PerAddress;
 use crate::message::forwarded::TrustedProxies;
@@ -202,6 +202,7 @@ fn listener(
         is_tcp: listener.mode == model::Mode::Tcp,
         upstream: listener.upstream,
         names: names(listener),
+        udp: (listener.mode == model::Mode::Udp).then(|| udp::settings(listener, former)),
         routes: RouteTable::build(table)?,
         entries,
         unrouted: former.map_or_else(new_shards(workers), |it| Arc::clone(&it.unrouted)),
@@ -347,7 +348,10 @@ fn settings(upstream: &model::Upstream, tls: Option<Arc<ClientTls>>) -> Settings
             StrategyKind::PeakEwma => Kind::PeakEwma,
             StrategyKind::ConsistentHash => Kind::ConsistentHash,
         },
-        health: upstream.health_check.as_ref().map(health_check),
+        health: upstream
+            .health_check
+            .as_ref()
+            .map(health_check::health_check),
         health_port: upstream.health_check.as_ref().and_then(|check| check.port),
         protocol: match upstream.protocol {
             model::Protocol::Http1 => Protocol::Http1,
@@ -367,33 +371,4 @@ fn settings(upstream: &model::Upstream, tls: Option<Arc<ClientTls>>) -> Settings
         pool_idle: upstream.timeouts.pool_idle,
         protection: protection::protection(upstream),
     }
-}
-
-fn health_check(check: &model::HealthCheck) -> (health::Probe, health::Settings) {
-    let probe = match &check.kind {
-        model::HealthCheckKind::Http { path, host, expect } => {
-            health::Probe::Http(health::HttpProbe {
-                path: PathAndQuery::try_from(path.as_str())
-                    .expect("the path was checked by the configuration"),
-                host: host.clone(),
-                expect: health::StatusRanges::new(expect.ranges().iter().map(|range| {
-                    let (first, last) = range.bounds();
-                    first..=last
-                })),
-            })
-        }
-        model::HealthCheckKind::Grpc { service } => health::Probe::Grpc(health::GrpcProbe {
-            service: service.clone(),
-        }),
-        model::HealthCheckKind::Tcp
-        | model::HealthCheckKind::Dns { .. }
-        | model::HealthCheckKind::Udp { .. } => health::Probe::Tcp(health::TcpProbe),
-    };
-    let settings = health::Settings {
-        interval: check.interval,
-        timeout: check.timeout,
-        fall: check.fall,
-        rise: check.rise,
-    };
-    (probe, settings)
 }

@@ -133,6 +133,7 @@ impl ListenerEntry {
             is_tcp: self.is_tcp,
             upstream: None,
             names: None,
+            udp: self.udp.clone(),
             routes: RouteTable::build(Vec::new()).expect("no routes do not contradict each other"),
             entries: self.entries.clone(),
             unrouted: Arc::clone(&self.unrouted),

@@ -17,4 +17,5 @@ mod protection;
 pub mod roster;
 pub mod snapshot;
 pub mod tcp;
+pub mod udp;
 pub mod view;

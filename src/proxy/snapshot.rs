@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::policy::Forward;
 use super::tcp::{Names, Reason};
+use super::udp;
 use crate::access::{AccessList, Lists};
 pub use crate::config::model::{HashKey, LimitKey, ListenerTimeouts, RedirectTarget};
 use crate::limit::{Bandwidth, ClusterStore, Decision, LimiterShared, Rates, RedisSettings};
@@ -105,6 +106,8 @@ pub struct ListenerEntry {
     pub upstream: Option<usize>,
     /// TLS connections that are passed through.
     pub names: Option<Names>,
+    /// Whether it has no connections but datagrams, and what is particular to them.
+    pub udp: Option<udp::Settings>,
     /// Its routes.
     pub routes: RouteTable<Arc<RouteEntry>>,
     /// The same routes, for metrics.
@@ -180,6 +183,8 @@ pub struct ListenerStats {
     pub over_rate: Counter,
     /// Connections that were passed on, or were to be, by why that has ended.
     pub ends: [Counter; Reason::ALL.len()],
+    /// Datagrams and the sessions that they belong to.
+    pub udp: udp::stats::Stats,
     /// Times that accepting failed, for want of file descriptors mostly.
     pub accept_failures: Counter,
 }

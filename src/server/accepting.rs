@@ -1,17 +1,17 @@
 //! A worker's listening sockets, and what becomes of the connections that they accept.
 
-use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::spawn_local;
 
-use super::bind::{Assignment, Seat};
-use crate::listener::{self, Acceptor};
+use super::bind::Assignment;
+use super::listening::Listening;
+use crate::listener::{self, Acceptor, Station};
 use crate::metrics::Counter;
 use crate::net::Tcp;
 use crate::proxy::entrance::{self, Admission, Asked};
@@ -19,49 +19,14 @@ use crate::proxy::http::task::ClientTask;
 use crate::proxy::local::Local;
 use crate::proxy::snapshot::ListenerStats;
 use crate::proxy::tcp::task::TcpTask;
+use crate::proxy::udp;
 
 /// A worker's listening sockets.
 #[derive(Debug)]
 pub struct Accepting {
     local: Rc<Local>,
     /// By the ids of their seats.
-    sockets: HashMap<u32, Rc<Socket>>,
-}
-
-/// What the tasks of an address' sockets are to know.
-#[derive(Debug)]
-struct Socket {
-    listener: Cell<usize>,
-    permits: RefCell<Arc<Semaphore>>,
-    closed: Cell<bool>,
-    changed: Notify,
-}
-
-impl Socket {
-    fn new(seat: &Seat) -> Rc<Self> {
-        Rc::new(Self {
-            listener: Cell::new(seat.listener),
-            permits: RefCell::new(Arc::clone(&seat.permits)),
-            closed: Cell::new(false),
-            changed: Notify::new(),
-        })
-    }
-
-    /// Accepts connections for this listener from now on.
-    fn sit(&self, seat: Seat) {
-        let same_permits = Arc::ptr_eq(&self.permits.borrow(), &seat.permits);
-        if same_permits && self.listener.get() == seat.listener {
-            return;
-        }
-        self.listener.set(seat.listener);
-        self.permits.replace(seat.permits);
-        self.changed.notify_waiters();
-    }
-
-    fn close(&self) {
-        self.closed.set(true);
-        self.changed.notify_waiters();
-    }
+    stations: HashMap<u32, Rc<Station>>,
 }
 
 impl Accepting {
@@ -69,50 +34,52 @@ impl Accepting {
     pub fn new(local: &Rc<Local>) -> Self {
         Self {
             local: Rc::clone(local),
-            sockets: HashMap::new(),
+            stations: HashMap::new(),
         }
     }
 
-    /// Accepts connections from these sockets from now on, and closes the others once what the kernel has accepted is
-    /// taken.
+    /// Accepts connections and datagrams from these sockets from now on, and closes the others: those of TCP once what the
+    /// kernel has accepted is taken.
     pub fn assign(&mut self, assignment: Assignment) {
-        let mut former = std::mem::take(&mut self.sockets);
+        let mut former = std::mem::take(&mut self.stations);
         for seat in assignment.seats {
-            let id = seat.id;
-            let socket = former.remove(&id).unwrap_or_else(|| Socket::new(&seat));
-            socket.sit(seat);
-            self.sockets.insert(id, socket);
+            let new = || Rc::new(Station::new(seat.listener, Arc::clone(&seat.permits)));
+            let station = former.remove(&seat.id).unwrap_or_else(new);
+            station.sit(seat.listener, Arc::clone(&seat.permits));
+            self.stations.insert(seat.id, station);
         }
-        former.values().for_each(|socket| socket.close());
+        former.values().for_each(|station| station.close());
         for (id, listening) in assignment.new {
-            let socket = Rc::clone(&self.sockets[&id]);
-            spawn_local(listen(listening, socket, Rc::clone(&self.local)));
+            let (station, local) = (Rc::clone(&self.stations[&id]), Rc::clone(&self.local));
+            match listening {
+                Listening::Tcp(socket) => spawn_local(listen(socket, station, local)),
+                Listening::Udp(socket) => spawn_local(udp::serve(socket, station, local)),
+            };
         }
     }
 }
 
 /// Accepts connections until the socket is to be closed or the worker drains; the last ones are those that the kernel has
 /// accepted by then.
-async fn listen(listening: Arc<TcpListener>, socket: Rc<Socket>, local: Rc<Local>) {
+async fn listen(listening: Arc<TcpListener>, station: Rc<Station>, local: Rc<Local>) {
     local.drain.enter();
     let acceptor = Connections {
-        socket: Rc::clone(&socket),
+        station: Rc::clone(&station),
         local: Rc::clone(&local),
     };
     match listener::watch(listening) {
         Ok(listening) => {
-            while !socket.closed.get() && !local.drain.draining() {
-                let permits = Arc::clone(&socket.permits.borrow());
+            while !station.is_closed() && !local.drain.draining() {
+                let permits = station.permits();
                 tokio::select! {
                     () = listener::accept(&listening, &permits, &acceptor) => {}
-                    () = socket.changed.notified() => {}
+                    () = station.changed() => {}
                     () = local.drain.begun() => {}
                 }
             }
             // Else they would be shared with who has taken over, for as long as there are new ones.
             if !local.drain.handed_over() {
-                let permits = Arc::clone(&socket.permits.borrow());
-                listener::accept_waiting(listening.get_ref(), &permits, &acceptor);
+                listener::accept_waiting(listening.get_ref(), &station.permits(), &acceptor);
             }
         }
         Err(error) => acceptor.failed(&error),
@@ -152,14 +119,14 @@ impl Newcomer {
 
 /// Serves what a socket accepts.
 struct Connections {
-    socket: Rc<Socket>,
+    station: Rc<Station>,
     local: Rc<Local>,
 }
 
 impl Connections {
     /// Counts something, and tells how often it has happened.
     fn count(&self, counter: impl FnOnce(&ListenerStats) -> &Counter) -> u64 {
-        let listener = self.local.listener(self.socket.listener.get());
+        let listener = self.local.listener(self.station.listener());
         let counter = counter(listener.stats.shard(self.local.worker));
         counter.increment();
         counter.get()
@@ -170,7 +137,7 @@ impl Acceptor for Connections {
     fn accepted(&self, tcp: Tcp, peer: SocketAddr, permit: OwnedSemaphorePermit) {
         self.count(|stats| &stats.accepted);
         let local = Rc::clone(&self.local);
-        let listener = self.socket.listener.get();
+        let listener = self.station.listener();
         let asked = match local.listener(listener).proxy_protocol {
             // It is asked later, of the client that the header names.
             true => Asked::Answered(Ok(None)),
@@ -199,7 +166,7 @@ impl Acceptor for Connections {
         let failures = self.count(|stats| &stats.accept_failures);
         // The first of each thousand: out of file descriptors it is 20 a second.
         if failures % 1000 == 1 {
-            let listener = self.local.listener(self.socket.listener.get());
+            let listener = self.local.listener(self.station.listener());
             tracing::error!(listener = %listener.name, %error, "accepting a connection failed; trying again");
         }
     }

@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Weak};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
 
 use socket2::SockRef;
 use tokio::sync::Semaphore;
@@ -14,10 +14,11 @@ use tokio::sync::Semaphore;
 use super::StartError;
 use super::capacity::Capacity;
 use super::inherit::Inherited;
+use super::listening::{Carrier, Listening, WeakListening};
 use super::upgrade::Registry;
 use crate::admin;
-use crate::config::model::{AdminListen, Config, Listener};
-use crate::net::{TcpOptions, socket};
+use crate::config::model::{AdminListen, Config, Listener, Mode};
+use crate::net::{TcpOptions, socket, udp};
 use crate::proxy::build::tcp_options;
 
 /// The sockets of one address, one a worker or more.
@@ -25,6 +26,7 @@ use crate::proxy::build::tcp_options;
 struct Group {
     id: u32,
     listener: String,
+    carrier: Carrier,
     /// As it is written; its port may be 0.
     configured: SocketAddr,
     bound: SocketAddr,
@@ -33,7 +35,7 @@ struct Group {
     /// What the connections that they accept are to have.
     options: TcpOptions,
     /// Open as long as the workers have them.
-    sockets: Vec<Weak<TcpListener>>,
+    sockets: Vec<WeakListening>,
 }
 
 impl Group {
@@ -43,8 +45,10 @@ impl Group {
         if !former.iter().any(had_others) {
             return;
         }
-        for socket in self.sockets.iter().filter_map(Weak::upgrade) {
-            if let Err(error) = self.options.replace(SockRef::from(&*socket)) {
+        for socket in self.sockets.iter().filter_map(WeakListening::upgrade) {
+            if let Listening::Tcp(socket) = socket
+                && let Err(error) = self.options.replace(SockRef::from(&*socket))
+            {
                 let (listener, address) = (&self.listener, self.bound);
                 tracing::warn!(%listener, %address, %error, "its options (tcp) cannot be set");
             }
@@ -52,7 +56,7 @@ impl Group {
     }
 }
 
-/// All sockets that clients connect to.
+/// All sockets that clients send to.
 #[derive(Debug, Default)]
 pub struct Sockets {
     groups: Vec<Group>,
@@ -67,7 +71,7 @@ pub struct Sockets {
 #[derive(Debug)]
 pub struct Plan {
     groups: Vec<Group>,
-    new: Vec<(u32, Vec<Arc<TcpListener>>)>,
+    new: Vec<(u32, Vec<Listening>)>,
     capacities: Vec<(String, usize)>,
 }
 
@@ -75,6 +79,7 @@ pub struct Plan {
 #[derive(Debug)]
 struct Wanted {
     listener: String,
+    carrier: Carrier,
     configured: SocketAddr,
     /// Index of the listener in the snapshot.
     place: usize,
@@ -86,6 +91,10 @@ fn wanted<'a>(config: &'a Config, places: &'a [usize]) -> impl Iterator<Item = W
     listeners.flat_map(|(listener, place)| {
         listener.addresses.iter().map(|configured| Wanted {
             listener: listener.name.clone(),
+            carrier: match listener.mode {
+                Mode::Http | Mode::Tcp => Carrier::Tcp,
+                Mode::Udp => Carrier::Udp,
+            },
             configured: *configured,
             place: *place,
             options: tcp_options(&listener.tcp),
@@ -106,13 +115,13 @@ impl Plan {
     }
 }
 
-/// The sockets that a worker is to accept connections from. Others are to be closed.
+/// The sockets that a worker is to serve. Others are to be closed.
 #[derive(Debug, Default)]
 pub struct Assignment {
     /// All of them.
     pub seats: Vec<Seat>,
     /// Those that the worker does not have yet, by the ids of their seats. There may be several of one.
-    pub new: Vec<(u32, Arc<TcpListener>)>,
+    pub new: Vec<(u32, Listening)>,
 }
 
 /// Whose connections a socket accepts.
@@ -155,15 +164,18 @@ impl Sockets {
         let mut missing = Vec::new();
         // First those that stay with their listener, then those that move to another.
         for wanted in wanted(config, places) {
-            let is_same =
-                |it: &Group| it.listener == wanted.listener && it.configured == wanted.configured;
+            let is_same = |it: &Group| {
+                it.carrier == wanted.carrier
+                    && it.listener == wanted.listener
+                    && it.configured == wanted.configured
+            };
             match former.iter().position(is_same) {
                 Some(position) => plan.keep(former.swap_remove(position), wanted),
                 None => missing.push(wanted),
             }
         }
         for wanted in missing {
-            let has_it = |it: &Group| it.bound == wanted.configured;
+            let has_it = |it: &Group| it.carrier == wanted.carrier && it.bound == wanted.configured;
             match former.iter().position(has_it) {
                 Some(position) => plan.keep(former.swap_remove(position), wanted),
                 None => self.add(&mut plan, wanted, config.workers.get(), inherited)?,
@@ -194,6 +206,7 @@ impl Sockets {
         };
         let Wanted {
             listener,
+            carrier,
             configured,
             place,
             options,
@@ -203,11 +216,12 @@ impl Sockets {
         plan.groups.push(Group {
             id,
             listener,
+            carrier,
             configured,
             bound,
             place,
             options,
-            sockets: sockets.iter().map(Arc::downgrade).collect(),
+            sockets: sockets.iter().map(Listening::downgrade).collect(),
         });
         plan.new.push((id, sockets));
         Ok(())
@@ -218,19 +232,40 @@ impl Sockets {
         wanted: &Wanted,
         workers: usize,
         inherited: &mut Inherited,
-    ) -> io::Result<(SocketAddr, Vec<Arc<TcpListener>>)> {
-        let (address, options) = (wanted.configured, &wanted.options);
+    ) -> io::Result<(SocketAddr, Vec<Listening>)> {
+        let (address, carrier) = (wanted.configured, wanted.carrier);
+        let options = &wanted.options;
         // Sockets for one address and for all of them share a port, if they are all ours.
         let is_beside = |it: &Group| {
-            it.bound.port() == address.port() && it.bound.is_ipv4() == address.is_ipv4()
+            it.carrier == carrier
+                && it.bound.port() == address.port()
+                && it.bound.is_ipv4() == address.is_ipv4()
         };
-        let sockets = match inherited.take(&wanted.listener, address) {
-            sockets if !sockets.is_empty() => socket::inherit(sockets, workers, options),
-            _ if self.groups.iter().any(is_beside) => socket::share(address, workers, options),
-            _ => socket::listen(address, workers, options),
-        }?;
-        let bound = sockets[0].local_addr()?;
-        Ok((bound, sockets.into_iter().map(Arc::new).collect()))
+        let beside = self.groups.iter().any(is_beside);
+        let known = inherited.take(&wanted.listener, address, carrier);
+        let sockets: Vec<Listening> = match carrier {
+            Carrier::Tcp => {
+                let known: Vec<_> = known.into_iter().map(TcpListener::from).collect();
+                let sockets = match known.is_empty() {
+                    false => socket::inherit(known, workers, options),
+                    true if beside => socket::share(address, workers, options),
+                    true => socket::listen(address, workers, options),
+                };
+                let sockets = sockets?.into_iter().map(Arc::new);
+                sockets.map(Listening::Tcp).collect()
+            }
+            Carrier::Udp => {
+                let known: Vec<_> = known.into_iter().map(UdpSocket::from).collect();
+                let sockets = match known.is_empty() {
+                    false => udp::socket::inherit(known, workers),
+                    true if beside => udp::socket::share(address, workers),
+                    true => udp::socket::listen(address, workers),
+                };
+                let sockets = sockets?.into_iter().map(Arc::new);
+                sockets.map(Listening::Udp).collect()
+            }
+        };
+        Ok((sockets[0].local_addr()?, sockets))
     }
 
     /// Puts a plan into force, and says what each of `workers` is to do for it.
@@ -247,8 +282,7 @@ impl Sockets {
         let groups = self.groups.iter();
         let sockets = groups.flat_map(|it| it.sockets.iter().map(move |socket| (it, socket)));
         self.registry.set(
-            sockets
-                .map(|(group, socket)| (&*group.listener, group.configured, Weak::clone(socket))),
+            sockets.map(|(group, socket)| (&*group.listener, group.configured, socket.clone())),
         );
         let mut capacities = std::mem::take(&mut self.capacities);
         for (listener, max) in plan.capacities {

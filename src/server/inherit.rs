@@ -1,12 +1,13 @@
-//! Sockets that listen before this process begins: those of the process that it takes over from, or of systemd.
+//! Sockets that are bound before this process begins: those of the process that it takes over from, or of systemd.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use socket2::Socket;
+use socket2::{Socket, Type};
 
+use super::listening::Carrier;
 use super::upgrade::Place;
 use crate::config::model::AdminListen;
 use crate::net::inherited;
@@ -27,6 +28,7 @@ struct Handed {
 #[derive(Debug, PartialEq, Eq)]
 enum Address {
     Tcp(SocketAddr),
+    Udp(SocketAddr),
     Unix(PathBuf),
 }
 
@@ -34,7 +36,7 @@ impl Inherited {
     /// The sockets that systemd has bound (sd_listen_fds(3)).
     ///
     /// # Errors
-    /// The environment is not as systemd makes it, or one of them is not a stream socket that listens.
+    /// The environment is not as systemd makes it, or one of them is not a socket that clients can send to.
     pub fn from_systemd() -> io::Result<Self> {
         let mut inherited = Self::default();
         for socket in inherited::of_systemd()? {
@@ -46,17 +48,13 @@ impl Inherited {
     /// Adds a socket, and what it was for.
     ///
     /// # Errors
-    /// It is not a stream socket that listens.
+    /// It is neither a stream socket that listens nor one of UDP.
     pub(super) fn add(&mut self, was: Option<Place>, socket: OwnedFd) -> io::Result<()> {
         let socket = Socket::from(socket);
-        let address = match socket.is_listener()? {
-            true => address(&socket)?,
-            false => None,
-        };
-        let address = address.ok_or_else(|| {
+        let address = address(&socket)?.ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "expected TCP and Unix sockets that listen",
+                "expected TCP and Unix sockets that listen, or UDP sockets",
             )
         })?;
         self.0.push(Handed {
@@ -68,17 +66,21 @@ impl Inherited {
     }
 
     /// The sockets of the listener of this name that its configuration bound to this address, or that are bound to it.
-    pub fn take(&mut self, listener: &str, address: SocketAddr) -> Vec<TcpListener> {
-        self.take_all(|handed| match &handed.was {
+    pub fn take(&mut self, listener: &str, address: SocketAddr, carrier: Carrier) -> Vec<OwnedFd> {
+        let at = match carrier {
+            Carrier::Tcp => Address::Tcp,
+            Carrier::Udp => Address::Udp,
+        };
+        self.take_all(|handed| match (&handed.was, &handed.address) {
             // Of port 0 there may be many.
-            Some(Place::Listener { name, address: was }) if *was == address => {
-                address.port() != 0 || name == listener
+            (
+                Some(Place::Listener { name, address: was }),
+                Address::Tcp(bound) | Address::Udp(bound),
+            ) if *was == address => {
+                handed.address == at(*bound) && (address.port() != 0 || name == listener)
             }
-            _ => handed.address == Address::Tcp(address),
+            _ => handed.address == at(address),
         })
-        .into_iter()
-        .map(TcpListener::from)
-        .collect()
     }
 
     /// The socket of the admin API; `shown` is what its configuration says of it.
@@ -104,7 +106,7 @@ impl Inherited {
     /// Where those listen that nobody has taken.
     pub fn rest(&self) -> Vec<String> {
         let shown = self.0.iter().map(|handed| match &handed.address {
-            Address::Tcp(address) => address.to_string(),
+            Address::Tcp(address) | Address::Udp(address) => address.to_string(),
             Address::Unix(path) => format!("unix:{}", path.display()),
         });
         let mut rest: Vec<_> = shown.collect();
@@ -118,9 +120,15 @@ impl Inherited {
     }
 }
 
-/// Where a socket is bound; nothing if that is neither an IP address nor a path.
+/// Where clients reach a socket; nothing if they do not, or if that is neither an IP address nor a path.
 fn address(socket: &Socket) -> io::Result<Option<Address>> {
     let address = socket.local_addr()?;
+    if socket.r#type()? == Type::DGRAM {
+        return Ok(address.as_socket().map(Address::Udp));
+    }
+    if !socket.is_listener()? {
+        return Ok(None);
+    }
     let path = || address.as_pathname().map(Path::to_owned);
     let tcp = address.as_socket().map(Address::Tcp);
     Ok(tcp.or_else(|| path().map(Address::Unix)))
@@ -128,7 +136,7 @@ fn address(socket: &Socket) -> io::Result<Option<Address>> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::UdpSocket;
+    use std::net::{TcpListener, UdpSocket};
 
     use super::*;
 
@@ -154,17 +162,33 @@ mod tests {
         inherited.add(of("web", any_port()), web.into()).unwrap();
         inherited.add(of("api", any_port()), api.into()).unwrap();
         inherited.add(None, plain.into()).unwrap();
-        let addresses = |sockets: Vec<TcpListener>| {
-            let addresses = sockets.iter().map(|it| it.local_addr().unwrap());
+        let mut take = |name: &str, address| {
+            let taken = inherited.take(name, address, Carrier::Tcp).into_iter();
+            let addresses = taken.map(|it| TcpListener::from(it).local_addr().unwrap());
             addresses.collect::<Vec<_>>()
         };
-        assert_eq!(addresses(inherited.take("other", any_port())), []);
-        assert_eq!(addresses(inherited.take("api", any_port())), [api_at]);
-        assert_eq!(addresses(inherited.take("api", any_port())), []);
-        assert_eq!(addresses(inherited.take("renamed", web_at)), [web_at]);
-        assert_eq!(inherited.rest(), [plain_at.to_string()]);
-        assert_eq!(addresses(inherited.take("plain", plain_at)), [plain_at]);
+        assert_eq!(take("other", any_port()), []);
+        assert_eq!(take("api", any_port()), [api_at]);
+        assert_eq!(take("api", any_port()), []);
+        assert_eq!(take("renamed", web_at), [web_at]);
+        assert_eq!(take("plain", plain_at), [plain_at]);
         assert!(inherited.rest().is_empty());
+    }
+
+    #[test]
+    fn ports_of_udp_are_others_than_those_of_tcp() {
+        let mut inherited = Inherited::default();
+        let (tcp, at) = bound();
+        let udp = UdpSocket::bind(at).unwrap();
+        let any = UdpSocket::bind(any_port()).unwrap();
+        inherited.add(of("dns", at), tcp.into()).unwrap();
+        inherited.add(of("dns", at), udp.into()).unwrap();
+        inherited.add(of("dns", any_port()), any.into()).unwrap();
+        let mut take = |address, carrier| inherited.take("dns", address, carrier).len();
+        assert_eq!(take(any_port(), Carrier::Tcp), 0);
+        assert_eq!(take(any_port(), Carrier::Udp), 1);
+        assert_eq!((take(at, Carrier::Udp), take(at, Carrier::Udp)), (1, 0));
+        assert_eq!(take(at, Carrier::Tcp), 1);
     }
 
     #[test]
@@ -190,10 +214,12 @@ mod tests {
     }
 
     #[test]
-    fn only_sockets_that_listen_are_taken() {
+    fn only_sockets_that_clients_send_to_are_taken() {
         let mut inherited = Inherited::default();
-        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-        assert!(inherited.add(None, udp.into()).is_err());
+        let (listening, at) = bound();
+        let client = std::net::TcpStream::connect(at).unwrap();
+        assert!(inherited.add(None, client.into()).is_err());
+        drop(listening);
         let file = std::fs::File::open("/dev/null").unwrap();
         assert!(inherited.add(None, file.into()).is_err());
         assert!(inherited.rest().is_empty());

@@ -10,6 +10,7 @@ mod certificates;
 mod control;
 mod fleet;
 mod inherit;
+mod listening;
 mod lists;
 mod memory;
 mod reload;
@@ -133,7 +134,7 @@ pub enum StartError {
 /// What to do about an address that cannot be bound.
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "; `ss -ltnp` shows who listens there",
+        io::ErrorKind::AddrInUse => "; `ss -lntup` shows who has it",
         io::ErrorKind::PermissionDenied => {
             "; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE"
         }

@@ -63,6 +63,7 @@ pub struct Endpoint {
     fall: AtomicU32,
     weight: AtomicU32,
     draining: AtomicBool,
+    gone: AtomicBool,
     health: AtomicU8,
     resolved: ArcSwap<Vec<SocketAddr>>,
     load: InFlightCount,
@@ -119,6 +120,7 @@ impl Endpoint {
             fall: AtomicU32::new(fall.unwrap_or(NEVER)),
             weight: AtomicU32::new(spec.weight),
             draining: AtomicBool::new(spec.draining),
+            gone: AtomicBool::new(false),
             health: AtomicU8::new(health::State::Unknown as u8),
             resolved: ArcSwap::from_pointee(resolved),
             load: InFlightCount::new(queue),
@@ -205,6 +207,17 @@ impl Endpoint {
 
     pub(super) fn set_draining(&self, draining: bool) {
         self.draining.store(draining, Relaxed);
+    }
+
+    /// Whether it was removed from its upstream.
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Relaxed)
+    }
+
+    /// It was removed from its upstream: it finishes what it has.
+    pub(super) fn leave(&self) {
+        self.gone.store(true, Relaxed);
+        self.set_draining(true);
     }
 
     /// What its probes say.

@@ -305,7 +305,7 @@ impl Upstream {
             let position = position.ok_or(RosterError::Unknown)?;
             roster.endpoints.remove(position)
         };
-        endpoint.set_draining(true);
+        endpoint.leave();
         self.publish_roster();
         Ok(endpoint)
     }

@@ -72,7 +72,7 @@ const COMPLAINTS: Duration = Duration::from_secs(10);
 const RETRIES_A_SECOND: u32 = 3;
 
 impl LocalEndpoint {
-    fn new(shared: Arc<Endpoint>, settings: &Settings) -> Self {
+    pub(super) fn new(shared: Arc<Endpoint>, settings: &Settings) -> Self {
         Self {
             shared,
             pool: Pool::default(),
@@ -268,6 +268,13 @@ impl LocalUpstream {
             let mut view = self.view.borrow_mut();
             *view = View::new(self.shared.members(), Some(&view));
         }
+    }
+
+    /// This worker's side of a server, if that is eligible or ejected.
+    pub(super) fn find(&self, endpoint: &Arc<Endpoint>) -> Option<Rc<LocalEndpoint>> {
+        let view = self.view.borrow();
+        let is_it = |it: &&Rc<LocalEndpoint>| Arc::ptr_eq(&it.shared, endpoint);
+        view.all().find(is_it).map(Rc::clone)
     }
 
     /// The upstream's policy, as this worker knows it since its last pick.

@@ -9,6 +9,7 @@ pub mod announce;
 pub mod budget;
 mod conduct;
 pub mod connection;
+mod datagram;
 mod dial;
 mod driver;
 pub mod ejection;
@@ -36,6 +37,7 @@ pub mod supervisor;
 
 pub use announce::{Announced, Announces};
 pub use connection::Connection;
+pub use datagram::{Link, NoLink};
 pub use endpoint::{Endpoint, Origin};
 pub use group::{Members, Protocol, RosterError, Settings, Upstream};
 pub use local::{LocalEndpoint, LocalUpstream, Wish};

@@ -15,6 +15,11 @@ use crate::net::clock;
 pub struct InFlight(Rc<LocalEndpoint>);
 
 impl InFlight {
+    /// A request that has been counted.
+    pub(super) fn begun(endpoint: Rc<LocalEndpoint>) -> Self {
+        Self(endpoint)
+    }
+
     /// The server.
     pub fn endpoint(&self) -> &Rc<LocalEndpoint> {
         &self.0

@@ -78,7 +78,7 @@ impl Upstream {
                 roster.endpoints.push(endpoint);
             }
         }
-        former.values().for_each(|it| it.set_draining(true));
+        former.values().for_each(|it| it.leave());
         self.publish_roster();
         self.regulate_soon();
     }

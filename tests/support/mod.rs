@@ -13,6 +13,7 @@ pub mod redis;
 pub mod redis_fleet;
 pub mod temp_dir;
 pub mod tls;
+pub mod udp;
 
 use std::panic::resume_unwind;
 use std::sync::Barrier;

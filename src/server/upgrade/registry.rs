@@ -1,11 +1,12 @@
 //! The sockets that could be handed over now.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Place;
 use crate::admin::SharedSocket;
+use crate::server::listening::{Listening, WeakListening};
 
 /// All sockets that listen, as long as somebody uses them.
 #[derive(Debug, Default)]
@@ -19,12 +20,12 @@ pub struct Registry {
 struct Registered {
     name: String,
     address: SocketAddr,
-    socket: Weak<TcpListener>,
+    socket: WeakListening,
 }
 
 /// Sockets that are kept open until they have been handed over.
 pub(super) struct Held<'a> {
-    listeners: Vec<(Place, Arc<TcpListener>)>,
+    listeners: Vec<(Place, Listening)>,
     admin: Option<&'a (String, SharedSocket)>,
 }
 
@@ -38,7 +39,7 @@ impl Registry {
     }
 
     /// Sets the listeners' sockets: each with the name of its listener, and the address of that one's configuration.
-    pub fn set<'a>(&self, sockets: impl Iterator<Item = (&'a str, SocketAddr, Weak<TcpListener>)>) {
+    pub fn set<'a>(&self, sockets: impl Iterator<Item = (&'a str, SocketAddr, WeakListening)>) {
         let sockets = sockets.map(|(name, address, socket)| Registered {
             name: name.to_owned(),
             address,
