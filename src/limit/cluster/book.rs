@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Receiver;
 
 use super::account::{Account, Fleet, Own, Rule};
@@ -223,9 +222,7 @@ impl Book {
         if self.keys.len() >= MAX_HOT {
             return false;
         }
-        // What was taken of the cold part is what this node has used, times the number of nodes.
-        let taken = store.cold.taken(&key, moment.now, store.bucket);
-        let used = (taken / f64::from(store.nodes.load(Relaxed))).ceil() as u64;
+        let used = store.used_cold(&key, moment.now);
         let slot = Arc::new(Slot::new(store.quota.requests.get()));
         let mut hot = Hot {
             slot: Arc::clone(&slot),
@@ -240,8 +237,14 @@ impl Book {
         };
         let fleet = Fleet::of(self.clock, moment.interval, &self.partners, self.expected);
         hot.settle(fleet, self.rounds, self.random.f64());
-        self.keys.insert(key, hot);
         store.hot.pin().insert(key, slot);
+        // What workers have admitted until they saw the slot.
+        let late = store.used_cold(&key, moment.now).saturating_sub(used);
+        if late > 0 {
+            hot.account.advance(late, fleet, self.random.f64());
+            hot.settle(fleet, self.rounds, self.random.f64());
+        }
+        self.keys.insert(key, hot);
         true
     }
 }

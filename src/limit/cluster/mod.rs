@@ -172,6 +172,12 @@ impl ClusterStore {
         self.book().differing(self.head.quota)
     }
 
+    /// What this node has used of a key's cold part: what was taken of it is that, times the number of nodes.
+    fn used_cold(&self, key: &LimitKey, now: Instant) -> u64 {
+        let taken = self.cold.taken(key, now, self.bucket);
+        (taken / f64::from(self.nodes.load(Relaxed))).round() as u64
+    }
+
     fn write(&self, book: &Book, entries: &[entry::Entry]) -> Vec<Vec<u8>> {
         entry::write(self.head, self.quota.algorithm, book.index(), entries)
     }
