@@ -119,6 +119,11 @@ impl Register {
             .or_insert((stamp, Some(difference)));
     }
 
+    /// Forgets what is known of a server.
+    pub(super) fn remove(&mut self, server: &Server) {
+        self.entries.remove(server);
+    }
+
     /// Whether this is later than what is known of the server, and there is room for it.
     pub(super) fn is_news(&self, entry: &Entry, now: u64) -> bool {
         match self.stamp(&entry.server) {

@@ -36,6 +36,9 @@ const SUM: u8 = 0;
 const SUMS: u8 = 1;
 const ENTRIES: u8 = 2;
 
+/// A sum for each part.
+type Sums = [u64; PARTS];
+
 /// A message, and the one node that it is for, if it is not for all.
 pub type Told = (Option<u64>, Vec<u8>);
 
@@ -48,6 +51,8 @@ pub struct News(pub(super) Vec<Entry>);
 pub struct Sharing {
     /// What the state file has; nothing while changes are not shared.
     register: Arc<ArcSwapOption<Register>>,
+    /// The sums of a register, since there are many questions for them.
+    sums: Option<(Arc<Register>, Sums)>,
     /// What was told when it was new.
     told: Option<Arc<Register>>,
     /// Nodes whose sum is another one.
@@ -68,6 +73,7 @@ impl Sharing {
         Self {
             told: register.load_full(),
             register,
+            sums: None,
             differing: BTreeSet::new(),
             left: MAX_MESSAGES,
             news,
@@ -103,7 +109,7 @@ impl Sharing {
         let Some(register) = self.register.load_full() else {
             return Vec::new();
         };
-        let sums = sums(&register);
+        let sums = self.sums(&register);
         let mut sum = vec![SUM];
         sum.extend(sums.iter().fold(0, |all, sum| all ^ sum).to_be_bytes());
         let mut told = vec![(None, sum)];
@@ -125,14 +131,14 @@ impl Sharing {
         match reader.byte()? {
             SUM => {
                 let theirs = u64::from_be_bytes(reader.array()?);
-                let ours = sums(&register).iter().fold(0, |all, sum| all ^ sum);
+                let ours = self.sums(&register).iter().fold(0, |all, sum| all ^ sum);
                 if theirs != ours {
                     self.differing.insert(peer);
                 }
                 Some(Vec::new())
             }
             SUMS => {
-                let ours = sums(&register);
+                let ours = self.sums(&register);
                 let mut differs = [false; PARTS];
                 for (differs, ours) in differs.iter_mut().zip(ours) {
                     *differs = u64::from_be_bytes(reader.array()?) != ours;
@@ -144,6 +150,17 @@ impl Sharing {
                 Some(Vec::new())
             }
             _ => None,
+        }
+    }
+
+    fn sums(&mut self, register: &Arc<Register>) -> Sums {
+        match &self.sums {
+            Some((known, sums)) if Arc::ptr_eq(known, register) => *sums,
+            _ => {
+                let sums = sums(register);
+                self.sums = Some((Arc::clone(register), sums));
+                sums
+            }
         }
     }
 
@@ -186,7 +203,7 @@ fn part(server: &Server) -> usize {
 }
 
 /// A sum for each part, the same for the same entries in any order.
-fn sums(register: &Register) -> [u64; PARTS] {
+fn sums(register: &Register) -> Sums {
     let mut sums = [0; PARTS];
     for entry in register.entries() {
         let mut bytes = Vec::new();

@@ -1,7 +1,10 @@
 //! What is kept, what is refused, and who may change the file.
 
 use super::*;
+use crate::admin::overlay::Difference;
+use crate::admin::register::{Entry, Stamp};
 use crate::admin::tests::TempDir;
+use crate::config::types::ServerAddress;
 
 fn load(text: &str) -> Result<Overlay, String> {
     let dir = TempDir::new();
@@ -167,4 +170,101 @@ async fn without_a_place_for_the_lock_changes_are_refused() {
     assert!(!path.exists());
     fs::remove_dir(dir.path().join("state.lock")).unwrap();
     remove(&file, "a:1").await.unwrap();
+}
+
+fn server(text: &str) -> ServerAddress {
+    text.parse().unwrap()
+}
+
+/// What the fleet would be told: the servers and who changed them.
+fn told(file: &StateFile) -> Option<Vec<(String, String)>> {
+    let register = file.shared().load_full()?;
+    let entries = register.entries();
+    let told = entries.map(|it| (it.server.address.to_string(), it.stamp.node));
+    Some(told.collect())
+}
+
+async fn has_removed(file: &StateFile, address: &str) {
+    let address = server(address);
+    let mut transaction = file.begin().await;
+    let removed = transaction.change("app", &address, |it| it.remove("app", &address));
+    removed.await.unwrap();
+}
+
+#[tokio::test]
+async fn changes_are_told_to_the_fleet_and_known_after_a_restart() {
+    let dir = TempDir::new();
+    let path = dir.path().join("state");
+    let file = StateFile::new(path.clone(), Overlay::default());
+    has_removed(&file, "a:1").await;
+    assert_eq!(told(&file), None, "they are this node's alone");
+    drop(file);
+    let file =
+        StateFile::new(path.clone(), StateFile::load(&path).unwrap()).sharing_as(Some("one"));
+    has_removed(&file, "b:1").await;
+    let both = [("a:1", "one"), ("b:1", "one")];
+    let both = both.map(|(address, node)| (address.to_owned(), node.to_owned()));
+    assert_eq!(told(&file).unwrap(), both);
+    drop(file);
+    let file =
+        StateFile::new(path.clone(), StateFile::load(&path).unwrap()).sharing_as(Some("two"));
+    assert_eq!(
+        told(&file).unwrap(),
+        both,
+        "it is still known who made them"
+    );
+    file.begin().await.share_as(None);
+    assert_eq!(told(&file), None);
+    has_removed(&file, "b:1").await;
+    file.begin().await.share_as(Some("two"));
+    assert_eq!(
+        told(&file).unwrap()[1].1,
+        "two",
+        "what was done meanwhile is as if it were old"
+    );
+}
+
+#[tokio::test]
+async fn the_later_change_is_merged_and_no_other() {
+    let dir = TempDir::new();
+    let file = StateFile::new(dir.path().join("state"), Overlay::default());
+    let entry = |clock, difference| Entry {
+        server: Server {
+            upstream: "app".to_owned(),
+            address: server("a:1"),
+        },
+        stamp: Stamp {
+            clock,
+            node: "other".to_owned(),
+        },
+        difference,
+    };
+    let removal = entry(5, Some(Difference::Removed));
+    let merged = file.begin().await.merge(vec![removal.clone()]).await;
+    assert_eq!(merged.unwrap(), [], "nothing is shared");
+    let file = file.sharing_as(Some("one"));
+    let merged = file
+        .begin()
+        .await
+        .merge(vec![removal.clone(), entry(4, None)])
+        .await;
+    assert_eq!(merged.unwrap(), [removal.clone()]);
+    let mut transaction = file.begin().await;
+    assert_eq!(
+        transaction.merge(vec![removal]).await.unwrap(),
+        [],
+        "it is known"
+    );
+    assert_eq!(
+        transaction.overlay().difference("app", &server("a:1")),
+        Some(Difference::Removed)
+    );
+    assert_eq!(
+        transaction.merge(vec![entry(6, None)]).await.unwrap().len(),
+        1
+    );
+    assert_eq!(
+        transaction.overlay().difference("app", &server("a:1")),
+        None
+    );
 }
