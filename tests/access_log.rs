@@ -52,6 +52,36 @@ impl LogFile {
     }
 }
 
+#[test]
+fn a_connection_that_is_passed_on_has_a_line_too() {
+    let (log, backend) = (LogFile::new(), Backend::start());
+    let proxy = Proxy::new()
+        .listener("mode = \"tcp\"\nupstream = \"app\"")
+        .unprobed("app", &[backend.addr()])
+        .extra(&log.table("json"))
+        .start();
+    let mut client = proxy.connect();
+    let sent = client.get("/").expect("an answer").body.len() as u64;
+    drop(client);
+    let record = log.only_record();
+    for (field, value) in [
+        ("client", json!("127.0.0.1")),
+        ("protocol", json!("tcp")),
+        ("listener", json!("web")),
+        ("name", json!("")),
+        ("upstream", json!("app")),
+        ("server", json!(backend.addr().to_string())),
+        ("retries", json!(0)),
+        ("received", json!(message("GET", "/", &[], b"").len())),
+        ("reason", json!("client")),
+    ] {
+        assert_eq!(record[field], value, "{field}");
+    }
+    assert!(record["sent"].as_u64() > Some(sent), "with its head");
+    let time = |field: &str| record[field].as_f64().expect("seconds");
+    assert!(0.0 < time("connect") && time("connect") <= time("duration"));
+}
+
 /// A proxy that logs JSON, in front of one server.
 fn logging(log: &LogFile, server: impl std::fmt::Display) -> RunningProxy {
     Proxy::new()

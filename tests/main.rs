@@ -64,6 +64,7 @@ mod support_smoke;
 mod systemd;
 mod tcp;
 mod tcp_options;
+mod tcp_servers;
 mod timeouts;
 mod tls;
 mod tls_servers;

@@ -1,7 +1,7 @@
 """The contestants' configurations for TCP, on equal terms.
 
-All of them: one worker a core that they have, no log, round robin, and all other settings as they come; HAProxy splices
-where it finds that useful. loadbalancer and HAProxy probe each server with a connection every 5 s.
+All of them: one worker a core that they have, no log, round robin, and all other settings as they come; HAProxy is
+told to splice. loadbalancer and HAProxy probe each server with a connection every 5 s.
 """
 
 from pathlib import Path
@@ -62,6 +62,8 @@ defaults
  timeout client 1h
  timeout server 1h
  option splice-auto
+ option splice-request
+ option splice-response
 frontend front
  bind 127.0.0.1:{port} backlog 4096
  default_backend app

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from .stage import Stage
 
-CONNECTIONS = 16_384  # a worker's, to both sides together
+CONNECTIONS = 19_500  # a worker's, to both sides together
 
 
 def write_nginx_config(stage: Stage, name: str, workers: int, http: str) -> Path:

@@ -65,17 +65,19 @@ impl Incoming {
     pub fn read(&mut self, bytes: &[u8]) -> Result<Option<ClientHello>, Invalid> {
         self.bytes.extend_from_slice(bytes);
         while self.seen < self.bytes.len() {
+            if self.seen >= MAX_LENGTH {
+                return Err(Invalid::TooLong);
+            }
             if self.left == 0 && !self.open_record()? {
                 break;
             }
+            // No further than to the limit, so that it does not matter how much has come behind.
             let come = self.left.min(self.bytes.len() - self.seen);
+            let come = come.min(MAX_LENGTH.saturating_sub(self.seen));
             let fragment = &self.bytes[self.seen..self.seen + come];
             self.message.extend_from_slice(fragment);
             self.seen += come;
             self.left -= come;
-            if self.seen > MAX_LENGTH {
-                return Err(Invalid::TooLong);
-            }
             if let Some(hello) = self.message()? {
                 return Ok(Some(hello));
             }

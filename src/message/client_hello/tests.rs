@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use proptest::prelude::*;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
@@ -188,4 +189,25 @@ fn a_hello_of_64_kib_is_read_and_no_longer_one() {
     );
     let many = records(&message(&padding(30_000)), 1);
     assert_eq!(read(&many), Err(Invalid::TooLong));
+}
+
+proptest! {
+    #[test]
+    fn it_does_not_matter_how_bytes_are_cut(
+        changes in proptest::collection::vec((0_usize..600, any::<u8>()), 0..4),
+        record in 1_usize..600,
+        piece in 1_usize..100,
+    ) {
+        let whole = spoken("a.example", &["h2"]);
+        let mut bytes = records(&whole[RECORD_HEADER..], record);
+        for (at, byte) in changes {
+            let length = bytes.len();
+            bytes[at % length] = byte;
+        }
+        let expected = read(&bytes);
+        let mut incoming = Incoming::default();
+        let mut read = bytes.chunks(piece).map(|part| incoming.read(part));
+        let found = read.find(|read| *read != Ok(None)).unwrap_or(Ok(None));
+        prop_assert_eq!(found, expected);
+    }
 }

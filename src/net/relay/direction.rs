@@ -22,7 +22,7 @@ use crate::net::{Throttle, Traffic, Transport};
 
 /// What is copied at a time where there is no TLS. A read that fills it is followed by splices, and one that brings less by
 /// copies: both are two system calls, of which a copy's are cheaper up to about this many bytes.
-const FLAT: usize = 16 * 1024;
+const FLAT: usize = 32 * 1024;
 
 /// After so many bytes it is somebody else's turn.
 const TURN: usize = 1024 * 1024;
@@ -93,8 +93,8 @@ impl Direction {
         self.phase
     }
 
-    /// Moves what there is to move. Ready when there will be nothing more: the end has been passed on, or cannot be. `cut`
-    /// says that the connection it reads from has broken, so that an end is none.
+    /// Moves what there is to move. Ready when there will be nothing more: the end has been passed on, or cannot be. `other`
+    /// is how far the other direction is.
     ///
     /// # Errors
     /// The connection that it reads from has broken.
@@ -102,27 +102,27 @@ impl Direction {
         &mut self,
         cx: &mut Context<'_>,
         ends: &mut Ends<'_>,
-        cut: bool,
+        other: Phase,
     ) -> Poll<io::Result<()>> {
         let turn_ends = self.read + TURN as u64;
         loop {
             match self.phase {
                 Phase::Closed | Phase::Lost { .. } => return Poll::Ready(Ok(())),
-                Phase::Ended { .. } if cut => {
+                // The connection that it reads from has broken: its end is none.
+                Phase::Ended { .. } if other == (Phase::Lost { cut: true }) => {
                     return Poll::Ready(Err(ErrorKind::ConnectionReset.into()));
                 }
                 Phase::Open | Phase::Ended { .. } => {}
             }
             if let Err(error) = ready!(self.poll_write(cx, ends)) {
-                // A reset that comes after the peer's end has an error of its own (RFC 9293, section 3.10.7.4).
-                let cut = error.kind() != ErrorKind::BrokenPipe;
-                self.phase = Phase::Lost { cut };
-                self.held = Held::Nothing;
+                self.lose(&error);
                 continue;
             }
             if let Phase::Ended { said } = self.phase {
-                // That it is closed already is for a read to tell.
-                _ = ready!(ends.to.0.poll_end(cx, said));
+                // What is closed next need not be ended before. That it is closed already is for a read to tell.
+                if other != Phase::Closed || ends.to.0.is_encrypted() {
+                    _ = ready!(ends.to.0.poll_end(cx, said));
+                }
                 self.phase = Phase::Closed;
                 continue;
             }
@@ -255,13 +255,25 @@ impl Direction {
         let (to, traffic) = &mut ends.to;
         let written = match Pin::new(&mut **to).poll_write(cx, bytes) {
             Poll::Ready(Ok(written)) => written,
-            // The next write says it again.
-            Poll::Ready(Err(_)) | Poll::Pending => 0,
+            // What is wrong is said once: the next write would only fail.
+            Poll::Ready(Err(error)) => {
+                self.lose(&error);
+                return Poll::Ready(Ok(bytes.len()));
+            }
+            Poll::Pending => 0,
         };
         traffic.add_sent(written as u64);
         self.written += written as u64;
         self.hold(&bytes[written..]);
         Poll::Ready(Ok(bytes.len()))
+    }
+
+    /// The connection that it leads to is gone, as a write has said.
+    fn lose(&mut self, error: &io::Error) {
+        // The kernel has an error of its own for a reset that follows the peer's end.
+        let cut = error.kind() != ErrorKind::BrokenPipe;
+        self.phase = Phase::Lost { cut };
+        self.held = Held::Nothing;
     }
 
     fn hold(&mut self, bytes: &[u8]) {

@@ -104,7 +104,7 @@ impl Relay {
                 from: (&mut self.client.0, &mut self.client.1),
                 to: (&mut self.server.0, &mut self.server.1),
             },
-            self.down.phase() == Phase::Lost { cut: true },
+            self.down.phase(),
         );
         if let Poll::Ready(Err(_)) = up {
             return Poll::Ready(self.reset(Side::Client));
@@ -115,7 +115,7 @@ impl Relay {
                 from: (&mut self.server.0, &mut self.server.1),
                 to: (&mut self.client.0, &mut self.client.1),
             },
-            self.up.phase() == Phase::Lost { cut: true },
+            self.up.phase(),
         );
         if let Poll::Ready(Err(_)) = down {
             return Poll::Ready(self.reset(Side::Server));

@@ -208,6 +208,27 @@ fn a_server_that_breaks_while_much_is_sent_to_it_breaks_the_client() {
 }
 
 #[test]
+fn a_break_that_only_a_write_has_met_is_one_too() {
+    let ((to_client, mut client), (to_server, server)) = (pair(), pair());
+    break_off(server);
+    client.write_all(b"too late").unwrap();
+    let side = |tcp: Tcp| (tcp.into(), Traffic::new(Arc::new(Sharded::new(1)), 0));
+    let mut relay = Relay::new(side(to_client), side(to_server), Vec::new());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let end =
+        runtime.block_on(async { tokio::time::timeout(LIMIT, poll_fn(|cx| relay.poll(cx))).await });
+    assert_eq!(end.unwrap(), End::Reset(Side::Server));
+    drop(relay);
+    assert_eq!(
+        read_all(&client).unwrap_err().kind(),
+        ErrorKind::ConnectionReset
+    );
+}
+
+#[test]
 fn an_answer_of_a_server_that_hears_no_more_arrives() {
     let gone = relay(
         b"",

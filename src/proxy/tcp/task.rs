@@ -108,3 +108,15 @@ impl Drop for TcpTask {
         self.local.drain.leave();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_passed_on_is_small() {
+        // Besides the runtime's watch on two sockets.
+        let (task, session) = (size_of::<TcpTask>(), size_of::<Session>());
+        assert!(task <= 64 && session <= 512, "{task} and {session} bytes");
+    }
+}
