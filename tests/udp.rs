@@ -82,8 +82,9 @@ fn a_client_stays_with_the_server_of_its_session() {
     let (a, b) = (UdpServer::named("a"), UdpServer::named("b"));
     let proxy = relaying(&[&a, &b]).start();
     let mut shares: BTreeMap<String, usize> = BTreeMap::new();
-    for _ in 0..10 {
-        let client = UdpClient::of(proxy.addr());
+    // Kept until the end, so that each has a port of its own.
+    let clients: Vec<_> = (0..10).map(|_| UdpClient::of(proxy.addr())).collect();
+    for client in &clients {
         let name = client.ask("who?");
         for _ in 0..5 {
             assert_eq!(client.ask("and now?"), name);

@@ -113,17 +113,22 @@ fn a_listener_that_is_gone_ends_its_sessions_and_may_come_back() {
 }
 
 #[test]
-fn a_listener_may_change_from_tcp_to_udp_and_share_its_port_with_it() {
+fn tcp_and_udp_may_have_the_same_port() {
     let server = UdpServer::echo();
-    let proxy = relaying(&[&server]).start();
-    let both = format!(
-        "[[listeners]]\nname = \"tcp\"\nlisten = \"{}\"\nmode = \"tcp\"\nupstream = \"app\"",
-        proxy.addr()
-    );
-    let client = UdpClient::of(proxy.addr());
+    // Nobody else has this address, and so nobody its ports.
+    let with = |mode: &str, addr: &str| {
+        format!(
+            "[[listeners]]\nname = {mode:?}\nlisten = {addr:?}\nmode = {mode:?}\nupstream = \"app\"\n"
+        )
+    };
+    let udp = with("udp", "127.0.0.77:0");
+    let proxy = relaying(&[&server]).extra(&udp).start();
+    let addr = proxy.addr_of("udp");
+    let client = UdpClient::of(addr);
     client.ask("alone");
-    proxy.change_to(&relaying(&[&server]).extra(&both));
-    assert!(std::net::TcpStream::connect(proxy.addr()).is_ok());
+    let tcp = with("tcp", &addr.to_string());
+    proxy.change_to(&relaying(&[&server]).extra(&udp).extra(&tcp));
+    assert!(std::net::TcpStream::connect(addr).is_ok());
     assert_eq!(client.ask("beside"), "beside");
     assert_eq!(server.peers(), 1);
 }

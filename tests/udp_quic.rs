@@ -43,6 +43,8 @@ fn a_client_that_has_moved_is_known_by_its_connection() {
     let servers = [server("a"), server("b")];
     let [a, b] = &servers;
     let proxy = relaying_with(&[a, b], "quic = true", "strategy = \"round_robin\"").start();
+    // All are kept: a port that is somebody else's next is the session of whoever had it.
+    let mut clients = Vec::new();
     for number in 0..20 {
         let client = UdpClient::of(proxy.addr());
         let made_up = format!("made up {number:02}");
@@ -53,11 +55,13 @@ fn a_client_that_has_moved_is_known_by_its_connection() {
         for _ in 0..3 {
             let moved = UdpClient::of(proxy.addr());
             assert_eq!(server_of(&moved, &short(id.as_bytes())), name, "{id}");
+            clients.push(moved);
         }
         // While it sets its connection up, too.
         let moved = UdpClient::of(proxy.addr());
         let again = server_of(&moved, &long(made_up.as_bytes(), b"client"));
         assert_eq!(again, name);
+        clients.extend([client, moved]);
     }
     assert_eq!(proxy.metric("lb_udp_quic_ids"), 40);
 }
