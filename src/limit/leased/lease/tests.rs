@@ -286,7 +286,8 @@ proptest! {
             prop_assert!(fleet.held() <= max * workers as u32);
         }
         if denied && fleet.server.since == began {
-            prop_assert!(admitted + max * workers as u32 >= limit);
+            // What is held, and what is given back too late to be asked for by those who were denied before.
+            prop_assert!(admitted + 2 * max * workers as u32 >= limit);
         }
     }
 
