@@ -171,7 +171,7 @@ impl Lease {
         if self.due <= now {
             self.due = now + terms.hold;
         }
-        self.due = self.ends.map_or(self.due, |ends| self.due.min(ends));
+        self.due = self.before_its_end(self.due, now);
         match grant.verdict {
             Verdict::Allow { remaining, reset } => {
                 self.remaining = remaining;
@@ -182,7 +182,8 @@ impl Lease {
                 self.remaining = 0;
                 self.reset = now + retry_after;
                 let pause = retry_after.max(terms.pace).min(terms.recheck);
-                self.ask_again = now + pause;
+                // A window that begins anew has room, whatever the last one had.
+                self.ask_again = self.before_its_end(now + pause, now);
             }
         }
         lapsed
@@ -199,10 +200,7 @@ impl Lease {
         self.left = kept;
         self.size = self.used.clamp(1, terms.max);
         self.used = 0;
-        self.due = now + terms.hold;
-        self.due = self
-            .ends
-            .map_or(self.due, |ends| self.due.min(ends.max(now)));
+        self.due = self.before_its_end(now + terms.hold, now);
         let unused = Unused {
             count,
             window: self.window,
@@ -214,6 +212,11 @@ impl Lease {
     /// Whether it says no more than a new one does.
     pub(super) fn is_blank(&self, now: Instant) -> bool {
         self.left == 0 && self.used == 0 && !self.is_asking && now >= self.ask_again
+    }
+
+    /// A time, at the latest when the window ends, and not before `now`.
+    fn before_its_end(&self, time: Instant, now: Instant) -> Instant {
+        self.ends.map_or(time, |ends| time.min(ends.max(now)))
     }
 
     /// Drops what has outlived its window.
