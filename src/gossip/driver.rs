@@ -58,6 +58,8 @@ pub enum Phase {
     Serving,
     /// It ends, and has said so. It still tells what it uses.
     Leaving,
+    /// It has finished what was under way, and says goodbye once more, with all that it has used.
+    Ended,
     /// Another process has its place and its address.
     Replaced,
 }

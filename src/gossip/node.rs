@@ -177,10 +177,17 @@ impl Node {
         self.tell_all(parts, false, now);
     }
 
-    /// Tells all that are heard, be it only that this node lives.
+    /// Tells all that are heard, be it only that this node lives. A goodbye goes to those too that seem to be dead: they
+    /// may have been silent for a while only, and would wait for this node in vain.
     fn tell_all(&mut self, parts: &[Telling], that_it_lives: bool, now: Instant) {
         let heard = self.members.heard(self.settings.interval, now);
-        let members: Vec<_> = heard.map(|it| (it.session, it.address)).collect();
+        let dead = self
+            .members
+            .iter()
+            .filter(|it| it.standing == Standing::Dead);
+        let dead = dead.filter(|_| self.leaving);
+        let members = heard.chain(dead).map(|it| (it.session, it.address));
+        let members: Vec<_> = members.collect();
         for (session, address) in members {
             let is_for = |it: &&Telling| it.to.is_none_or(|to| to == session.short());
             let parts: Vec<_> = parts.iter().filter(is_for).map(|it| &it.part).collect();

@@ -245,7 +245,10 @@ impl Control {
                 tracing::warn!(signal = name, "ending at once");
                 End::AtOnce
             }
-            () = self.crew.ended() => self.drained(),
+            () = self.crew.ended() => {
+                self.enter(Phase::Ended).await;
+                self.drained()
+            }
         }
     }
 

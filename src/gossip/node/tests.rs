@@ -218,3 +218,19 @@ fn one_may_be_told_alone() {
     a.tell(&[for_others], start);
     assert!(a.take_outgoing().is_empty());
 }
+
+#[test]
+fn a_goodbye_is_for_those_too_that_seem_to_be_dead() {
+    let start = Instant::now();
+    let (mut a, mut b) = pair(start);
+    // Nothing comes to a for a while.
+    let late = start + Duration::from_secs(5);
+    a.round(&[], late);
+    assert_eq!(a.members().live().count(), 0);
+    a.take_outgoing();
+    a.leave();
+    a.round(&[], late);
+    pass(&mut a, &mut b, 1, start);
+    let seen = b.members().named("a").map(|it| it.standing);
+    assert_eq!(seen, Some(Standing::Left));
+}
