@@ -19,7 +19,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-pub use fleet::{Cluster, Redis, RedisServers};
+pub use fleet::{Cluster, Redis};
 pub use forward::{Forward, Hedge, HedgeAfter, Mirror, Priority, Retry, SplitKey};
 pub use limit::{
     Access, Algorithm, Bandwidth, BandwidthKey, CidrSource, ConnectionRate, LimitHeaders, LimitKey,

@@ -6,28 +6,15 @@ use std::time::{Duration, Instant};
 use super::member::Standing;
 use super::node::{Node, Settings};
 use super::seal::{FleetKey, Refusal};
+use crate::net::simulated::{Conditions, Network};
 
 const INTERVAL: u64 = 500;
 const DEAD_AFTER: u64 = 4000;
 const STEP: u64 = 10;
 const SECRET: &[u8] = b"a secret of the simulated fleet";
 
-/// What the network does to datagrams.
-#[derive(Clone, Copy)]
-struct Network {
-    /// In milliseconds.
-    delay: (u64, u64),
-    lost: f64,
-    doubled: f64,
-}
-
-const GOOD: Network = Network {
-    delay: (0, 5),
-    lost: 0.0,
-    doubled: 0.0,
-};
-
-const BAD: Network = Network {
+const GOOD: Conditions = Conditions::GOOD;
+const BAD: Conditions = Conditions {
     delay: (5, 300),
     lost: 0.2,
     doubled: 0.2,
@@ -39,10 +26,12 @@ struct Place {
     side: usize,
 }
 
+/// From a place to an address.
+type Datagram = (usize, SocketAddr, Vec<u8>);
+
 struct Fleet {
-    network: Network,
+    network: Network<Datagram>,
     places: Vec<Place>,
-    flying: Vec<(u64, usize, SocketAddr, Vec<u8>)>,
     start: Instant,
     millis: u64,
     random: fastrand::Rng,
@@ -54,14 +43,14 @@ fn address(place: usize) -> SocketAddr {
 
 impl Fleet {
     /// Nodes of which each knows the first only.
-    fn new(nodes: usize, network: Network, seed: u64) -> Self {
+    fn new(nodes: usize, conditions: Conditions, seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
         let mut fleet = Self {
-            network,
+            network: Network::new(conditions, random.fork()),
             places: Vec::new(),
-            flying: Vec::new(),
             start: Instant::now(),
             millis: 0,
-            random: fastrand::Rng::with_seed(seed),
+            random,
         };
         for place in 0..nodes {
             fleet.places.push(Place {
@@ -112,13 +101,8 @@ impl Fleet {
     }
 
     fn deliver(&mut self) {
-        let (now, millis) = (self.now(), self.millis);
-        let flying = std::mem::take(&mut self.flying);
-        for (at, from, to, datagram) in flying {
-            if at > millis {
-                self.flying.push((at, from, to, datagram));
-                continue;
-            }
+        let now = self.now();
+        for (from, to, datagram) in self.network.arrived(self.millis) {
             let side = self.places[from].side;
             let reached = |it: &(usize, &mut Place)| address(it.0) == to && it.1.side == side;
             if let Some((_, place)) = self.places.iter_mut().enumerate().find(reached)
@@ -140,16 +124,7 @@ impl Fleet {
             node.round(&[], now);
         }
         for (to, datagram) in node.take_outgoing() {
-            let times = match self.random.f64() {
-                chance if chance < self.network.lost => 0,
-                chance if chance > 1.0 - self.network.doubled => 2,
-                _ => 1,
-            };
-            for _ in 0..times {
-                let (least, most) = self.network.delay;
-                let arrives = millis + self.random.u64(least..=most);
-                self.flying.push((arrives, at, to, datagram.clone()));
-            }
+            self.network.send(millis, &(at, to, datagram));
         }
     }
 
@@ -333,7 +308,7 @@ fn what_was_recorded_does_no_harm_to_anybody() {
     let mut recorded = Vec::new();
     for _ in 0..300 {
         fleet.run(STEP);
-        recorded.extend(fleet.flying.iter().map(|it| (it.2, it.3.clone())));
+        recorded.extend(fleet.network.flying().map(|it| (it.1, it.2.clone())));
     }
     // Node 2 starts anew; everything is sent again, to everybody.
     fleet.start(2);

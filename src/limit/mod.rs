@@ -31,9 +31,7 @@ pub use self::key::LimitKey;
 pub use self::leased::{LeaseStats, LeasedStore};
 pub use self::limiter::{Decision, Limiter, LimiterShared, OnStoreFailure, Store};
 pub use self::memory::MemoryStore;
-pub use self::redis::{
-    RedisConnection, RedisServers, RedisSettings, RedisStats, RedisStore, StoreError,
-};
+pub use self::redis::{RedisConnection, RedisSettings, RedisStats, RedisStore, StoreError};
 
 /// How requests are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -31,7 +31,7 @@ use super::{Algorithm, LimitKey, Quota, Verdict};
 
 pub use self::connection::{RedisConnection, StoreError};
 pub(super) use self::link::look_again;
-pub use self::settings::{DEFAULT_TIMEOUT, RedisServers, RedisSettings, Role};
+pub use self::settings::{DEFAULT_TIMEOUT, RedisSettings, Role};
 pub use self::stats::{Count, RedisStats};
 
 const FIXED_WINDOW: &str = include_str!("redis/fixed_window.lua");

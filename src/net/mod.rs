@@ -9,6 +9,9 @@ pub mod options;
 pub mod pass;
 pub mod policer;
 pub mod relay;
+mod scratch;
+#[cfg(test)]
+pub mod simulated;
 pub mod socket;
 mod splice;
 pub mod stall;

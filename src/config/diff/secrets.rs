@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use crate::config::key_path::KeyPath;
-use crate::config::model::{Config, RedisServers, Upstream};
+use crate::config::model::{Config, Upstream};
+use crate::config::types::RedisServers;
 use crate::config::types::Secret;
 
 /// Where a secret is, what it was and what it is.

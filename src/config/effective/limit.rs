@@ -3,12 +3,11 @@
 use super::list;
 use crate::config::forms::{List, Table, TableOrList};
 use crate::config::model::{
-    Bandwidth, CidrSource, Cluster, ConnectionRate, RateLimit, Redis, RedisServers,
-    ServerBandwidth, Store,
+    Bandwidth, CidrSource, Cluster, ConnectionRate, RateLimit, Redis, ServerBandwidth, Store,
 };
 use crate::config::names::{ListenAddress, Name};
 use crate::config::schema;
-use crate::config::types::{ByteRate, Secret, SecretSource};
+use crate::config::types::{ByteRate, RedisServers, Secret, SecretSource};
 
 pub(super) fn redis(redis: &Redis) -> schema::Redis {
     let place = match &redis.servers {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::UpstreamTls;
-use crate::config::types::{Secret, ServerAddress};
+use crate::config::types::{RedisServers, Secret, ServerAddress};
 
 /// The Redis of the limiter.
 #[derive(Debug, Clone)]
@@ -15,29 +15,6 @@ pub struct Redis {
     pub tls: Option<UpstreamTls>,
     /// How long one check may take before `on_store_failure` decides; default 50 ms.
     pub timeout: Duration,
-}
-
-/// Where Redis is. URLs are `redis[s]://[[user]:password@]host:port[/database]`; all of one list have the same scheme.
-#[derive(Debug, Clone)]
-pub enum RedisServers {
-    /// One server, which may be the entrance to others.
-    One(Secret),
-    /// Nodes of a cluster, from which the others are learned: at least one URL, without database, all with the same user
-    /// and password.
-    Cluster(Vec<Secret>),
-    /// Sentinels, which say who the master is.
-    Sentinel {
-        /// The name under which the sentinels know it.
-        master: String,
-        /// The sentinels: at least one URL, without database; user and password are the sentinels' own.
-        urls: Vec<Secret>,
-        /// The user at the master, which has the sentinels' scheme.
-        username: Option<String>,
-        /// Of that user, or of the default one; always there with a `username`.
-        password: Option<Secret>,
-        /// At the master; default 0.
-        database: u32,
-    },
 }
 
 /// A fleet of load balancers that tell each other what they have admitted.

@@ -1,7 +1,7 @@
 //! Redis as a server, a cluster and behind sentinels; leases; the cluster of load balancers.
 
 use super::shipped::reads_back;
-use super::types::Secret;
+use super::types::{RedisServers, Secret};
 use super::*;
 
 const CLUSTER: &str = r#"

@@ -19,7 +19,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::model::*;
-use super::types::{HostPattern, PathPattern, ServerAddress};
+use super::types::{HostPattern, PathPattern, RedisServers, ServerAddress};
 use super::*;
 
 const SMALLEST: &str = r#"

@@ -1,6 +1,6 @@
 //! Value types of the configuration. Each holds only what is valid: parsing is the check.
 //!
-//! All have a textual form, the same in the file, in the environment and in `GET /config`: `FromStr` reads it,
+//! All but [`RedisServers`] have a textual form, the same in the file, in the environment and in `GET /config`: `FromStr` reads it,
 //! `Display` writes it, and serde goes by way of the two.
 
 mod address;
@@ -10,6 +10,7 @@ mod host;
 mod path;
 mod percent;
 mod rate;
+mod redis;
 mod secret;
 mod size;
 mod status;
@@ -28,6 +29,7 @@ pub(super) use host::parse_host;
 pub use path::PathPattern;
 pub use percent::Percent;
 pub use rate::ByteRate;
+pub use redis::RedisServers;
 pub use secret::{Secret, SecretSource};
 pub use size::ByteSize;
 pub use status::{StatusRange, StatusSet};

@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 use super::Invalid;
 
 /// A text that prints as `***`, unless it was said to be none to hide.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
     text: String,
     is_open: bool,

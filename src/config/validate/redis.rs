@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::{Validation, duration_or};
 use crate::config::forms::List;
 use crate::config::key_path::KeyPath;
-use crate::config::model::{Redis, RedisServers, UpstreamTls};
+use crate::config::model::{Redis, UpstreamTls};
 use crate::config::schema;
-use crate::config::types::{Secret, SecretSource, ServerAddress};
+use crate::config::types::{RedisServers, Secret, SecretSource, ServerAddress};
 
 const TIMEOUT: Duration = Duration::from_millis(50);
 

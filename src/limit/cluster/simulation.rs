@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::net::simulated::{Conditions, Network};
 
 const INTERVAL: u64 = 500;
 const DEAD_AFTER: u64 = 4000;
@@ -14,21 +15,8 @@ const ALGORITHMS: [Algorithm; 3] = [
     Algorithm::TokenBucket,
 ];
 
-/// What the network does to parts.
-#[derive(Clone, Copy)]
-struct Network {
-    delay: (u64, u64),
-    lost: f64,
-    doubled: f64,
-}
-
-const GOOD: Network = Network {
-    delay: (0, 5),
-    lost: 0.0,
-    doubled: 0.0,
-};
-
-const BAD: Network = Network {
+const GOOD: Conditions = Conditions::GOOD;
+const BAD: Conditions = Conditions {
     delay: (5, 120),
     lost: 0.3,
     doubled: 0.2,
@@ -49,20 +37,18 @@ struct Node {
     admitted: Vec<u32>,
 }
 
-struct Flying {
-    at: u64,
+#[derive(Clone)]
+struct Datagram {
     from: usize,
     to: usize,
     parts: Vec<Vec<u8>>,
 }
 
 struct Fleet {
-    network: Network,
+    network: Network<Datagram>,
     nodes: Vec<Node>,
-    flying: Vec<Flying>,
     start: Instant,
     clock: u64,
-    random: fastrand::Rng,
 }
 
 fn quota(algorithm: Algorithm, requests: u32, window: u64) -> Quota {
@@ -76,7 +62,7 @@ fn quota(algorithm: Algorithm, requests: u32, window: u64) -> Quota {
 
 impl Fleet {
     /// Nodes that know each other, and have no load.
-    fn new(quota: Quota, nodes: usize, network: Network, seed: u64) -> Self {
+    fn new(quota: Quota, nodes: usize, conditions: Conditions, seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let start = Instant::now();
         let node = |random: &mut fastrand::Rng| Node {
@@ -97,12 +83,10 @@ impl Fleet {
         };
         let nodes = (0..nodes).map(|_| node(&mut random)).collect();
         let mut fleet = Self {
-            network,
+            network: Network::new(conditions, random),
             nodes,
-            flying: Vec::new(),
             start,
             clock: 1_763_000_000_000,
-            random,
         };
         fleet.run(3 * INTERVAL);
         fleet.nodes.iter_mut().for_each(|it| it.admitted.clear());
@@ -136,12 +120,7 @@ impl Fleet {
 
     fn deliver(&mut self) {
         let clock = self.clock;
-        let (due, flying) = std::mem::take(&mut self.flying)
-            .into_iter()
-            .partition(|it| it.at <= clock);
-        self.flying = flying;
-        let due: Vec<Flying> = due;
-        for it in due {
+        for it in self.network.arrived(clock) {
             let there = |node: &Node| !node.stopped;
             let reached = self.nodes[it.from].side == self.nodes[it.to].side;
             if reached && there(&self.nodes[it.to]) {
@@ -205,22 +184,8 @@ impl Fleet {
 
     fn send(&mut self, from: usize, parts: &[Vec<u8>]) {
         for to in (0..self.nodes.len()).filter(|to| *to != from) {
-            let times = match self.random.f64() {
-                chance if chance < self.network.lost => 0,
-                chance if chance > 1.0 - self.network.doubled => 2,
-                _ => 1,
-            };
-            for _ in 0..times {
-                let (least, most) = self.network.delay;
-                let at = self.clock + self.random.u64(least..=most);
-                let parts = parts.to_vec();
-                self.flying.push(Flying {
-                    at,
-                    from,
-                    to,
-                    parts,
-                });
-            }
+            let parts = parts.to_vec();
+            self.network.send(self.clock, &Datagram { from, to, parts });
         }
     }
 
@@ -243,8 +208,8 @@ impl Fleet {
 }
 
 /// Runs until it has settled, and then for ten seconds more.
-fn settled(quota: Quota, loads: &[f64], network: Network, seed: u64) -> Fleet {
-    let mut fleet = Fleet::new(quota, loads.len(), network, seed);
+fn settled(quota: Quota, loads: &[f64], conditions: Conditions, seed: u64) -> Fleet {
+    let mut fleet = Fleet::new(quota, loads.len(), conditions, seed);
     fleet.set_load(loads);
     fleet.run(15_000);
     fleet
@@ -433,12 +398,12 @@ fn any_load_and_any_network_stays_near_the_limit() {
         let mut random = fastrand::Rng::with_seed(seed);
         let algorithm = ALGORITHMS[random.usize(0..3)];
         let nodes = random.usize(2..8);
-        let network = Network {
+        let conditions = Conditions {
             delay: (0, random.u64(1..200)),
             lost: random.f64() * 0.25,
             doubled: random.f64() * 0.25,
         };
-        let mut fleet = Fleet::new(quota(algorithm, 200, 1000), nodes, network, seed);
+        let mut fleet = Fleet::new(quota(algorithm, 200, 1000), nodes, conditions, seed);
         for _ in 0..6 {
             let loads: Vec<_> = (0..nodes).map(|_| random.f64() * 200.0).collect();
             fleet.set_load(&loads);

@@ -13,7 +13,8 @@ use super::link::{Link, Target, Terms};
 use super::script::{Call, Script};
 use super::sentinel::Sentinels;
 use super::server::{MAX_IN_FLIGHT, Server};
-use super::settings::{RedisServers, RedisSettings};
+use super::settings::RedisSettings;
+use crate::config::types::RedisServers;
 use crate::config::types::Secret;
 
 /// Why there is no verdict from Redis.

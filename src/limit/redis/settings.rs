@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{RedisStats, StoreError};
-use crate::config::types::Secret;
+use crate::config::types::RedisServers;
 use crate::tls::ClientTls;
 
 /// How long a check may take by default.
@@ -23,28 +23,6 @@ pub struct RedisSettings {
     pub stats: Arc<RedisStats>,
 }
 
-/// Where Redis is. A URL reads `redis[s]://[user:password@]host[:port][/database]`, or `redis+unix:///path`.
-#[derive(Debug, Clone)]
-pub enum RedisServers {
-    /// One server.
-    One(Secret),
-    /// A Redis Cluster, known by some of its nodes. The first URL's user and password are for all nodes, and so is its TLS.
-    Cluster(Vec<Secret>),
-    /// The server that sentinels call the master.
-    Sentinel {
-        /// The name under which the sentinels know it.
-        master: String,
-        /// The sentinels, with their own users and passwords. The master speaks TLS if the first does.
-        urls: Vec<Secret>,
-        /// The master's user.
-        username: Option<String>,
-        /// The master's password.
-        password: Option<Secret>,
-        /// The master's database.
-        database: u32,
-    },
-}
-
 impl RedisSettings {
     /// Whether a connection made for these is as good for `other`.
     pub fn is_like(&self, other: &Self) -> bool {
@@ -58,44 +36,6 @@ impl RedisSettings {
     /// [`StoreError::Url`], which does not repeat the URL: there may be a password in it.
     pub fn check(&self) -> Result<(), StoreError> {
         super::RedisConnection::new(self).map(drop)
-    }
-}
-
-impl RedisServers {
-    /// All URLs.
-    pub fn urls(&self) -> &[Secret] {
-        match self {
-            Self::One(url) => std::slice::from_ref(url),
-            Self::Cluster(urls) | Self::Sentinel { urls, .. } => urls,
-        }
-    }
-}
-
-impl PartialEq for RedisServers {
-    fn eq(&self, other: &Self) -> bool {
-        self.texts() == other.texts()
-    }
-}
-
-impl RedisServers {
-    /// All that is told of them, secrets included; the number tells the kinds and databases apart.
-    fn texts(&self) -> (i64, Vec<Option<&str>>) {
-        let urls = self.urls().iter().map(|url| Some(url.expose()));
-        match self {
-            Self::One(_) => (-1, urls.collect()),
-            Self::Cluster(_) => (-2, urls.collect()),
-            Self::Sentinel {
-                master,
-                username,
-                password,
-                database,
-                ..
-            } => {
-                let password = password.as_ref().map(Secret::expose);
-                let own = [Some(master.as_str()), username.as_deref(), password];
-                (i64::from(*database), own.into_iter().chain(urls).collect())
-            }
-        }
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::task::{JoinSet, LocalSet};
 
 use self::server::RedisServer;
 use super::*;
+use crate::config::types::RedisServers;
 
 const ALGORITHMS: [Algorithm; 3] = [
     Algorithm::FixedWindow,

@@ -16,13 +16,20 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::scratch::Scratch;
+use crate::net::scratch::{Scratch, Space};
 use crate::net::splice::{self, Pipe};
 use crate::net::{Throttle, Traffic, Transport};
 
 /// What is copied at a time where there is no TLS. A read that fills it is followed by splices, and one that brings less by
 /// copies: both are two system calls, of which a copy's are cheaper up to about this many bytes.
 const FLAT: usize = 32 * 1024;
+
+/// Four records of TLS, which is what one read of a TLS stream takes.
+const SCRATCH: usize = 64 * 1024;
+
+thread_local! {
+    static SPACE: Space = const { Space::new(Vec::new()) };
+}
 
 /// After so many bytes it is somebody else's turn.
 const TURN: usize = 1024 * 1024;
@@ -238,7 +245,7 @@ impl Direction {
         ends: &mut Ends<'_>,
         most: usize,
     ) -> Poll<io::Result<usize>> {
-        let mut scratch = Scratch::take();
+        let mut scratch = Scratch::take(&SPACE, SCRATCH);
         let room = scratch.len().min(most);
         let mut space = ReadBuf::new(&mut scratch[..room]);
         let said = match ready!(Pin::new(&mut *ends.from.0).poll_read(cx, &mut space)) {

@@ -5,7 +5,6 @@
 //! Nothing is read that cannot be written, nor before its turn where bytes a second are limited.
 
 mod direction;
-mod scratch;
 #[cfg(test)]
 mod tests;
 

@@ -6,10 +6,9 @@
 //! slices ──encrypted──▶ scratch ──one send──▶ socket
 //!                         └ what was not taken: unsent, and nothing is encrypted until it is
 //! ```
-//! The scratch belongs to the thread (`scratch`); what rustls does with it is in `session`. Each of the three buffers of
+//! The scratch belongs to the thread (`net::scratch`); what rustls does with it is in `session`. Each of the three buffers of
 //! a connection is bounded, and freed when it is empty.
 
-mod scratch;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -28,8 +27,16 @@ use rustls::{ClientConfig, CommonState, Error, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Tcp;
-use scratch::{RECORDS, Scratch};
+use super::scratch::{Scratch, Space};
 use session::{Next, PLAINTEXT_MAX, RECORD_MAX, Session, invalid};
+
+/// How many records fit into the scratch, beside a plaintext that is gathered.
+const RECORDS: usize = 4;
+const SCRATCH: usize = PLAINTEXT_MAX + RECORDS * RECORD_MAX;
+
+thread_local! {
+    static SPACE: Space = const { Space::new(Vec::new()) };
+}
 
 /// The most that is held: a handshake message may come in many records (RFC 8446, section 5.1), and is read when it is
 /// whole.
@@ -158,7 +165,7 @@ impl TlsStream {
         // As many records as there is room for, and what makes a long handshake message longer.
         let records = (buf.remaining() / PLAINTEXT_MAX).clamp(1, RECORDS);
         let room = (records * RECORD_MAX).max(held + RECORD_MAX / 4);
-        let mut scratch = Scratch::take();
+        let mut scratch = Scratch::take(&SPACE, SCRATCH);
         scratch[..held].copy_from_slice(&self.held);
         let mut space = ReadBuf::new(&mut scratch[held..room]);
         ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut space))?;
@@ -266,7 +273,7 @@ impl AsyncWrite for TlsStream {
         }
         ready!(self.poll_send(cx))?;
         let this = &mut *self;
-        let mut scratch = Scratch::take();
+        let mut scratch = Scratch::take(&SPACE, SCRATCH);
         let replies = &mut this.unsent.bytes;
         let encrypted = this
             .session

@@ -65,7 +65,7 @@ impl Session {
         }
     }
 
-    /// Encrypts as much of `plaintext` as there is room for in `space`, which must be [`super::scratch`]'s; the records
+    /// Encrypts as much of `plaintext` as there is room for in `space`, which must be as long as the scratch; the records
     /// are at its beginning. `held` is the rest of the last `decrypt`.
     ///
     /// # Errors

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::TlsMaterial;
-use crate::config::model::{self, Config, RouteLimit, Store};
-use crate::limit::{RedisServers, RedisSettings, RedisStats};
+use crate::config::model::{Config, RouteLimit, Store};
+use crate::limit::{RedisSettings, RedisStats};
 
 /// `None` if no limit uses it: nothing connects to such a Redis.
 pub(super) fn settings(
@@ -14,31 +14,11 @@ pub(super) fn settings(
 ) -> Option<RedisSettings> {
     let redis = config.redis.as_ref().filter(|_| is_used(config))?;
     Some(RedisSettings {
-        servers: servers(&redis.servers),
+        servers: redis.servers.clone(),
         timeout: redis.timeout,
         tls: tls.redis.clone(),
         stats,
     })
-}
-
-fn servers(servers: &model::RedisServers) -> RedisServers {
-    match servers.clone() {
-        model::RedisServers::One(url) => RedisServers::One(url),
-        model::RedisServers::Cluster(urls) => RedisServers::Cluster(urls),
-        model::RedisServers::Sentinel {
-            master,
-            urls,
-            username,
-            password,
-            database,
-        } => RedisServers::Sentinel {
-            master,
-            urls,
-            username,
-            password,
-            database,
-        },
-    }
 }
 
 fn is_used(config: &Config) -> bool {

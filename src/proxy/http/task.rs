@@ -9,7 +9,7 @@
 //!     └──▶ closed: keep_alive, or the worker drains, or the listener is gone
 //! ```
 //!
-//! While it is parked the socket, this task and a place in the roster are all that there is of a connection. It begins that
+//! While it is parked the socket, this task and its seat are all that there is of a connection. It begins that
 //! way.
 
 use std::cell::Cell;
@@ -33,9 +33,8 @@ use crate::listener::Counted;
 use crate::message::h1::wire::poll_first_read;
 use crate::metrics::Counter;
 use crate::net::{Tcp, Transport, clock};
-use crate::proxy::local::{Listener, Local};
-use crate::proxy::roster::Place;
-use crate::proxy::snapshot::ListenerEntry;
+use crate::proxy::local::Local;
+use crate::proxy::seat::Seat;
 use crate::proxy::tcp::session::Session;
 
 /// How long a connection waits for its next request before it is parked.
@@ -47,13 +46,9 @@ pub const DRAIN_GRACE: Duration = Duration::from_secs(1);
 /// A client's connection, to be run as a task. It counts as open until it is dropped.
 #[derive(Debug)]
 pub struct ClientTask {
-    place: Place,
-    // 32 bits, because there may be a hundred thousand of these.
-    listener: u32,
-    peer: SocketAddr,
-    local: Rc<Local>,
     state: State,
-    _permit: OwnedSemaphorePermit,
+    peer: SocketAddr,
+    seat: Seat,
 }
 
 enum State {
@@ -175,39 +170,29 @@ impl ClientTask {
         counted: Option<Counted>,
     ) -> Self {
         let entry = local.listener(listener);
-        let stats = entry.stats.shard(local.worker);
-        stats.open.increment();
-        stats.parked.increment();
-        local.drain.enter();
+        entry.stats.shard(local.worker).parked.increment();
         Self {
-            place: local.roster.join(),
-            listener: u32::try_from(listener).expect("listeners are few"),
-            peer,
             state: State::Parked(Parked {
                 transport: tcp.into(),
                 deadline: clock::now() + entry.first_wait(),
                 past: Past::Accepted,
                 facts: counted.map(|counted| Box::new(Facts::of(counted))),
             }),
-            local,
-            _permit: permit,
+            peer,
+            seat: Seat::new(local, listener, permit),
         }
     }
 
-    fn listener(&self) -> Listener {
-        self.local.listener(self.listener as usize)
-    }
-
     fn count_parked(&self, count: fn(&Counter)) {
-        count(&self.listener().stats.shard(self.local.worker).parked);
+        let stats = &self.seat.listener().stats;
+        count(&stats.shard(self.seat.local.worker).parked);
     }
 
     fn poll_states(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match &mut self.state {
                 State::Parked(parked) => {
-                    let listener = self.local.listener(self.listener as usize);
-                    let woken = ready!(parked.poll(cx, &listener, &self.local, self.place));
+                    let woken = ready!(parked.poll(cx, &self.seat));
                     self.count_parked(Counter::decrement);
                     if let State::Parked(mut parked) = mem::replace(&mut self.state, State::Closed)
                     {
@@ -224,7 +209,7 @@ impl ClientTask {
                     After::Closed => self.state = State::Closed,
                 },
                 State::Passed(session) => {
-                    ready!(session.poll(cx, self.place));
+                    ready!(session.poll(cx, self.seat.place));
                     self.state = State::Closed;
                 }
                 State::Closed => return Poll::Ready(()),
@@ -242,9 +227,9 @@ impl ClientTask {
         let opened = Opened {
             transport,
             peer: self.peer,
-            listener: self.listener as usize,
-            local: Rc::clone(&self.local),
-            place: self.place,
+            listener: self.seat.index(),
+            local: Rc::clone(&self.seat.local),
+            place: self.seat.place,
             is_new: past < Past::Exchanges,
             facts,
         };
@@ -262,7 +247,7 @@ impl ClientTask {
         self.peer = idle.peer;
         self.state = State::Parked(Parked {
             transport: idle.transport,
-            deadline: idle.since + self.listener().timeouts.keep_alive,
+            deadline: idle.since + self.seat.listener().timeouts.keep_alive,
             past: Past::Exchanges,
             facts: idle.facts,
         });
@@ -289,14 +274,9 @@ enum Woken {
 
 impl Parked {
     /// Waits for something to come.
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        listener: &ListenerEntry,
-        local: &Local,
-        place: Place,
-    ) -> Poll<Woken> {
-        let polled = if self.past < Past::Exchanges && listener.has_preamble() {
+    fn poll(&mut self, cx: &mut Context<'_>, seat: &Seat) -> Poll<Woken> {
+        let local = &*seat.local;
+        let polled = if self.past < Past::Exchanges && seat.listener().has_preamble() {
             let polled = self.transport.poll_readable(cx);
             polled.map(|readable| readable.map_or(Woken::Gone, |()| Woken::Readable))
         } else {
@@ -315,7 +295,7 @@ impl Parked {
             }
             self.deadline = self.deadline.min(clock::now() + DRAIN_GRACE);
         }
-        if local.roster.wait(place, cx, self.deadline) {
+        if local.roster.wait(seat.place, cx, self.deadline) {
             return Poll::Ready(Woken::Gone);
         }
         Poll::Pending
@@ -352,14 +332,9 @@ impl fmt::Debug for State {
 
 impl Drop for ClientTask {
     fn drop(&mut self) {
-        let listener = self.listener();
-        let stats = listener.stats.shard(self.local.worker);
-        stats.open.decrement();
         if matches!(self.state, State::Parked(_)) {
-            stats.parked.decrement();
+            self.count_parked(Counter::decrement);
         }
-        self.local.roster.leave(self.place);
-        self.local.drain.leave();
     }
 }
 

@@ -5,7 +5,7 @@
 //!      └── nobody has, or the client is refused ───────────────────────────────────────────────▲
 //! ```
 //! What opening needs is given back before the first byte moves: what is left is two sockets, this task, a
-//! [`Session`] and a place in the roster.
+//! [`Session`] and a [`Seat`].
 
 use std::fmt;
 use std::future::Future;
@@ -21,16 +21,14 @@ use super::session::Session;
 use crate::listener::Counted;
 use crate::net::{Tcp, clock};
 use crate::proxy::local::Local;
-use crate::proxy::roster::Place;
+use crate::proxy::seat::Seat;
 
 /// A client's connection, to be run as a task. It counts as open until it is dropped.
 #[derive(Debug)]
 pub struct TcpTask {
-    place: Place,
-    listener: u32,
-    local: Rc<Local>,
+    // First, as a record that is still open looks at the listener.
     state: State,
-    _permit: OwnedSemaphorePermit,
+    seat: Seat,
 }
 
 enum State {
@@ -50,17 +48,11 @@ impl TcpTask {
         permit: OwnedSemaphorePermit,
         counted: Option<Counted>,
     ) -> Self {
-        let entry = local.listener(listener);
-        entry.stats.shard(local.worker).open.increment();
-        local.drain.enter();
         let mut caller = Caller::new(&local, listener, peer);
         caller.counted = counted;
         Self {
-            place: local.roster.join(),
-            listener: u32::try_from(listener).expect("listeners are few"),
             state: State::Opening(Box::pin(open::open(caller, tcp))),
-            local,
-            _permit: permit,
+            seat: Seat::new(local, listener, permit),
         }
     }
 
@@ -72,7 +64,7 @@ impl TcpTask {
                     None => State::Ended,
                 },
                 State::Relaying(session) => {
-                    ready!(session.poll(cx, self.place));
+                    ready!(session.poll(cx, self.seat.place));
                     State::Ended
                 }
                 State::Ended => return Poll::Ready(()),
@@ -96,16 +88,6 @@ impl fmt::Debug for State {
             Self::Relaying(session) => session.fmt(f),
             Self::Ended => f.write_str("Ended"),
         }
-    }
-}
-
-impl Drop for TcpTask {
-    fn drop(&mut self) {
-        self.state = State::Ended; // a record that is still open looks at the listener
-        let listener = self.local.listener(self.listener as usize);
-        listener.stats.shard(self.local.worker).open.decrement();
-        self.local.roster.leave(self.place);
-        self.local.drain.leave();
     }
 }
 

@@ -45,7 +45,7 @@ impl Memory {
 
     fn seal(&mut self, slices: &[&[u8]]) -> (Encrypted, Vec<u8>) {
         let slices: Vec<_> = slices.iter().map(|slice| IoSlice::new(slice)).collect();
-        let (mut space, mut records) = (Scratch::take(), Vec::new());
+        let (mut space, mut records) = (Scratch::take(&SPACE, SCRATCH), Vec::new());
         let encrypted = self
             .session
             .encrypt(&mut self.held, &slices, &mut space, &mut records);
