@@ -16,6 +16,7 @@
 //! that no node uses much cannot be near its limit.
 
 mod account;
+mod around;
 mod book;
 mod entry;
 mod share;
@@ -153,7 +154,7 @@ impl ClusterStore {
             return Vec::new();
         }
         let entries = book.turn(self, moment);
-        self.nodes.store(book.nodes(), Relaxed);
+        self.nodes.store(book.around().nodes(), Relaxed);
         match entries.is_empty() {
             true => Vec::new(),
             false => self.write(&book, &entries),
@@ -185,7 +186,7 @@ impl ClusterStore {
 
     /// The nodes whose quota is another one.
     pub fn differing(&self) -> Vec<u64> {
-        self.book().differing(self.head.quota)
+        self.book().around().differing(self.head.quota)
     }
 
     /// What this node has used of a key's cold part: what was taken of it is that, times the number of nodes.

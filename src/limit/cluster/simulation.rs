@@ -22,12 +22,21 @@ const BAD: Conditions = Conditions {
     doubled: 0.2,
 };
 
+/// The fleet's clock at the beginning.
+const CLOCK: u64 = 1_763_000_000_000;
+
 struct Node {
     store: ClusterStore,
+    /// Its number, another one with each start.
+    session: u64,
+    /// When it has started; before the beginning if at 0.
+    started: u64,
+    /// How far its clock is behind the one that is most ahead.
+    behind: u64,
     /// When its next round is.
     round: u64,
-    /// When it has last heard of each node.
-    heard: Vec<Option<u64>>,
+    /// When it has last heard of each node, and of which session.
+    heard: Vec<Option<(u64, u64)>>,
     /// Requests a second, and the part of one that is due.
     load: f64,
     due: f64,
@@ -39,12 +48,15 @@ struct Node {
 
 #[derive(Clone)]
 struct Datagram {
-    from: usize,
-    to: usize,
+    /// Places and their sessions; a call is for whoever is there.
+    from: (usize, u64),
+    to: (usize, Option<u64>),
     parts: Vec<Vec<u8>>,
 }
 
 struct Fleet {
+    quota: Quota,
+    random: fastrand::Rng,
     network: Network<Datagram>,
     nodes: Vec<Node>,
     start: Instant,
@@ -64,33 +76,60 @@ impl Fleet {
     /// Nodes that know each other, and have no load.
     fn new(quota: Quota, nodes: usize, conditions: Conditions, seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
-        let start = Instant::now();
-        let node = |random: &mut fastrand::Rng| Node {
-            store: ClusterStore::with_random(
-                "test",
-                quota,
-                1000,
-                start,
-                fastrand::Rng::with_seed(random.u64(..)),
-            ),
-            round: random.u64(0..INTERVAL),
-            heard: vec![Some(0); nodes],
+        let mut fleet = Self {
+            quota,
+            network: Network::new(conditions, random.fork()),
+            random,
+            nodes: Vec::new(),
+            start: Instant::now(),
+            clock: CLOCK,
+        };
+        for at in 0..nodes {
+            let mut node = fleet.node(at, nodes);
+            // Clocks follow the one that is most ahead as fast as datagrams come.
+            node.behind = fleet.random.u64(0..=conditions.delay.0 + 5);
+            node.heard = (0..nodes).map(|it| Some((0, it as u64))).collect();
+            fleet.nodes.push(node);
+        }
+        fleet.run(3 * INTERVAL);
+        fleet.nodes.iter_mut().for_each(|it| it.admitted.clear());
+        fleet
+    }
+
+    /// One of so many, which knows nobody.
+    fn node(&mut self, session: usize, nodes: usize) -> Node {
+        let random = fastrand::Rng::with_seed(self.random.u64(..));
+        Node {
+            store: ClusterStore::with_random("test", self.quota, 1000, self.start, random),
+            session: session as u64,
+            started: self.elapsed(),
+            behind: 0,
+            round: self.elapsed() + self.random.u64(0..INTERVAL),
+            heard: vec![None; nodes],
             load: 0.0,
             due: 0.0,
             side: 0,
             stopped: false,
             admitted: Vec::new(),
-        };
-        let nodes = (0..nodes).map(|_| node(&mut random)).collect();
-        let mut fleet = Self {
-            network: Network::new(conditions, random),
-            nodes,
-            start,
-            clock: 1_763_000_000_000,
-        };
-        fleet.run(3 * INTERVAL);
-        fleet.nodes.iter_mut().for_each(|it| it.admitted.clear());
-        fleet
+        }
+    }
+
+    /// Another process takes a node's place, without load. The others have been told that the former one has left.
+    fn replace(&mut self, at: usize) {
+        let session = self.nodes[at].session as usize + self.nodes.len();
+        let mut node = self.node(session, self.nodes.len());
+        node.behind = self.nodes[at].behind;
+        self.nodes[at] = node;
+        self.nodes.iter_mut().for_each(|it| it.heard[at] = None);
+        for to in (0..self.nodes.len()).filter(|to| *to != at) {
+            self.post(at, (to, None), Vec::new());
+        }
+    }
+
+    /// What has been admitted since this was last asked.
+    fn take_admitted(&mut self) -> u32 {
+        let all = self.nodes.iter_mut();
+        all.flat_map(|it| std::mem::take(&mut it.admitted)).sum()
     }
 
     fn load(mut self, loads: &[f64]) -> Self {
@@ -105,7 +144,7 @@ impl Fleet {
     }
 
     fn elapsed(&self) -> u64 {
-        self.clock - 1_763_000_000_000
+        self.clock - CLOCK
     }
 
     fn run(&mut self, millis: u64) {
@@ -119,36 +158,42 @@ impl Fleet {
     }
 
     fn deliver(&mut self) {
-        let clock = self.clock;
-        for it in self.network.arrived(clock) {
-            let there = |node: &Node| !node.stopped;
-            let reached = self.nodes[it.from].side == self.nodes[it.to].side;
-            if reached && there(&self.nodes[it.to]) {
-                self.nodes[it.to].heard[it.from] = Some(clock);
-                self.with(it.to, |store, moment| {
-                    for part in &it.parts {
-                        assert!(store.hear(it.from as u64, part, moment));
-                    }
-                });
+        for it in self.network.arrived(self.clock) {
+            let ((from, session), (to, of)) = (it.from, it.to);
+            let node = &self.nodes[to];
+            let reached = self.nodes[from].side == node.side && !node.stopped;
+            let is_stale =
+                self.nodes[from].session != session || of.is_some_and(|of| of != node.session);
+            if !reached || is_stale {
+                continue;
             }
+            let known = self.nodes[to].heard[from].replace((self.clock, session));
+            if known.is_none_or(|it| it.1 != session) {
+                self.post(to, (from, Some(session)), Vec::new());
+            }
+            self.with(to, |store, moment| {
+                for part in &it.parts {
+                    assert!(store.hear(session, part, moment));
+                }
+            });
         }
     }
 
     fn with<R>(&self, at: usize, work: impl FnOnce(&ClusterStore, &Moment<'_>) -> R) -> R {
         let node = &self.nodes[at];
-        let live = |peer: &usize| {
-            *peer != at && node.heard[*peer].is_some_and(|heard| heard + DEAD_AFTER > self.clock)
-        };
-        let peers: Vec<u64> = (0..self.nodes.len())
-            .filter(live)
-            .map(|it| it as u64)
-            .collect();
+        let live = |heard: &(u64, u64)| heard.0 + DEAD_AFTER > self.clock || heard.0 == 0;
+        let others = (0..self.nodes.len()).filter(|it| *it != at);
+        let heard: Vec<_> = others.map(|it| node.heard[it]).collect();
+        let peers = heard.iter().flatten().filter(|it| live(it));
+        let peers: Vec<_> = peers.map(|it| it.1).collect();
+        let is_new = self.elapsed() < node.started + DEAD_AFTER;
+        let missing = heard.iter().filter(|it| it.is_none()).count();
         let moment = Moment {
             now: self.start + Duration::from_millis(self.elapsed()),
-            clock: self.clock,
+            clock: self.clock - node.behind,
             interval: Duration::from_millis(INTERVAL),
             peers: &peers,
-            expected: 0,
+            expected: if is_new { missing } else { 0 },
         };
         work(&node.store, &moment)
     }
@@ -168,6 +213,11 @@ impl Fleet {
             self.nodes[at].round += INTERVAL;
             let parts = self.with(at, ClusterStore::round);
             self.send(at, &parts);
+            for to in (0..self.nodes.len()).filter(|to| *to != at) {
+                if self.nodes[at].heard[to].is_none() {
+                    self.post(at, (to, None), Vec::new()); // a seed that has not answered
+                }
+            }
         }
         let now = self.start + Duration::from_millis(elapsed);
         let node = &mut self.nodes[at];
@@ -183,10 +233,16 @@ impl Fleet {
     }
 
     fn send(&mut self, from: usize, parts: &[Vec<u8>]) {
-        for to in (0..self.nodes.len()).filter(|to| *to != from) {
-            let parts = parts.to_vec();
-            self.network.send(self.clock, &Datagram { from, to, parts });
+        for to in 0..self.nodes.len() {
+            if let Some((_, session)) = self.nodes[from].heard[to].filter(|_| to != from) {
+                self.post(from, (to, Some(session)), parts.to_vec());
+            }
         }
+    }
+
+    fn post(&mut self, from: usize, to: (usize, Option<u64>), parts: Vec<Vec<u8>>) {
+        let from = (from, self.nodes[from].session);
+        self.network.send(self.clock, &Datagram { from, to, parts });
     }
 
     /// What all have admitted in each second of the last ones.
@@ -380,15 +436,52 @@ fn a_node_that_starts_anew_does_not_begin_with_a_full_quota() {
         fleet.run(20_000);
         let used: u32 = fleet.nodes.iter().flat_map(|it| &it.admitted).sum();
         assert!((590..=630).contains(&used), "{algorithm:?}: {used}");
-        let random = fastrand::Rng::with_seed(11);
-        fleet.nodes[0].store = ClusterStore::with_random("test", limit, 1000, fleet.start, random);
-        fleet.nodes[0].admitted.clear();
-        fleet.nodes[0].load = 0.0;
+        fleet.replace(0);
         fleet.run(2000);
         fleet.nodes[0].load = 100.0;
         fleet.run(5000);
         let anew: u32 = fleet.nodes[0].admitted.iter().sum();
         assert!(anew <= 20, "{algorithm:?}: {anew}");
+    }
+}
+
+#[test]
+fn an_upgrade_forgets_nothing_that_only_its_own_clients_have_used() {
+    for algorithm in ALGORITHMS {
+        for (nodes, conditions) in [(2, GOOD), (3, GOOD), (8, GOOD), (3, BAD)] {
+            for before in [2000, 4000] {
+                let mut fleet =
+                    Fleet::new(quota(algorithm, 1000, 3_600_000), nodes, conditions, 11);
+                fleet.nodes[0].load = 400.0;
+                fleet.run(before);
+                fleet.nodes[0].load = 0.0;
+                fleet.run(10_000);
+                let mut used = vec![fleet.take_admitted()];
+                for _ in 0..4 {
+                    fleet.replace(0);
+                    fleet.nodes[0].load = 400.0;
+                    fleet.run(5000);
+                    fleet.nodes[0].load = 0.0;
+                    fleet.run(10_000);
+                    used.push(fleet.take_admitted());
+                }
+                // What comes in a turn, until the others have told. Where datagrams are lost, a node's part too at most.
+                let is_bad = conditions.lost > 0.0;
+                let each = 20 + if is_bad { 1000 / nodes as u32 } else { 0 };
+                // A bucket has been refilled a little.
+                let refilled = if algorithm == Algorithm::TokenBucket {
+                    20
+                } else {
+                    0
+                };
+                let what = format!("{algorithm:?} {nodes} {}: {used:?}", conditions.lost);
+                assert!(used[2..].iter().all(|it| *it <= each + refilled), "{what}");
+                assert!(
+                    used.iter().sum::<u32>() <= 1000 + 4 * each + refilled,
+                    "{what}"
+                );
+            }
+        }
     }
 }
 

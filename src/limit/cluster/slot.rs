@@ -79,6 +79,11 @@ impl Slot {
         self.used.load(Relaxed)
     }
 
+    /// Whether it was asked for since so many had been admitted.
+    pub(super) fn is_used(&self, since: u64) -> bool {
+        self.used() != since || self.denied.load(Relaxed) > 0
+    }
+
     /// How many have been denied since this was last asked, as far as they were counted.
     pub(super) fn take_denied(&self) -> u32 {
         match self.denied.load(Relaxed) {

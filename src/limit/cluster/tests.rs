@@ -5,10 +5,14 @@ use super::*;
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn store(algorithm: Algorithm, requests: u32, start: Instant) -> ClusterStore {
+    store_of(algorithm, requests, MINUTE, start)
+}
+
+fn store_of(algorithm: Algorithm, requests: u32, window: Duration, start: Instant) -> ClusterStore {
     let quota = Quota {
         algorithm,
         requests: NonZeroU32::new(requests).unwrap(),
-        window: MINUTE,
+        window,
         burst: NonZeroU32::new(requests).unwrap(),
     };
     ClusterStore::new("test", quota, 100_000, start)
@@ -168,6 +172,70 @@ fn hot_keys_are_so_many_and_no_more() {
         .iter()
         .map(|part| entry::read(Algorithm::FixedWindow, part).unwrap().len());
     assert_eq!(entries.sum::<usize>(), 256);
+}
+
+/// A round of a store whose peers have the limit too, and no hot keys.
+fn round(store: &ClusterStore, moment: &Moment<'_>) {
+    let nothing = entry::write(store.head(), store.quota.algorithm, 0, &[]);
+    for peer in moment.peers {
+        assert!(store.hear(*peer, &nothing[0], moment));
+    }
+    store.turn(moment);
+    store.round(moment);
+}
+
+/// One of three nodes that may admit 60 an hour, with `count` keys of which it has used its part and told.
+fn crowded(algorithm: Algorithm, count: u32, start: Instant) -> ClusterStore {
+    let store = store_of(algorithm, 60, MINUTE * 60, start);
+    for batch in 0..count.div_ceil(500) {
+        store.turn(&moment(start, 0, &[1, 2]));
+        for number in batch * 500..count.min(batch * 500 + 500) {
+            assert_eq!(admitted(&store, &key(number), 21, start), 20);
+        }
+    }
+    for number in 0..90 {
+        round(&store, &moment(start, number * 500, &[1, 2]));
+    }
+    assert_eq!(store.hot(), count.min(8192) as usize);
+    store
+}
+
+#[test]
+fn what_was_used_is_known_in_a_crowd_too() {
+    for algorithm in [
+        Algorithm::FixedWindow,
+        Algorithm::SlidingWindow,
+        Algorithm::TokenBucket,
+    ] {
+        let start = Instant::now();
+        let store = crowded(algorithm, 7000, start);
+        let (client, mut all) = (key(100_000), 0);
+        for number in 96..136 {
+            let moment = moment(start, number * 500, &[1, 2]);
+            if number % 8 < 2 {
+                // Fewer than half, and then a pause of six rounds.
+                all += admitted(&store, &client, 14, moment.now);
+            }
+            round(&store, &moment);
+        }
+        assert!((50..=60).contains(&all), "{algorithm:?}: {all}");
+    }
+}
+
+#[test]
+fn what_has_no_room_among_hot_keys_has_one_part() {
+    for algorithm in [Algorithm::FixedWindow, Algorithm::TokenBucket] {
+        let start = Instant::now();
+        let store = crowded(algorithm, 8500, start);
+        let now = moment(start, 45_000, &[]).now;
+        let all = admitted(&store, &key(100_000), 60, now);
+        assert_eq!(all, 20);
+        round(&store, &moment(start, 45_500, &[1, 2]));
+        assert_eq!(admitted(&store, &key(100_000), 60, now), 0);
+        // Its part of what comes in half an hour.
+        let now = moment(start, 1_845_000, &[]).now;
+        assert_eq!(admitted(&store, &key(100_000), 60, now), 10);
+    }
 }
 
 #[test]

@@ -2,10 +2,7 @@
 
 use super::super::share::Claim;
 use super::super::slot::Grant;
-use super::{Account, Fleet, MARGIN, Other, Own, Rule};
-
-/// Rounds in which nobody else can know what a node has counted since it opened an account.
-const NEW: u64 = 4;
+use super::{Account, Fleet, MARGIN, NEW, Other, Own, Rule};
 
 /// The fleet's bucket, and this node's part of it.
 #[derive(Debug, Clone, Copy)]
@@ -87,14 +84,14 @@ impl Account {
         self.bucket.tokens = self.bucket.tokens.max(self.rule.least_tokens());
     }
 
-    /// Takes what only that node can know of, or else takes over what it knows of the bucket.
+    /// Takes what only that node can know of, and takes over what it knows of the bucket.
     fn believe(&mut self, other: Other, fleet: Fleet<'_>) {
         let age = fleet.clock.saturating_sub(other.counts.opened);
         if age < NEW * fleet.interval {
             self.bucket.tokens -= other.counts.current as f64;
-            return;
         }
-        let tokens = self.rule.burst - other.counts.total as f64;
+        let used = other.counts.total + self.untold();
+        let tokens = self.rule.burst - used as f64;
         self.bucket.tokens = self.bucket.tokens.min(tokens);
     }
 

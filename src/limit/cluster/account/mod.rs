@@ -18,6 +18,8 @@ use crate::limit::Algorithm;
 const MAX_SILENCE: u64 = 8;
 /// The part that is added to what a node has asked for: it may ask for a little more.
 const MARGIN: f64 = 1.1;
+/// Rounds in which an account is new: nobody else can know what its node has counted since it was opened.
+const NEW: u64 = 4;
 /// Runs of nodes whose counts are kept one by one.
 const MAX_OTHERS: usize = 256;
 
@@ -26,6 +28,8 @@ const MAX_OTHERS: usize = 256;
 pub(super) struct Account {
     rule: Rule,
     own: Counts,
+    /// What others may know of this node's count: it was told, in this window.
+    told: u64,
     others: Vec<Other>,
     /// Decides whether a part of a request is one: so the parts of all nodes add up.
     draw: f64,
@@ -58,6 +62,7 @@ impl Account {
         Self {
             rule,
             own,
+            told: 0,
             others: Vec::new(),
             draw,
             at: clock,
@@ -117,7 +122,7 @@ impl Account {
     pub(super) fn forget(&mut self, fleet: Fleet<'_>) {
         let is_bucket = self.rule.is_bucket();
         self.others.retain_mut(|it| {
-            let there = fleet.peers.contains(&it.peer);
+            let there = fleet.has(it.peer);
             let silent = fleet.clock.saturating_sub(it.at) > MAX_SILENCE * fleet.interval;
             if silent || !there {
                 it.asked = 0;
@@ -126,8 +131,31 @@ impl Account {
         });
     }
 
-    /// What is to be told to others.
-    pub(super) fn counts(&self) -> Counts {
+    /// What is to be told to others, who are taken to know of it from now on.
+    pub(super) fn tell(&mut self) -> Counts {
+        self.told = self.own.current;
+        self.counts()
+    }
+
+    /// What this node has admitted and nobody else can know of.
+    fn untold(&self) -> u64 {
+        self.own.current.saturating_sub(self.told)
+    }
+
+    /// Whether another node, which has told these counts, has to learn of what was used.
+    pub(super) fn knows_more(&self, told: &Counts, fleet: Fleet<'_>) -> bool {
+        let counts = self.counts();
+        if self.rule.is_bucket() {
+            // Later it takes over nothing from nodes that it knows.
+            let is_new = fleet.clock.saturating_sub(told.opened) < NEW * fleet.interval;
+            return is_new && counts.total > told.total + 1;
+        }
+        let totals = |it: &Counts| (it.total, it.total_previous);
+        let (ours, theirs) = (totals(&counts), totals(told));
+        told.index == counts.index && (ours.0 > theirs.0 || ours.1 > theirs.1)
+    }
+
+    fn counts(&self) -> Counts {
         if self.rule.is_bucket() {
             let missing = (self.rule.burst - self.bucket.tokens).max(0.0);
             return Counts {
@@ -158,6 +186,15 @@ impl Account {
             self.bucket.tokens >= self.rule.burst
         } else {
             self.known() == (0, 0)
+        }
+    }
+
+    /// That time, or the end of the window if that comes first.
+    pub(super) fn until(&self, clock: u64) -> u64 {
+        if self.rule.is_bucket() {
+            clock
+        } else {
+            clock.min((self.own.index + 1) * self.rule.window)
         }
     }
 

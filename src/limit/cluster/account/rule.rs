@@ -1,7 +1,5 @@
 //! What a limit gives, what a node counts, and the circumstances of a turn.
 
-use std::time::Duration;
-
 use crate::limit::{Algorithm, Quota};
 
 /// The debt that a bucket may have, in what it gives in a window and at once: what is beyond can only be nonsense.
@@ -43,25 +41,18 @@ pub(in crate::limit::cluster) struct Fleet<'a> {
     pub(in crate::limit::cluster) clock: u64,
     /// Time between two rounds.
     pub(in crate::limit::cluster) interval: u64,
-    /// Nodes that have the limit, besides this one.
+    /// Nodes that have the limit, besides this one, in order.
     pub(in crate::limit::cluster) peers: &'a [u64],
     /// Nodes that are likely to be there, besides those.
     pub(in crate::limit::cluster) expected: usize,
+    /// Whether others have not had the time yet to tell what they know.
+    pub(in crate::limit::cluster) knows_little: bool,
 }
 
-impl<'a> Fleet<'a> {
-    pub(in crate::limit::cluster) fn of(
-        clock: u64,
-        interval: Duration,
-        peers: &'a [u64],
-        expected: usize,
-    ) -> Self {
-        Self {
-            clock,
-            interval: (interval.as_millis() as u64).max(1),
-            peers,
-            expected,
-        }
+impl Fleet<'_> {
+    /// Whether a node is there that has the limit.
+    pub(super) fn has(&self, peer: u64) -> bool {
+        self.peers.binary_search(&peer).is_ok()
     }
 
     /// How many nodes divide a key of which nothing is known.

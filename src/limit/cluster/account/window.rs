@@ -19,11 +19,17 @@ impl Account {
             // What was used since the last turn is as old as the time since then.
             before = (used as f64 * (elapsed - since) as f64 / elapsed as f64).round() as u64;
         }
-        self.own.current += before;
+        self.count(before);
         if self.roll(index) {
             self.draw = draw;
         }
-        self.own.current += used - before;
+        self.count(used - before);
+    }
+
+    /// What is known of all grows with what this node adds to it, also where it was told by others.
+    fn count(&mut self, used: u64) {
+        self.own.current += used;
+        self.own.total += used;
     }
 
     /// Goes on to a window, if it is a later one.
@@ -39,6 +45,7 @@ impl Account {
             total_previous: if next { all } else { 0 },
             ..Counts::default()
         };
+        self.told = 0;
         // What a node wants is not over with the window, though its datagrams may have been lost meanwhile.
         let matters = |it: &Other| it.counts.index + 1 >= index || it.asked > 0;
         self.others.retain(matters);
@@ -54,19 +61,23 @@ impl Account {
         }
         self.roll(counts.index);
         if counts.index == self.own.index {
-            self.own.total = self.own.total.max(counts.total);
+            self.own.total = self.own.total.max(counts.total + self.untold());
             self.own.total_previous = self.own.total_previous.max(counts.total_previous);
         }
-        match self.others.iter_mut().find(|it| it.peer == other.peer) {
-            Some(known) => {
-                let place = |it: &Other| (it.counts.index, it.counts.current);
-                let is_late = place(&other) < place(known);
-                if !is_late {
-                    *known = other;
-                }
+        let Some(at) = self.others.iter().position(|it| it.peer == other.peer) else {
+            self.add(other);
+            return;
+        };
+        let old = self.others[at].counts;
+        if (counts.index, counts.current) < (old.index, old.current) {
+            // Who knows more of all and less of itself has opened its account anew.
+            let is_anew = counts.index == old.index && counts.total > old.total;
+            if !is_anew {
+                return; // it is late
             }
-            None => self.add(other),
+            (self.own.total, self.own.total_previous) = self.known();
         }
+        self.others[at] = other;
     }
 
     /// What all have used in this window and in the one before: what they told, or what one of them knew.
@@ -136,7 +147,7 @@ impl Account {
         for other in self
             .others
             .iter()
-            .filter(|it| fleet.peers.contains(&it.peer))
+            .filter(|it| fleet.has(it.peer))
         {
             let used = self.in_window(&other.counts, in_view);
             claimed += used;
@@ -174,6 +185,8 @@ impl Account {
             return (used * (1.0 - horizon / window as f64) + rate * horizon).max(used);
         }
         let end = (self.own.index + 1) * window;
-        used + rate * horizon.min(end.saturating_sub(then)) as f64
+        // The last grant of a window is used for some of the next one.
+        let rest = end.saturating_sub(then).max(TURN.as_millis() as u64);
+        used + rate * horizon.min(rest) as f64
     }
 }
