@@ -1,3 +1,5 @@
+//! Who is ejected, and for how long.
+
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -1,3 +1,5 @@
+//! Ejections, slow starts and limits, in paused time.
+
 use std::num::NonZeroU32;
 
 use tokio::time::advance;
