@@ -149,7 +149,6 @@ fn what_was_read_before_waits_for_its_turn_like_anything() {
     assert!(came == early);
     // 0.4 s are its own bytes.
     assert!(took > AHEAD + Duration::from_millis(350), "{took:?}");
-    assert!(limit.delayed() >= 40_000);
 }
 
 #[test]
