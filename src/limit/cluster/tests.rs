@@ -1,3 +1,5 @@
+//! A store by itself: hot and cold keys, and what it tells.
+
 use std::num::NonZeroU32;
 
 use super::*;
