@@ -144,11 +144,7 @@ impl Account {
         let used = self.in_window(&self.own, in_view);
         let mut claimed = used;
         let mut claims = Vec::with_capacity(fleet.size());
-        for other in self
-            .others
-            .iter()
-            .filter(|it| fleet.has(it.peer))
-        {
+        for other in self.others.iter().filter(|it| fleet.has(it.peer)) {
             let used = self.in_window(&other.counts, in_view);
             claimed += used;
             let wanted = self.wanted(used, other.asked, other.at, fleet);
