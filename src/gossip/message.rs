@@ -18,7 +18,7 @@ pub const MAX_CONTACTS: usize = 8;
 
 const MAX_VERSION: usize = 32;
 /// The year 2248 in milliseconds of Unix time: no clock is that wrong by accident.
-const MAX_CLOCK: u64 = 1 << 43;
+pub(super) const MAX_CLOCK: u64 = 1 << 43;
 
 const ABOUT: u64 = 1;
 const CONTACTS: u64 = 2;
