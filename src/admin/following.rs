@@ -46,7 +46,10 @@ async fn make(state: &AdminState, entries: Vec<Entry>) -> Result<(), StateError>
         }
         let servers = configured.get(upstream.name()).cloned();
         let servers = overlay.apply(upstream.name(), servers.unwrap_or_default());
-        upstream.reconfigure(Settings::clone(&upstream.settings()), servers);
+        let settings = Settings::clone(&upstream.settings());
+        // Who is new there gets its first request after its first good probe, as at the node that it was added at.
+        upstream.add_ahead(&settings, &servers);
+        upstream.reconfigure(settings, servers);
     }
     merged.iter().for_each(tell);
     transaction.keep(overlay).await;

@@ -20,6 +20,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::overlay::Difference;
 use super::register::{Entry, Register, Server, Stamp, unix_millis};
 use super::weight::Weight;
+use crate::config::types::MAX_TOLD_NAME;
 use crate::net::wire::{Reader, put_bytes, put_number};
 
 /// Bytes of a message, so that it fits a datagram with whatever else is in it.
@@ -29,7 +30,6 @@ pub const MAX_MESSAGE: usize = 800;
 const PARTS: usize = 64;
 /// Messages with entries that are sent in a round.
 const MAX_MESSAGES: usize = 16;
-const MAX_NAME: usize = 128;
 const MAX_ADDRESS: usize = 270;
 
 const SUM: u8 = 0;
@@ -183,16 +183,17 @@ impl Sharing {
     fn take(&self, register: &Register, reader: &mut Reader<'_>) -> Option<()> {
         let now = unix_millis();
         let mut news = Vec::new();
-        while !reader.is_empty() {
-            let entry = read_entry(reader)?;
-            if register.is_news(&entry, now) {
-                news.push(entry);
-            }
+        let mut understood = Some(());
+        while understood.is_some() && !reader.is_empty() {
+            let entry = read_entry(reader);
+            understood = entry.as_ref().map(|_| ());
+            news.extend(entry.filter(|it| register.is_news(it, now)));
         }
+        // What came before something that a newer version may have written is as good as ever.
         if !news.is_empty() {
             _ = self.news.try_send(News(news)); // or once more, since the sums differ
         }
-        Some(())
+        understood
     }
 }
 
@@ -254,10 +255,10 @@ fn write_entry(entry: &Entry, to: &mut Vec<u8>) {
 }
 
 fn read_entry(reader: &mut Reader<'_>) -> Option<Entry> {
-    let upstream = reader.text(MAX_NAME)?.to_owned();
+    let upstream = reader.text(MAX_TOLD_NAME)?.to_owned();
     let address = reader.text(MAX_ADDRESS)?.parse().ok()?;
     let clock = reader.number().filter(|clock| *clock < u64::MAX >> 1)?;
-    let node = reader.text(MAX_NAME)?.to_owned();
+    let node = reader.text(MAX_TOLD_NAME)?.to_owned();
     let weight = |number: u64| u32::try_from(number).ok().and_then(Weight::new);
     let difference = match reader.byte()? {
         0 => None,

@@ -5,10 +5,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::config::types::MAX_TOLD_NAME;
 use crate::net::wire::{Reader, put_bytes, put_number};
 
 /// Bytes that a node's name may have.
-pub const MAX_NAME: usize = 128;
+pub const MAX_NAME: usize = MAX_TOLD_NAME;
 
 /// Bytes that a part may have, so that it fits a datagram whatever its sender is called.
 pub const MAX_PART: usize = 800;

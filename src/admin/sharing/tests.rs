@@ -227,6 +227,19 @@ fn entries_survive() {
     }
 }
 
+#[test]
+fn what_comes_before_something_unknown_is_taken() {
+    let mut fleet = Fleet::new(1, 0.0, 5);
+    let mut register = Register::default();
+    removal(&mut register, 1, "a");
+    let mut message = write_entries(register.entries()).remove(0);
+    message.extend([9; 9]);
+    let node = &mut fleet.nodes[0];
+    assert!(node.sharing.hear(9, &message).is_none());
+    let News(news) = node.news.try_recv().unwrap();
+    assert_eq!(news, register.entries().collect::<Vec<_>>());
+}
+
 proptest! {
     #[test]
     fn anything_is_heard_without_harm(kind in 0u8..4, bytes: Vec<u8>, at in 0usize..200, to: u8) {
