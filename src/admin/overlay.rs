@@ -75,7 +75,7 @@ struct Changed {
 }
 
 /// What was done to one server, as a difference to the configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Difference {
     /// It is not in the configuration.

@@ -28,6 +28,8 @@ pub const MAX_MESSAGE: usize = 800;
 
 /// Parts of the register that are compared with each other.
 const PARTS: usize = 64;
+/// How long sums are good for, in milliseconds: entries are forgotten by time.
+const SUMS_GOOD: u64 = 60_000;
 /// Messages with entries that are sent in a round.
 const MAX_MESSAGES: usize = 16;
 const MAX_ADDRESS: usize = 270;
@@ -51,8 +53,8 @@ pub struct News(pub(super) Vec<Entry>);
 pub struct Sharing {
     /// What the state file has; nothing while changes are not shared.
     register: Arc<ArcSwapOption<Register>>,
-    /// The sums of a register, since there are many questions for them.
-    sums: Option<(Arc<Register>, Sums)>,
+    /// The sums of a register at a time, since there are many questions for them.
+    sums: Option<(Arc<Register>, u64, Sums)>,
     /// What was told when it was new.
     told: Option<Arc<Register>>,
     /// Nodes whose sum is another one.
@@ -96,7 +98,7 @@ impl Sharing {
         let Some((register, before)) = register.zip(before) else {
             return Vec::new(); // the sums will differ
         };
-        let is_new = |it: &Entry| before.stamp(&it.server) != Some(&it.stamp);
+        let is_new = |it: &Entry| !before.has(it);
         let messages = write_entries(register.entries().filter(is_new));
         let messages = messages.into_iter().take(MAX_MESSAGES);
         messages.map(|it| (None, it)).collect()
@@ -154,11 +156,16 @@ impl Sharing {
     }
 
     fn sums(&mut self, register: &Arc<Register>) -> Sums {
+        let now = unix_millis();
         match &self.sums {
-            Some((known, sums)) if Arc::ptr_eq(known, register) => *sums,
+            Some((known, at, sums))
+                if Arc::ptr_eq(known, register) && now.abs_diff(*at) < SUMS_GOOD =>
+            {
+                *sums
+            }
             _ => {
-                let sums = sums(register);
-                self.sums = Some((Arc::clone(register), sums));
+                let sums = sums(register, now);
+                self.sums = Some((Arc::clone(register), now, sums));
                 sums
             }
         }
@@ -167,7 +174,7 @@ impl Sharing {
     /// The entries of some parts, beginning anywhere: if they are too many, others come in the next round.
     fn entries_of(&mut self, register: &Register, parts: [bool; PARTS], peer: u64) -> Vec<Told> {
         let mut entries: Vec<_> = register
-            .entries()
+            .told(unix_millis())
             .filter(|it| parts[part(&it.server)])
             .collect();
         if !entries.is_empty() {
@@ -204,9 +211,9 @@ fn part(server: &Server) -> usize {
 }
 
 /// A sum for each part, the same for the same entries in any order.
-fn sums(register: &Register) -> Sums {
+fn sums(register: &Register, now: u64) -> Sums {
     let mut sums = [0; PARTS];
-    for entry in register.entries() {
+    for entry in register.told(now) {
         let mut bytes = Vec::new();
         write_entry(&entry, &mut bytes);
         sums[part(&entry.server)] ^= xxh3_64(&bytes);
