@@ -64,7 +64,7 @@ const REDIS_COUNTERS: [Family<RedisStats>; 4] = [
     ),
     (
         "lb_redis_failovers_total",
-        "Times that another server became the master, or the primary of some slots.",
+        "Times that another server became the master, or has got the slots of a primary that has none any more.",
         |it| it.failovers.get(),
     ),
 ];

@@ -136,7 +136,7 @@ impl RedisConnection {
         self.terms.timeout
     }
 
-    /// Whether the server that counts the key is known to be down.
+    /// Whether the server that counts the key is known to be down. Looks for the one that has its place, if so.
     pub(super) fn is_down(&self, key: impl FnOnce() -> String) -> bool {
         match &self.topology {
             Topology::Link(link) => link.is_down(),
