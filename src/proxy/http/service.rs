@@ -195,7 +195,7 @@ fn settle_host(head: &mut Head) -> Result<(), ProxyError> {
         let invalid = ProxyError::BadRequest("the target's host is invalid");
         match HeaderValue::from_str(authority) {
             Ok(value) if host::is_valid(authority.as_bytes()) => {
-                head.edit(|it| it.headers.insert(HOST, value));
+                head.set_host(value);
             }
             _ => return Err(invalid),
         }
