@@ -104,6 +104,8 @@ pub struct Driver<T> {
     sent: u64,
     unsent: u64,
     peers: Vec<u64>,
+    /// Whether seeds have become addresses.
+    looked_up: bool,
 }
 
 impl<T: Topics> Driver<T> {
@@ -123,6 +125,7 @@ impl<T: Topics> Driver<T> {
             sent: 0,
             unsent: 0,
             peers: Vec::new(),
+            looked_up: false,
         }
     }
 
@@ -169,6 +172,7 @@ impl<T: Topics> Driver<T> {
                 }
                 Ok(()) = seeds.changed() => {
                     let seeds = seeds.borrow_and_update().clone();
+                    self.looked_up = true;
                     self.node.set_seeds(seeds);
                     self.node.call_missing(Instant::now());
                 }
@@ -254,9 +258,18 @@ impl<T: Topics> Driver<T> {
             clock: self.node.clock(now),
             interval,
             peers: &self.peers,
-            expected: self.node.expected(now),
+            expected: self.expected(now),
         };
         work(&mut self.topics, &moment)
+    }
+
+    /// How many nodes are likely to be there that have not been met. Until names have become addresses each is one.
+    fn expected(&self, now: Instant) -> usize {
+        if self.looked_up || !self.node.is_new(now) {
+            return self.node.expected(now);
+        }
+        let seeds = self.orders.borrow().seeds.len();
+        seeds.saturating_sub(self.peers.len())
     }
 }
 

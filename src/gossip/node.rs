@@ -164,12 +164,16 @@ impl Node {
 
     /// How many nodes are likely to be there that have not been met. A node that has just started counts its seeds.
     pub fn expected(&self, now: Instant) -> usize {
-        let is_new = now.saturating_duration_since(self.start) < self.settings.dead_after;
-        if is_new {
+        if self.is_new(now) {
             self.missing_seeds().count()
         } else {
             0
         }
+    }
+
+    /// Whether it has just started.
+    pub fn is_new(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.start) < self.settings.dead_after
     }
 
     /// The fleet's time in milliseconds: that of the clock that is most ahead, of those that are not more than a day ahead

@@ -90,8 +90,14 @@ enum Fallback {
 }
 
 impl LimiterShared {
-    /// The limit `name`, whose memory store, if it needs one, takes `start` for the zero of its clock.
+    /// The limit `name`, whose memory store, if it needs one, takes `start` for the zero of its clock. One of a fleet
+    /// counts for itself alone until it is told who is there.
     pub fn new(name: &str, quota: Quota, store: Store, start: Instant) -> Self {
+        Self::among(1, name, quota, store, start)
+    }
+
+    /// The same of a process in a fleet of so many nodes, as far as is known.
+    pub fn among(nodes: u32, name: &str, quota: Quota, store: Store, start: Instant) -> Self {
         let memory = || MemoryStore::new(&quota, DEFAULT_MAX_KEYS, start);
         let fallback = |on_failure| match on_failure {
             OnStoreFailure::Local => Fallback::Local(memory()),
@@ -102,7 +108,7 @@ impl LimiterShared {
             Store::Memory => Counts::Memory(memory()),
             Store::Cluster => {
                 let store = ClusterStore::new(name, quota, DEFAULT_MAX_KEYS, start);
-                Counts::Cluster(Box::new(store))
+                Counts::Cluster(Box::new(store.among(nodes)))
             }
             Store::Redis { on_failure } => Counts::Redis(fallback(on_failure)),
             Store::RedisLeased { on_failure, lease } => Counts::Leased {

@@ -291,7 +291,7 @@ fn limits_of_routes(
     limits: &mut Vec<LimitEntry>,
 ) -> Vec<Option<usize>> {
     let mut push = |name: &str, it: &model::RateLimit| {
-        limits.push(limit(name, it, config.workers.get(), former));
+        limits.push(limit(name, it, config, former));
         limits.len() - 1
     };
     let global = config.rate_limit.as_ref().map(|it| push("global", it));
@@ -303,7 +303,7 @@ fn limits_of_routes(
     of_route.collect()
 }
 
-fn limit(name: &str, limit: &model::RateLimit, workers: usize, former: &Former<'_>) -> LimitEntry {
+fn limit(name: &str, limit: &model::RateLimit, config: &Config, former: &Former<'_>) -> LimitEntry {
     let quota = Quota {
         algorithm: match limit.algorithm {
             model::Algorithm::FixedWindow => Algorithm::FixedWindow,
@@ -328,13 +328,23 @@ fn limit(name: &str, limit: &model::RateLimit, workers: usize, former: &Former<'
             lease: limit.lease.get(),
         },
     };
+    let named = || config.cluster.as_ref().map(model::Cluster::nodes);
+    let nodes = former.fleet_size().or_else(named).unwrap_or(1);
     let (counts, former) = former.limit(name, &quota, store, &limit.key);
-    let new = || Arc::new(LimiterShared::new(name, quota, store, Instant::now()));
+    let new = || {
+        Arc::new(LimiterShared::among(
+            nodes,
+            name,
+            quota,
+            store,
+            Instant::now(),
+        ))
+    };
     LimitEntry {
         shared: counts.unwrap_or_else(new),
         key: limit.key.clone(),
         always: limit.headers == model::LimitHeaders::Always,
-        stats: former.map_or_else(new_shards(workers), |it| Arc::clone(&it.stats)),
+        stats: former.map_or_else(new_shards(config.workers.get()), |it| Arc::clone(&it.stats)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::snapshot::{LimitEntry, ListenerEntry, RouteEntry, Snapshot};
 use crate::config::model::{Config, LimitKey};
-use crate::limit::{Bandwidth, LimiterShared, Quota, RedisStats, Store};
+use crate::limit::{Bandwidth, ClusterStore, LimiterShared, Quota, RedisStats, Store};
 use crate::route::RouteTable;
 use crate::upstream::Upstream;
 
@@ -95,6 +95,12 @@ impl<'a> Former<'a> {
             it.shared.quota() == quota && it.shared.store() == store && it.key == *key
         });
         (counts.map(|it| Arc::clone(&it.shared)), former)
+    }
+
+    /// How many nodes have shared limits, as far as any of them knew.
+    pub(super) fn fleet_size(&self) -> Option<u32> {
+        let limits = self.snapshot.iter().flat_map(|it| it.cluster_limits());
+        limits.map(ClusterStore::nodes).max()
     }
 }
 

@@ -37,3 +37,15 @@ pub struct Cluster {
     /// Whether changes of servers at run time are the fleet's; default false.
     pub share_servers: bool,
 }
+
+impl Cluster {
+    /// How many nodes it names, this one included.
+    pub fn nodes(&self) -> u32 {
+        let is_own = |seed: &&ServerAddress| match seed {
+            ServerAddress::Ip(it) => *it == self.listen || Some(*it) == self.advertise,
+            ServerAddress::Name { .. } => false,
+        };
+        let others = self.seeds.iter().filter(|it| !is_own(it)).count();
+        u32::try_from(1 + others).unwrap_or(u32::MAX)
+    }
+}

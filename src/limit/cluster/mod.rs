@@ -74,7 +74,7 @@ pub struct ClusterStore {
 
 impl ClusterStore {
     /// The counts of the limit `name`, with room for `max_keys` keys and a clock that begins at `start`. Until the first
-    /// turn it counts for itself alone.
+    /// turn it counts for itself alone, or for one [`among`](Self::among) others.
     pub fn new(name: &str, quota: Quota, max_keys: usize, start: Instant) -> Self {
         Self::with_random(name, quota, max_keys, start, fastrand::Rng::new())
     }
@@ -102,6 +102,18 @@ impl ClusterStore {
             candidates,
             book: Mutex::new(Book::new(&quota, waiting, random)),
         }
+    }
+
+    /// Gives no more than one part of so many until the first turn tells how many nodes there are.
+    #[must_use]
+    pub fn among(self, nodes: u32) -> Self {
+        self.nodes.store(nodes.max(1), Relaxed);
+        self
+    }
+
+    /// How many nodes divide a cold key.
+    pub fn nodes(&self) -> u32 {
+        self.nodes.load(Relaxed)
     }
 
     /// Counts one request of `key` if this node may admit it. Called by workers.

@@ -59,6 +59,23 @@ fn alone_it_gives_the_whole_quota() {
 }
 
 #[test]
+fn it_gives_no_more_than_its_part_before_its_first_turn() {
+    let start = Instant::now();
+    let store = store(Algorithm::FixedWindow, 100, start).among(4);
+    assert_eq!(admitted(&store, &key(1), 100, start), 25);
+    // Two of them have not been met yet.
+    for millis in [50, 100, 1000] {
+        let moment = Moment {
+            expected: 2,
+            ..moment(start, millis, &[1])
+        };
+        store.turn(&moment);
+        store.round(&moment);
+        assert!(admitted(&store, &key(1), 100, moment.now) <= 1);
+    }
+}
+
+#[test]
 fn a_cold_key_has_one_part_of_as_many_as_there_are_nodes() {
     let start = Instant::now();
     let store = store(Algorithm::FixedWindow, 100, start);

@@ -55,7 +55,7 @@ pub(super) fn connection_rates(
     let of_listener = config.listeners.iter().map(|listener| {
         let rate = listener.connection_rate.as_ref()?;
         let name = format!("listener:{}", listener.name);
-        limits.push(limit(&name, &as_limit(rate), config.workers.get(), former));
+        limits.push(limit(&name, &as_limit(rate), config, former));
         Some(limits.len() - 1)
     });
     of_listener.collect()
