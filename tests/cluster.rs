@@ -126,11 +126,16 @@ fn what_one_has_admitted_nobody_else_does() {
             get(one.addr(), "/").status == 429 && one.metric("lb_limit_allowed_total") >= 30
         });
         hear_it_all(&other);
-        let denied = get(other.addr(), "/");
-        assert_eq!(denied.status, 429, "{algorithm}");
+        // Where anything is left, a node admits one request without asking: of a bucket a part of one has come in again.
+        let once = u64::from(algorithm == "token_bucket");
+        let answers: Vec<_> = (0..5).map(|_| get(other.addr(), "/")).collect();
+        let again = answers.iter().filter(|it| it.status == 200).count();
+        assert!(again as u64 <= once, "{algorithm}: {again}");
         let admitted =
             one.metric("lb_limit_allowed_total") + other.metric("lb_limit_allowed_total");
-        assert_eq!(admitted, 30, "{algorithm}");
+        assert_eq!(admitted, 30 + again as u64, "{algorithm}");
+        let denied = answers.last().expect("there are five");
+        assert_eq!(denied.status, 429, "{algorithm}");
         assert!(denied.headers.get("retry-after").is_some());
     }
 }
