@@ -252,9 +252,11 @@ fn an_address_has_no_more_sessions_than_it_may() {
 #[test]
 fn a_server_that_has_all_the_sessions_it_may_leaves_clients_to_others() {
     let (a, b) = (UdpServer::named("a"), UdpServer::named("b"));
-    // All clients are of one address, and so for one server.
-    let keys = "max_connections = 2\nstrategy = \"consistent_hash\"";
-    let proxy = relaying_with(&[&a, &b], "", keys).start();
+    // All clients are of one address, and so for one server. Of requests over HTTP/2 there might be more than connections.
+    let keys = "max_connections = 2\nprotocol = \"http2\"\nstrategy = \"consistent_hash\"";
+    let proxy = relaying_with(&[&a, &b], "", keys)
+        .extra("[[listeners]]\nname = \"http\"\nlisten = \"127.0.0.1:0\"\n[[routes]]\nupstream = \"app\"")
+        .start();
     let clients: Vec<_> = (0..4).map(|_| UdpClient::of(proxy.addr())).collect();
     let names: Vec<_> = clients.iter().map(|client| client.ask("who?")).collect();
     assert_eq!(names.iter().filter(|name| *name == "a").count(), 2);
