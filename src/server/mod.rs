@@ -188,6 +188,9 @@ pub fn run(
         Some(admin) => StateFile::load(&admin.state_file)?,
         None => Overlay::default(),
     };
+    if fleet::shares_as(&config).is_some() {
+        overlay.recall();
+    }
     let built = build_snapshot(&config, &certificates.material, &lists, None, &mut overlay)?;
     let Built {
         snapshot, places, ..
@@ -242,7 +245,7 @@ pub fn run(
         (socket, Arc::new(state))
     });
     control::resolve_names(&snapshot)?;
-    snapshot.enforce(None);
+    snapshot.enforce();
     let crew = worker::start(assignments, &snapshot, access_log.as_ref())?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

@@ -115,6 +115,9 @@ impl Installation {
             _ => kept,
         };
         let mut overlay = before.clone();
+        if let Some(transaction) = &transaction {
+            transaction.recall(&mut overlay);
+        }
         let Built {
             snapshot,
             places,
@@ -136,8 +139,12 @@ impl Installation {
         let new = self.tasks.supervise(&snapshot);
         make_ready(&new, &kept).await;
         let assignments = self.sockets.commit(plan, config.workers.get());
+        snapshot.enforce();
+        for it in &kept {
+            it.upstream.bandwidth.set(it.settings.bandwidth);
+        }
         self.orders.give(&snapshot, assignments).await;
-        snapshot.enforce(Some(&self.snapshot.load()));
+        snapshot.lift_former(&self.snapshot.load());
         for it in kept {
             it.upstream.reconfigure(it.settings, it.servers);
         }
@@ -145,7 +152,7 @@ impl Installation {
         self.tasks.watch(&certificates, &lists);
         self.snapshot.store(snapshot);
         if let Some(transaction) = &mut transaction {
-            transaction.keep(overlay.clone()).await;
+            transaction.reconfigured(overlay.clone()).await;
             transaction.share_as(fleet::shares_as(&config));
         }
         self.applied = Some((before, overlay));
