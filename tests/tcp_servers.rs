@@ -1,9 +1,9 @@
 //! Which servers connections of TCP listeners are given to, and what becomes of them at a reload, an upgrade and the end.
 
-use std::io::Write;
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 
-use crate::support::backend::{Backend, FullPort, RawBackend, RefusingPort};
+use crate::support::backend::{Backend, FullPort, RawBackend, RefusingPort, report, reporting};
 use crate::support::proxy::{Proxy, RunningProxy};
 use crate::support::{DEADLINE, wait_until};
 use crate::tcp::{
@@ -169,5 +169,27 @@ fn the_end_of_the_process_waits_for_connections_up_to_its_limit() {
     proxy.process().signal("TERM");
     proxy.process().wait_for_line("drain limit");
     assert!(read_to_end(&mut client).is_ok_and(|rest| rest.is_empty()));
+    assert!(proxy.wait_exit(DEADLINE).success());
+}
+
+#[test]
+fn what_is_on_its_way_at_the_drain_limit_is_not_taken_for_whole() {
+    let (server, heard) = reporting(|connection| {
+        let piece = [1; 16 * 1024];
+        loop {
+            if let Err(error) = connection.stream.write_all(&piece) {
+                return Ok(error.kind());
+            }
+        }
+    });
+    let mut proxy = relaying(&[server.addr()])
+        .setting("drain_timeout = \"1s\"")
+        .start();
+    let mut client = connect(proxy.addr());
+    client.read_exact(&mut [0; 1000]).expect("it has begun");
+    proxy.process().signal("TERM");
+    let end = io::copy(&mut client, &mut io::sink());
+    is_reset(end.map(|_| Vec::new()));
+    assert_ne!(report(&heard), ErrorKind::WouldBlock, "it has heard of it");
     assert!(proxy.wait_exit(DEADLINE).success());
 }

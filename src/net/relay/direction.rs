@@ -96,6 +96,11 @@ impl Direction {
         self.throttle.as_ref().is_some_and(|it| it.is_waiting())
     }
 
+    /// Whether something has been read and not been written yet.
+    pub(super) fn holds(&self) -> bool {
+        !matches!(self.held, Held::Nothing)
+    }
+
     pub(super) fn phase(&self) -> Phase {
         self.phase
     }

@@ -94,6 +94,23 @@ impl Relay {
         self.moved_at + limit
     }
 
+    /// Is about to be dropped before it has ended. Closed, its connections end as if all had been said; so unless it is quiet,
+    /// those whose end has not been passed on are to be reset. It is quiet if nothing has moved for `quiet`, nothing is held,
+    /// and neither side has ended its sending: then the other one's end is what it waits for.
+    pub fn give_up(&self, quiet: Duration) {
+        let holds = self.up.holds() || self.down.holds();
+        let flushed = self.client.0.is_flushed() && self.server.0.is_flushed();
+        let waits = self.first.is_some();
+        if !holds && flushed && !waits && self.moved_at + quiet <= clock::now() {
+            return;
+        }
+        for (towards, side) in [(&self.up, &self.server), (&self.down, &self.client)] {
+            if towards.phase() != Phase::Closed {
+                side.0.tcp().reset_on_close();
+            }
+        }
+    }
+
     /// Moves what there is to move. Ready when the relay has ended; all that is left to do then is to drop it.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let before = self.moved();

@@ -17,6 +17,10 @@ use crate::proxy::local::Local;
 use crate::proxy::roster::Place;
 use crate::upstream::InFlight;
 
+/// At the end of the process a connection has to have been quiet for as long as that was put off, and for this long at least,
+/// to count as one whose end cuts nothing short.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// A client's and a server's connection.
 #[derive(Debug)]
 pub struct Session {
@@ -86,6 +90,17 @@ impl Session {
         };
         self.record.reason = reason;
         Poll::Ready(())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let drain_timeout = || self.record.local.view().snapshot.drain_timeout;
+        match self.record.reason {
+            Reason::Idle => self.relay.give_up(Duration::ZERO),
+            Reason::Shutdown => self.relay.give_up(drain_timeout().max(QUIET)),
+            _ => {} // both sides have heard of it
+        }
     }
 }
 
