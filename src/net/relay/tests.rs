@@ -342,3 +342,71 @@ fn what_is_held_is_lost_and_that_is_not_hidden() {
         );
     }
 }
+
+/// Has a relay pass on what a client sends until its server takes no more.
+async fn stop(relay: &mut Relay, mut client: &TcpStream) {
+    client.set_nonblocking(true).unwrap();
+    poll_fn(|cx| {
+        _ = client.write(&[7; 64 * 1024]);
+        assert!(relay.poll(cx).is_pending());
+        cx.waker().wake_by_ref();
+        match relay.is_stopped() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+}
+
+#[test]
+fn a_client_that_breaks_while_its_server_takes_nothing_is_seen_by_a_look() {
+    let ((to_client, client), (to_server, server)) = (pair(), pair());
+    let mut relay = between(to_client, to_server);
+    let end = run(async {
+        stop(&mut relay, &client).await;
+        break_off(client);
+        loop {
+            if let Poll::Ready(end) = poll_fn(|cx| Poll::Ready(relay.poll(cx))).await {
+                return end;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    assert_eq!(end, End::Reset(Side::Client));
+    drop(relay);
+    let error = read_all(&server).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn a_client_that_breaks_while_its_server_takes_nothing_is_seen_when_something_is_sent_to_it() {
+    let ((to_client, client), (to_server, mut server)) = (pair(), pair());
+    let mut relay = between(to_client, to_server);
+    let end = run(async {
+        stop(&mut relay, &client).await;
+        break_off(client);
+        server.write_all(b"an answer").unwrap();
+        poll_fn(|cx| relay.poll(cx)).await
+    });
+    assert_eq!(end, End::Reset(Side::Client));
+}
+
+#[test]
+fn an_urgent_byte_stops_nothing_and_hides_nothing_behind_it() {
+    let much = pattern(MUCH, 3);
+    for (before, behind) in [(MUCH, 100), (MUCH, 0), (MUCH, MUCH), (10, 10)] {
+        let gone = relay(
+            b"",
+            |mut stream| {
+                stream.write_all(&much[..before]).unwrap();
+                SockRef::from(&stream).send_out_of_band(b"!").unwrap();
+                stream.write_all(&much[..behind]).unwrap();
+                stream.shutdown(Shutdown::Write).unwrap();
+                read_all(&stream).unwrap()
+            },
+            |stream| read_all(&stream).unwrap(),
+        );
+        assert!(gone.server == [&much[..before], &much[..behind]].concat());
+        assert_eq!(gone.end, End::Closed(Side::Client));
+    }
+}

@@ -21,6 +21,9 @@ use crate::upstream::InFlight;
 /// to count as one whose end cuts nothing short.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// How often a client is looked at of which nothing can be read, as its server takes nothing.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// A client's and a server's connection.
 #[derive(Debug)]
 pub struct Session {
@@ -81,7 +84,10 @@ impl Session {
         let reason = match polled {
             Poll::Ready(end) => end.into(),
             Poll::Pending => {
-                let deadline = self.relay.deadline(self.idle, self.half_closed);
+                let mut deadline = self.relay.deadline(self.idle, self.half_closed);
+                if self.relay.is_stopped() {
+                    deadline = deadline.min(clock::now() + LOOK);
+                }
                 match self.record.local.roster.wait(place, cx, deadline) {
                     true => Reason::Idle,
                     false => return Poll::Pending,
