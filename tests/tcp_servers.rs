@@ -55,6 +55,18 @@ fn a_client_that_nobody_accepts_is_reset() {
 }
 
 #[test]
+fn further_tries_have_a_budget() {
+    let refusing = [RefusingPort::new(), RefusingPort::new()];
+    let proxy = relaying(&[refusing[0].addr(), refusing[1].addr()]).start();
+    wait_until("it is spent", || {
+        is_reset(turned_away(proxy.addr()));
+        proxy.metric("lb_upstream_retries_denied_total") > 0
+    });
+    let tries = proxy.metric("lb_upstream_retries_total");
+    assert!(tries < ended(&proxy, "connect_failure"), "{tries} tries");
+}
+
+#[test]
 fn a_server_that_is_killed_leaves_its_connections_to_the_others() {
     let mut killed = Backend::start();
     let server = Backend::start();
@@ -92,6 +104,10 @@ fn connections_are_load_for_as_long_as_they_last() {
     let mut waiting = connect(proxy.addr());
     wait_until("it waits", || proxy.metric("lb_upstream_queue_length") == 1);
     is_reset(turned_away(proxy.addr()));
+    wait_until("it is counted", || ended(&proxy, "no_server") == 1);
+    assert_eq!(proxy.metric("lb_upstream_shed_total"), 1);
+    // That all are full is another matter.
+    assert_eq!(proxy.metric("lb_upstream_no_server_total"), 0);
     clients.pop();
     echoes(&mut waiting, b"my turn");
 }
