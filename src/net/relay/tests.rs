@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use socket2::SockRef;
@@ -11,6 +11,7 @@ use socket2::SockRef;
 use super::*;
 use crate::metrics::Sharded;
 use crate::net::Tcp;
+use crate::net::splice::MOST;
 use crate::net::stream::ByteStats;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -257,9 +258,10 @@ fn an_answer_of_a_server_that_hears_no_more_arrives() {
 
 #[test]
 fn nothing_is_read_that_cannot_be_written() {
+    let (full, is_full) = mpsc::channel();
     let gone = relay(
         b"",
-        |mut stream| {
+        move |mut stream| {
             stream.set_nonblocking(true).unwrap();
             let piece = [7; 64 * 1024];
             let (mut sent, mut pauses) = (0, 0);
@@ -275,14 +277,20 @@ fn nothing_is_read_that_cannot_be_written() {
                 }
             }
             break_off(stream);
+            full.send(()).unwrap();
             sent
         },
-        |stream| read_all(&stream).unwrap_err().kind(),
+        move |stream| {
+            is_full.recv_timeout(LIMIT).unwrap();
+            read_all(&stream).unwrap_err().kind()
+        },
     );
     assert!(
         gone.received < gone.client as u64,
         "some is still the kernel's"
     );
+    let held = gone.received - gone.bytes[1].shard(0).sent.get();
+    assert!(held <= MOST as u64, "{held} bytes were held");
     assert_eq!(gone.server, ErrorKind::ConnectionReset);
 }
 
