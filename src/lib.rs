@@ -1,4 +1,4 @@
-//! An HTTP reverse proxy and load balancer.
+//! A reverse proxy and load balancer for HTTP, TCP and UDP.
 //!
 //! ARCHITECTURE.md draws the layers and the way of a request. Modules import only from rows below their own:
 //!

@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator;
 
-/// An HTTP reverse proxy and load balancer.
+/// A reverse proxy and load balancer for HTTP, TCP and UDP.
 #[derive(Debug, Parser)]
 #[command(
     version,

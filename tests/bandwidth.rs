@@ -170,9 +170,50 @@ fn a_new_rate_holds_for_what_is_under_way() {
     });
     let elapsed = start.elapsed();
     assert!(elapsed < Duration::from_secs(8), "{elapsed:?}");
-    // Without it, the one that is under way has none either.
-    proxy.change_to(&limited(&backend, ""));
-    fetch(&proxy, [127, 0, 0, 1], 20 * MB);
+}
+
+#[test]
+fn a_limit_that_is_taken_away_is_lifted_for_what_is_under_way() {
+    let backend = Backend::start();
+    let proxy = limited(&backend, "bandwidth = { download = \"1MB/s\" }").start();
+    let start = Instant::now();
+    thread::scope(|scope| {
+        let fetched = scope.spawn(|| fetch(&proxy, [127, 0, 0, 1], 20 * MB));
+        crate::support::wait_until("it waits", || proxy.metric("lb_bandwidth_waiting") == 1);
+        proxy.change_to(&limited(&backend, ""));
+        fetched.join().expect("it ends");
+    });
+    let elapsed = start.elapsed();
+    assert!(elapsed < Duration::from_secs(8), "{elapsed:?}");
+}
+
+#[test]
+fn a_limit_that_stays_holds_through_reloads() {
+    let backend = Backend::start();
+    let limit = "bandwidth = { download = \"1MB/s\", key = \"total\" }";
+    let with = |listener: &str| limited(&backend, limit).listener(listener);
+    let proxy = with("").start();
+    let start = Instant::now();
+    thread::scope(|scope| {
+        let fetched = scope.spawn(|| {
+            // Connections begin all the time, while reloads are under way, too.
+            for _ in 0..100 {
+                fetch(&proxy, [127, 0, 0, 1], MB / 50);
+            }
+        });
+        let mut reloads = 0;
+        while !fetched.is_finished() {
+            let idle = format!("timeouts = {{ keep_alive = \"{}s\" }}", 30 + reloads % 2);
+            proxy.change_to(&with(&idle));
+            reloads += 1;
+        }
+        assert!(reloads > 1);
+    });
+    let elapsed = start.elapsed();
+    assert!(
+        elapsed.as_secs_f64() > 0.97 * time_of(2 * MB, MB),
+        "{elapsed:?}"
+    );
 }
 
 #[test]

@@ -85,6 +85,26 @@ fn load_balancers_share_a_limit_in_redis() {
 }
 
 #[test]
+fn connections_are_leased_too() {
+    let redis = Redis::start();
+    let proxies = [(); 2].map(|()| {
+        limited("connections = 400, window = \"10h\", store = \"redis_leased\", lease = 10")
+            .setting(&format!(
+                "redis = {{ url = {:?}, timeout = \"5s\" }}",
+                redis.url()
+            ))
+            .start()
+    });
+    for proxy in &proxies {
+        assert_eq!(served(proxy, [127, 0, 0, 1], 60), 60);
+    }
+    let sum = |name: &str| proxies.iter().map(|it| it.metric(name)).sum::<u64>();
+    assert!(sum("lb_limit_leased_requests_total") >= 120);
+    assert!(sum("lb_limit_leases_total") < 120, "fewer questions");
+    assert_eq!(sum("lb_limit_store_failures_total"), 0);
+}
+
+#[test]
 fn without_redis_the_policy_decides_and_nobody_waits_long() {
     let mut redis = Redis::start();
     redis.kill_9();

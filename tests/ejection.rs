@@ -193,6 +193,25 @@ fn an_ejected_server_is_tried_when_no_other_one_can_be_reached() {
 }
 
 #[test]
+fn an_ejected_server_gets_no_second_tries() {
+    let failing = Failing::answering("503 No", 1);
+    let slow = Backend::start_with(&["--delay", "300"]);
+    let routes = "[[routes]]\nupstream = \"app\"\nhedge = { after = \"50ms\", budget = \"100%\" }";
+    let servers = [failing.addr(), slow.addr()];
+    let proxy = Proxy::new().unprobed("app", &servers).extra(routes).start();
+    wait_until("it is ejected", || {
+        proxy.get("/");
+        proxy.metric("lb_server_ejected") == 1
+    });
+    let seen = failing.seen();
+    for _ in 0..4 {
+        let answer = proxy.get("/");
+        assert_eq!(answer.headers.get("x-backend"), Some(slow.name()));
+    }
+    assert_eq!(failing.seen(), seen);
+}
+
+#[test]
 fn ejected_servers_share_what_no_other_one_takes() {
     let failing = [(); 2].map(|()| Failing::answering("503 No", 1));
     let mut good = [(); 2].map(|()| Backend::start());

@@ -130,6 +130,11 @@ fn values_have_no_line_ends_and_no_space_around_them() {
             MALFORMED_OR_END,
         );
     }
+    refused(
+        "a Host that :authority replaces",
+        with_field(b"host", b" evil"),
+        MALFORMED_OR_END,
+    );
     let (backend, proxy) = before_a_server();
     let mut client = Frames::connect(proxy.addr());
     client.send(with_field(b"x", b"a \t\xc3\xa9 b"));

@@ -11,6 +11,7 @@ mod cluster;
 mod cluster_servers;
 mod conformance;
 mod connection_rate;
+mod documentation;
 mod early_answers;
 mod ejection;
 mod faults;

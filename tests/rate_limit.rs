@@ -187,6 +187,11 @@ fn each_value_of_a_header_has_a_count_of_its_own() {
     }
     // Those without the header are counted together.
     assert_eq!(statuses(&proxy, &[]), [200, 429]);
+    // And with those that leave it open which value counts.
+    for other in ["c", "d"] {
+        let several = [("x-api-key", other), ("x-api-key", "e")];
+        assert_eq!(ask(&proxy, &several).status, 429, "{other}");
+    }
 }
 
 #[test]

@@ -166,6 +166,29 @@ fn a_killed_primary_is_replaced(cluster: &mut Cluster, proxies: &[RunningProxy])
     }
 }
 
+#[test]
+fn a_primary_that_was_dead_at_the_start_is_replaced_later() {
+    let mut cluster = Cluster::start();
+    let client = 100;
+    let victim = cluster.owner(cluster.slot(&key(client)));
+    let replica = cluster.replica_of(victim);
+    cluster.hold_back(replica, true);
+    cluster.nodes[victim].kill_9();
+    let proxy = limited_by(&cluster, "redis", "allow");
+    let failures = || proxy.metric("lb_limit_store_failures_total");
+    wait_until("the dead one's clients do without it", || {
+        let before = failures();
+        ask(&proxy, client);
+        failures() > before
+    });
+    proxy.process().wait_for_line("Redis is down");
+    cluster.hold_back(replica, false);
+    wait_until("the replica counts", || {
+        let before = failures();
+        ask(&proxy, client) == 429 && failures() == before
+    });
+}
+
 /// Asks for all clients in turn, and counts who is admitted how often. Every answer comes soon.
 fn load(proxy: &RunningProxy, clients: &[u8], is_over: &AtomicBool) -> HashMap<u8, usize> {
     let mut admitted = HashMap::new();

@@ -75,6 +75,23 @@ fn many_requests_cost_redis_few_questions_and_denied_ones_none() {
 }
 
 #[test]
+fn what_nobody_uses_is_given_back() {
+    let redis = Redis::start();
+    let limit = "requests = 1000\nwindow = \"20s\"\nlease = 100\non_store_failure = \"deny\"";
+    let proxy = settings(&redis, "5s", limit).start();
+    assert_eq!(admitted(&ask(&proxy, 60)), 60);
+    let leased = proxy.metric("lb_limit_leased_requests_total");
+    assert!(leased > 60);
+    wait_until("Redis counts what was made", || {
+        redis.command::<Option<u64>>("GET lb:{global:127.0.0.1}:fw20000") == Some(60)
+    });
+    wait_until("the metrics say so", || {
+        proxy.metric("lb_limit_returned_requests_total") == leased - 60
+    });
+    assert_eq!(proxy.metric("lb_limit_lapsed_requests_total"), 0);
+}
+
+#[test]
 fn a_reload_keeps_what_is_leased() {
     let redis = Redis::start();
     let limit = "requests = 1000\nwindow = \"10m\"\nlease = 100\non_store_failure = \"deny\"";

@@ -158,6 +158,7 @@ fn a_session_whose_only_server_is_back_goes_on() {
     });
     let _second = UdpServer::start_at(addr, |_| vec!["second".into()]);
     assert_eq!(client.insist("who?"), "second");
+    assert_eq!(proxy.metric("lb_upstream_no_server_total"), 0);
     assert_eq!(open(&proxy), 1);
 }
 
@@ -246,6 +247,20 @@ fn an_address_has_no_more_sessions_than_it_may() {
     assert_eq!(proxy.metric("lb_address_limit_closed_total"), 1);
     let other = UdpClient::from([127, 0, 0, 2], proxy.addr());
     assert_eq!(other.ask("another"), "another");
+}
+
+#[test]
+fn a_server_that_has_all_the_sessions_it_may_leaves_clients_to_others() {
+    let (a, b) = (UdpServer::named("a"), UdpServer::named("b"));
+    // All clients are of one address, and so for one server.
+    let keys = "max_connections = 2\nstrategy = \"consistent_hash\"";
+    let proxy = relaying_with(&[&a, &b], "", keys).start();
+    let clients: Vec<_> = (0..4).map(|_| UdpClient::of(proxy.addr())).collect();
+    let names: Vec<_> = clients.iter().map(|client| client.ask("who?")).collect();
+    assert_eq!(names.iter().filter(|name| *name == "a").count(), 2);
+    UdpClient::of(proxy.addr()).send("too many");
+    wait_until("dropped", || dropped(&proxy, "servers_full") == 1);
+    assert_eq!(proxy.metric("lb_upstream_no_server_total"), 0);
 }
 
 #[test]
@@ -433,6 +448,53 @@ fn what_comes_first_waits_for_the_store_that_says_whether_it_may() {
     assert_eq!(open(&proxy), 4);
     let served = |client: &&UdpClient| client.has_answer();
     assert_eq!(clients.iter().filter(served).count(), 4);
+}
+
+#[test]
+fn a_client_has_one_session_however_much_it_sends_while_the_store_is_asked() {
+    let redis = Redis::start();
+    let server = UdpServer::echo();
+    let rate = "connection_rate = { connections = 1000, window = \"10m\", store = \"redis\" }";
+    let proxy = relaying_with(&[&server], rate, "")
+        .extra(&format!(
+            "[redis]\nurl = {:?}\ntimeout = \"5s\"",
+            redis.url()
+        ))
+        .start();
+    let clients = [(); 20].map(|()| UdpClient::of(proxy.addr()));
+    // Whoever is answered has been let in.
+    for client in &clients {
+        for _ in 0..20 {
+            client.send("may I?");
+        }
+        assert_eq!(client.insist("may I?"), "may I?");
+    }
+    let taken = || server.received() as u64 + dropped(&proxy, "asking");
+    wait_until("all are taken", || {
+        taken() == proxy.metric("lb_udp_datagrams_received_total")
+    });
+    assert_eq!(proxy.metric("lb_connections_accepted_total"), 20);
+    assert_eq!((open(&proxy), server.peers()), (20, 20));
+}
+
+#[test]
+fn a_client_that_is_over_its_bandwidth_takes_no_room_from_others() {
+    let server = UdpServer::echo();
+    // 16 KiB may come at once, and what is as long then again in 15 s.
+    let limit = "bandwidth = { upload = \"1kB/s\" }\nmax_connections = 5";
+    let proxy = relaying_with(&[&server], limit, "").start();
+    let clients = [(); 10].map(|()| UdpClient::of(proxy.addr()));
+    clients[0].send([0; 16_000]);
+    assert_eq!(clients[0].receive().len(), 16_000);
+    for (client, before) in clients[1..].iter().zip(0..) {
+        client.send([0; 16_000]);
+        wait_until("it is over", || dropped(&proxy, "bandwidth") > before);
+    }
+    wait_until("they have no sessions", || open(&proxy) == 1);
+    assert_eq!(ended(&proxy, "unsent"), 9);
+    let other = UdpClient::from([127, 0, 0, 2], proxy.addr());
+    assert_eq!(other.ask("and I?"), "and I?");
+    assert_eq!(dropped(&proxy, "sessions"), 0);
 }
 
 #[test]

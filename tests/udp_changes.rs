@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::support::client::{self, message};
 use crate::support::proxy::{RunningProxy, address_of};
+use crate::support::redis::Redis;
 use crate::support::udp::{UdpClient, UdpServer};
 use crate::support::{DEADLINE, wait_until};
 use crate::udp::{ended, open, relaying, relaying_with};
@@ -45,20 +46,18 @@ fn under_load(proxy: &RunningProxy, event: impl FnOnce()) {
 
 #[test]
 fn sessions_go_on_through_a_reload() {
-    let (server, other) = (UdpServer::echo(), UdpServer::echo());
+    let (server, other) = (UdpServer::telling_ports(), UdpServer::echo());
     let proxy = relaying(&[&server]).start();
     let client = UdpClient::of(proxy.addr());
-    client.ask("before");
-    let peers = server.peers();
+    let port = client.ask("which?");
     under_load(&proxy, || {
         for idle in ["30s", "40s"] {
             let keys = format!("timeouts = {{ idle = {idle:?} }}");
             proxy.change_to(&relaying_with(&[&server, &other], &keys, ""));
         }
     });
-    client.ask("after");
+    assert_eq!(client.ask("which?"), port);
     assert_eq!(ended(&proxy, "closed"), 0);
-    assert_eq!(peers, 1);
     let moved = proxy.metric("lb_udp_sessions_moved_total");
     assert_eq!(moved, 0, "its server is still there");
 }
@@ -166,6 +165,35 @@ fn answers_that_are_late_come_from_the_process_that_was_asked() {
     assert_eq!(client.receive(), b"slowly");
     assert!(proxy.wait_exit(DEADLINE).success());
     assert_eq!(client.ask("and the other"), "and the other");
+}
+
+#[test]
+fn a_process_that_ends_takes_in_whom_the_store_is_still_asked_about() {
+    let (server, redis) = (UdpServer::echo(), Redis::start());
+    let rate = "connection_rate = { connections = 1000, window = \"10m\", store = \"redis\" }";
+    let mut proxy = relaying_with(&[&server], &format!("{rate}\nresponses = 1"), "")
+        .extra(&format!(
+            "[redis]\nurl = {:?}\ntimeout = \"9s\"",
+            redis.url()
+        ))
+        .start();
+    assert_eq!(UdpClient::of(proxy.addr()).ask("first"), "first");
+    redis.pause();
+    let client = UdpClient::of(proxy.addr());
+    client.send("may I?");
+    wait_until("it is asked", || {
+        proxy.metric("lb_udp_datagrams_received_total") == 2
+    });
+    proxy.process().signal("TERM");
+    proxy.process().wait_for_line("draining");
+    wait_until("it takes nobody in", || {
+        UdpClient::of(proxy.addr()).send("too late");
+        let label = "reason=\"draining\"";
+        proxy.metric_with("lb_udp_datagrams_dropped_total", label) > 0
+    });
+    redis.resume();
+    assert_eq!(client.receive(), b"may I?");
+    assert!(proxy.wait_exit(DEADLINE).success());
 }
 
 #[test]

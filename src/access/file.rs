@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::{fs, io};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use thiserror::Error;
@@ -68,7 +68,10 @@ pub enum Look {
 pub struct ListFile {
     path: PathBuf,
     content: ArcSwap<Content>,
+    /// Held while the file is read, which may take for ever: whoever only asks does without.
     seen: Mutex<Seen>,
+    /// Why what was there could not be used.
+    error: ArcSwapOption<FileError>,
     /// Those that are made of it, of whatever configuration.
     lists: Mutex<Vec<Weak<AccessList>>>,
 }
@@ -84,12 +87,10 @@ struct Content {
 /// How the file was.
 #[derive(Debug)]
 struct Seen {
-    /// When it was last read, or tried to be.
+    /// When it was last read, if it could be: that nothing has changed since is then no reason to leave it.
     read: Option<Stamp>,
     /// At the last look, if it was another one then.
     changing: Option<Option<Stamp>>,
-    /// Why what was there could not be used.
-    error: Option<FileError>,
 }
 
 impl ListFile {
@@ -105,8 +106,8 @@ impl ListFile {
             seen: Mutex::new(Seen {
                 read: stamp,
                 changing: None,
-                error: None,
             }),
+            error: ArcSwapOption::empty(),
             lists: Mutex::default(),
         })
     }
@@ -134,8 +135,8 @@ impl ListFile {
     }
 
     /// Why what there is now is not used.
-    pub fn error(&self) -> Option<FileError> {
-        self.seen().error.clone()
+    pub fn error(&self) -> Option<Arc<FileError>> {
+        self.error.load_full()
     }
 
     /// What it held when it was last read well.
@@ -143,11 +144,16 @@ impl ListFile {
         self.content.load().networks.clone()
     }
 
-    /// Looks whether it has changed, and reads it once it changes no more.
+    /// Looks whether it has changed, and reads it once it changes no more. One that cannot be read is tried each time, and
+    /// told of once.
     pub(super) fn look(&self) -> Look {
+        self.look_by(&read)
+    }
+
+    fn look_by(&self, read: &Read) -> Look {
         let mut seen = self.seen();
         let stamp = Stamp::of(&self.path);
-        if stamp == seen.read {
+        if stamp.is_some() && stamp == seen.read {
             seen.changing = None;
             return Look::Unchanged;
         }
@@ -155,28 +161,38 @@ impl ListFile {
             seen.changing = Some(stamp);
             return Look::Unchanged;
         }
-        self.read_again(&mut seen, stamp)
+        let told = self.error().map(|it| it.lines());
+        match self.read_again(&mut seen, stamp, read) {
+            Look::Failed(error) if told == Some(error.lines()) => Look::Unchanged,
+            look => look,
+        }
     }
 
     /// Reads it if it has changed, whether it changes still or not. Fails for as long as what there is cannot be used.
     pub(super) fn look_at_once(&self) -> Look {
+        self.look_at_once_by(&read)
+    }
+
+    fn look_at_once_by(&self, read: &Read) -> Look {
         let mut seen = self.seen();
         let stamp = Stamp::of(&self.path);
-        if stamp != seen.read {
-            return self.read_again(&mut seen, stamp);
+        if stamp.is_none() || stamp != seen.read {
+            return self.read_again(&mut seen, stamp, read);
         }
-        match &seen.error {
-            Some(error) => Look::Failed(error.clone()),
+        match self.error() {
+            Some(error) => Look::Failed(FileError::clone(&error)),
             None => Look::Unchanged,
         }
     }
 
-    fn read_again(&self, seen: &mut Seen, stamp: Option<Stamp>) -> Look {
-        seen.read = stamp;
-        seen.changing = None;
-        match read(&self.path) {
+    fn read_again(&self, seen: &mut Seen, stamp: Option<Stamp>, read: &Read) -> Look {
+        let content = read(&self.path);
+        let was_read = !matches!(content, Err(FileError::Read { .. }));
+        seen.changing = (!was_read).then(|| stamp.clone());
+        seen.read = stamp.filter(|_| was_read);
+        match content {
             Ok(content) => {
-                seen.error = None;
+                self.error.store(None);
                 if content.fingerprint == self.content.load().fingerprint {
                     return Look::Unchanged;
                 }
@@ -187,7 +203,7 @@ impl ListFile {
                 Look::Reloaded
             }
             Err(error) => {
-                seen.error = Some(error.clone());
+                self.error.store(Some(Arc::new(error.clone())));
                 Look::Failed(error)
             }
         }
@@ -197,6 +213,9 @@ impl ListFile {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// What a file is read by.
+type Read = dyn Fn(&Path) -> Result<Content, FileError>;
 
 fn read(path: &Path) -> Result<Content, FileError> {
     let text = fs::read(path).map_err(|source| FileError::Read {
@@ -212,4 +231,78 @@ fn read(path: &Path) -> Result<Content, FileError> {
         fingerprint: xxh3_128(&text),
         since: Timestamp::now(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+    use std::{env, process, thread};
+
+    use super::*;
+
+    /// A file with one network in it, removed at the end.
+    struct Written(PathBuf);
+
+    impl Written {
+        fn new(name: &str) -> Self {
+            let path = env::temp_dir().join(format!("lb-list-{name}-{}", process::id()));
+            fs::write(&path, "10.0.0.0/8\n").unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Written {
+        fn drop(&mut self) {
+            _ = fs::remove_file(&self.0);
+        }
+    }
+
+    fn unreadable(path: &Path) -> Result<Content, FileError> {
+        Err(FileError::Read {
+            path: path.to_owned(),
+            source: Arc::new(io::ErrorKind::PermissionDenied.into()),
+        })
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_tried_again_though_it_has_not_changed() {
+        let written = Written::new("again");
+        let file = ListFile::load(&written.0).unwrap();
+        fs::write(&written.0, "10.0.0.0/8\n192.0.2.0/24\n").unwrap();
+        assert!(matches!(file.look_by(&unreadable), Look::Unchanged));
+        assert!(matches!(file.look_by(&unreadable), Look::Failed(_)));
+        for _ in 0..3 {
+            assert!(
+                matches!(file.look_by(&unreadable), Look::Unchanged),
+                "told once"
+            );
+            assert!(matches!(file.look_at_once_by(&unreadable), Look::Failed(_)));
+        }
+        assert!(file.error().is_some());
+        assert!(matches!(file.look(), Look::Reloaded), "it can be read now");
+        assert!(file.error().is_none());
+        assert_eq!(file.entries(), 2);
+
+        fs::write(&written.0, "10.0.0.0/8\n").unwrap();
+        assert!(matches!(file.look_at_once_by(&unreadable), Look::Failed(_)));
+        assert!(matches!(file.look_at_once(), Look::Reloaded));
+    }
+
+    #[test]
+    fn who_asks_for_the_state_of_a_file_does_not_wait_until_it_has_been_read() {
+        let written = Written::new("hangs");
+        let file = Arc::new(ListFile::load(&written.0).unwrap());
+        fs::write(&written.0, "10.0.0.0/8\n192.0.2.0/24\n").unwrap();
+        let asked = Arc::clone(&file);
+        let look = file.look_at_once_by(&move |path| {
+            let (tell, told) = mpsc::channel();
+            let asked = Arc::clone(&asked);
+            thread::spawn(move || tell.send((asked.error().is_some(), asked.entries())));
+            let told = told.recv_timeout(Duration::from_secs(10));
+            assert_eq!(told, Ok((false, 1)));
+            read(path)
+        });
+        assert!(matches!(look, Look::Reloaded));
+    }
 }

@@ -102,19 +102,54 @@ pub(super) async fn connect(target: &Target) -> Result<TcpStream, ProbeError> {
     for &addr in &target.addrs {
         match TcpStream::connect(addr).await {
             Ok(stream) => return Ok(stream),
-            Err(error) => {
-                let error = attributed(addr, error);
-                failed = match failed {
-                    Some((other, told)) if is_local(&error) && !is_local(&told) => {
-                        Some((other, told))
-                    }
-                    _ => Some((addr, error)),
-                };
-            }
+            Err(error) => failed = telling(failed, (addr, error)),
         }
     }
-    Err(match failed {
+    Err(of_addresses(failed))
+}
+
+/// Of two addresses that there is no way to, the one whose error tells more about the target.
+pub(super) fn telling(
+    earlier: Option<(SocketAddr, io::Error)>,
+    (addr, error): (SocketAddr, io::Error),
+) -> Option<(SocketAddr, io::Error)> {
+    let error = attributed(addr, error);
+    match earlier {
+        Some((other, told)) if is_local(&error) && !is_local(&told) => Some((other, told)),
+        _ => Some((addr, error)),
+    }
+}
+
+/// There is no way to any address.
+pub(super) fn of_addresses(failed: Option<(SocketAddr, io::Error)>) -> ProbeError {
+    match failed {
         Some((addr, source)) => ProbeError::Connect { addr, source },
         None => ProbeError::NoAddress,
-    })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn a_want_of_ports_does_not_hide_what_an_address_has_said_nor_count_as_that() {
+        let addrs = ["192.0.2.1:53", "192.0.2.2:53"].map(|it| it.parse().unwrap());
+        let of = |errnos: [Errno; 2]| {
+            let mut all = std::iter::zip(addrs, errnos);
+            let failed = all.try_fold(None, |failed, (addr, errno)| {
+                Some(telling(failed, (addr, errno.into())))
+            });
+            match of_addresses(failed.unwrap()) {
+                ProbeError::Connect { addr, source } => (addr, is_local(&source)),
+                other => panic!("{other}"),
+            }
+        };
+        let (refused, no_port) = (Errno::CONNREFUSED, Errno::ADDRINUSE);
+        assert_eq!(of([refused, no_port]), (addrs[0], false));
+        assert_eq!(of([no_port, refused]), (addrs[1], false));
+        assert_eq!(of([no_port, no_port]), (addrs[1], true));
+    }
 }

@@ -35,17 +35,20 @@ const SWEEP_KEYS: usize = 10_000;
 const MAX_TICK: Duration = Duration::from_millis(500);
 /// What waits to be given back; what comes beyond lapses with its window.
 const MAX_UNUSED: usize = 10_000;
+/// How many keys are given back at the same time. Checks go first: a connection has room for many more.
+const MAX_GIVERS: usize = 64;
 
 /// What the leases of a limit came to, on all workers.
 #[derive(Debug, Default)]
 pub struct LeaseStats {
-    /// Times that Redis was asked.
+    /// Questions that were sent to Redis.
     pub taken: Count,
     /// Requests that it has counted for these.
     pub requests: Count,
     /// Requests of them that were given back to it.
     pub returned: Count,
-    /// Requests of them that were neither made nor given back.
+    /// Requests of them that were neither made nor given back; and those of questions without an answer, which Redis may
+    /// have counted.
     pub lapsed: Count,
 }
 
@@ -60,6 +63,8 @@ pub struct LeasedStore {
     /// All keys of `leases`, those to be looked at first in front.
     keys: RefCell<VecDeque<LimitKey>>,
     unused: RefCell<VecDeque<(LimitKey, Unused)>>,
+    /// Tasks that give back what is in `unused`.
+    givers: Cell<usize>,
     is_sweeping: Cell<bool>,
 }
 
@@ -85,6 +90,7 @@ impl LeasedStore {
             questions: RefCell::default(),
             keys: RefCell::default(),
             unused: RefCell::default(),
+            givers: Cell::new(0),
             is_sweeping: Cell::new(false),
         })
     }
@@ -220,20 +226,23 @@ impl LeasedStore {
         }
     }
 
-    /// Gives back what is not used. What Redis does not take lapses.
-    async fn give_back(&self) {
-        loop {
-            let next = self.unused.borrow_mut().pop_front();
-            let Some((key, unused)) = next else { return };
-            let now = time::Instant::now().into_std();
-            let taken = match unused.window(now) {
-                Some(window) => self.redis.give_back(&key, unused.count, window).await,
-                None => Ok(0),
-            };
-            let taken = taken.unwrap_or(0);
-            self.stats.returned.add(u64::from(taken));
-            self.lapse(unused.count.saturating_sub(taken));
+    /// Has given back what is not used, in the background.
+    fn give_back(self: &Rc<Self>) {
+        let wanted = MAX_GIVERS.min(self.unused.borrow().len());
+        for _ in self.givers.get()..wanted {
+            self.givers.set(self.givers.get() + 1);
+            tokio::task::spawn_local(give_back(Rc::clone(self)));
         }
+    }
+}
+
+impl Drop for LeasedStore {
+    /// What it still holds lapses: a limit that was changed, or has another Redis, begins with leases of its own.
+    fn drop(&mut self) {
+        let unused = self.unused.get_mut().iter().map(|(_, it)| it.count);
+        let held = self.leases.get_mut().values().map(Lease::held);
+        let lapsed = unused.chain(held).map(u64::from).sum();
+        self.stats.lapsed.add(lapsed);
     }
 }
 
@@ -247,14 +256,23 @@ async fn answer(store: Rc<LeasedStore>, key: LimitKey, wanted: u32, question: Rc
     let asked = time::Instant::now().into_std();
     let granted = store.redis.take(&key, needed, wanted).await;
     let now = time::Instant::now().into_std();
-    store.stats.taken.increment();
+    let error = granted.as_ref().err();
+    if error.is_none_or(StoreError::was_sent) {
+        store.stats.taken.increment();
+    }
+    if error.is_some_and(StoreError::may_have_counted) {
+        store.lapse(wanted);
+    }
     store.questions.borrow_mut().remove(&key);
     question.has_failed.set(granted.is_err());
     if let Some(lease) = store.leases.borrow_mut().get_mut(&key) {
         lease.is_asking = false;
-        if let Ok(grant) = &granted {
-            store.stats.requests.add(u64::from(grant.admitted));
-            store.lapse(lease.add(grant, asked, now, &store.terms));
+        match &granted {
+            Ok(grant) => {
+                store.stats.requests.add(u64::from(grant.admitted));
+                store.lapse(lease.add(grant, asked, now, &store.terms));
+            }
+            Err(_) => lease.begin_again(),
         }
     }
     if let Ok(Grant {
@@ -267,13 +285,30 @@ async fn answer(store: Rc<LeasedStore>, key: LimitKey, wanted: u32, question: Rc
     question.answered.notify_waiters();
 }
 
+/// Gives back what is not used until nothing waits any more. What Redis does not take lapses.
+async fn give_back(store: Rc<LeasedStore>) {
+    loop {
+        let next = store.unused.borrow_mut().pop_front();
+        let Some((key, unused)) = next else { break };
+        let now = time::Instant::now().into_std();
+        let taken = match unused.window(now) {
+            Some(window) => store.redis.give_back(&key, unused.count, window).await,
+            None => Ok(0),
+        };
+        let taken = taken.unwrap_or(0);
+        store.stats.returned.add(u64::from(taken));
+        store.lapse(unused.count.saturating_sub(taken));
+    }
+    store.givers.set(store.givers.get() - 1);
+}
+
 /// Looks for leases that are due for as long as there are any.
 async fn sweep(store: Weak<LeasedStore>, tick: Duration) {
     loop {
         sleep(tick).await;
         let Some(store) = store.upgrade() else { return };
         store.sweep(time::Instant::now().into_std());
-        store.give_back().await;
+        store.give_back();
         if store.leases.borrow().is_empty() {
             store.is_sweeping.set(false);
             return;

@@ -1,10 +1,11 @@
-//! Request-rate limiting: whether one more request of a key is within its quota.
+//! Limits of rates: whether one more request or connection of a key is within its quota, and how many bytes it may move.
 //!
 //! ```text
 //! Limiter ──── MemoryStore ── FixedWindow, SlidingWindow, TokenBucket (pure arithmetic)
 //!    ├──────── ClusterStore ── a part of the quota for each process of a fleet, which tell each other
 //!    ├──────── RedisStore  ── the same three as scripts that run in Redis
 //!    └──────── LeasedStore ── requests that a RedisStore has counted ahead of time
+//! Bandwidth ── bytes a second, of a client or of all (the waiting is `net`'s)
 //! ```
 //!
 //! This module owns the counting, the stores and the header values that tell a client about its quota. Which request

@@ -129,14 +129,18 @@ impl RedisStore {
             }
             Algorithm::SlidingWindow => {
                 let (admitted, previous, current, offset, number) = self.run(key, amounts).await?;
+                let offset: i64 = offset;
+                let length = self.quota.window_millis();
+                // The window that the counts are of begins at one length: a server's clock may be a little behind it.
+                let now = length.saturating_add_signed(offset);
                 let state = SlidingState {
-                    index: 0,
+                    index: 1,
                     previous,
                     current,
                 };
                 let window = SlidingWindow::new(&self.quota);
-                let verdict = window.verdict(state, offset, enough(admitted));
-                let left = self.quota.window_millis().saturating_sub(offset);
+                let verdict = window.verdict(state, now, enough(admitted));
+                let left = (2 * length).saturating_sub(now);
                 grant(admitted, verdict, number, Some(Duration::from_millis(left)))
             }
             Algorithm::TokenBucket => {

@@ -4,8 +4,8 @@
 use std::ops::Deref;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HeaderMap, HeaderName, HeaderValue,
-    TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderMap, HeaderName,
+    HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::request::Parts;
 use http::{Uri, Version};
@@ -105,6 +105,11 @@ impl Head {
     /// Gives it another target.
     pub fn set_uri(&mut self, uri: Uri) {
         self.parts.uri = uri;
+    }
+
+    /// Makes this its only Host.
+    pub fn set_host(&mut self, host: HeaderValue) {
+        self.parts.headers.insert(HOST, host); // which is no `Field`
     }
 
     /// Whether a field is there.

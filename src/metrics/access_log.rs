@@ -1,4 +1,4 @@
-//! The access log: one line for each request, written by a thread of its own.
+//! The access log: one line for each request, or connection that was passed on, written by a thread of its own.
 //!
 //! Lines wait in a bounded queue. When the disk or the reader of standard output cannot keep up, lines are dropped and
 //! counted; a request never waits for its line.

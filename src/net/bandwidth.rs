@@ -68,7 +68,12 @@ pub struct Limit {
 
 /// Those who share a limit.
 #[derive(Debug, Default)]
-pub struct Line(AtomicU64);
+pub struct Line {
+    /// Until when it is busy with what was granted.
+    busy: AtomicU64,
+    /// The same of what could not wait, at half the rate.
+    hasty: AtomicU64,
+}
 
 /// The two lines, one a [`Direction`], of those who share limits.
 #[derive(Debug, Default)]
@@ -150,7 +155,7 @@ impl Lines {
     /// Whether a line of these is busy: it says something that a new one does not.
     pub fn are_busy(&self, limits: [&Limit; 2], now: Instant) -> bool {
         let lines = self.0.iter().zip(limits);
-        let mut busy = lines.map(|(line, limit)| line.0.load(Relaxed) > limit.nanos(now));
+        let mut busy = lines.map(|(line, limit)| line.busy.load(Relaxed) > limit.nanos(now));
         busy.any(|busy| busy)
     }
 }
@@ -179,9 +184,9 @@ impl Bucket {
                 at: now,
             };
         }
-        let line = &self.line().0;
+        let line = &self.line().busy;
         let clock = self.limit.nanos(now);
-        let burst = nanos(BURST).max(time_of(MIN_BURST, rate));
+        let burst = burst_of(rate);
         let most = share_of(GRANT, rate).clamp(MIN_GRANT, MAX_GRANT);
         let mut busy = line.load(Relaxed);
         loop {
@@ -199,20 +204,47 @@ impl Bucket {
         }
     }
 
-    /// Takes bytes that cannot wait: all of them now, or none. At a line that nobody stands in there are any number.
+    /// Takes bytes that cannot wait: all of them now, or none. At a line that nobody stands in there are any number. Where
+    /// others always stand in line, those who cannot have half of the rate, and the others wait for that.
     pub fn take(&self, bytes: u64, now: Instant) -> bool {
         let rate = self.limit.rate();
         if rate == 0 {
             return true;
         }
-        let clock = self.limit.nanos(now);
-        let burst = nanos(BURST).max(time_of(MIN_BURST, rate));
-        let taken = |busy: u64| {
-            let next = busy.max(clock).saturating_add(time_of(bytes, rate));
-            (busy <= clock || next <= clock.saturating_add(burst)).then_some(next)
+        let (line, clock) = (self.line(), self.limit.nanos(now));
+        let soon = clock.saturating_add(burst_of(rate));
+        let time = time_of(bytes, rate);
+        let pushed = |busy: u64, time: u64| busy.max(clock).saturating_add(time);
+        let within = |busy: u64, time: u64| {
+            let next = pushed(busy, time);
+            (busy <= clock || next <= soon).then_some(next)
         };
-        let line = &self.line().0;
-        line.fetch_update(Relaxed, Relaxed, taken).is_ok()
+        let twice = time.saturating_mul(2);
+        let free = |busy: u64| within(busy, time);
+        if line.busy.fetch_update(Relaxed, Relaxed, free).is_ok() {
+            // Among themselves they get all of it, which gives them no right to more later, nor takes it.
+            let used = |hasty: u64| Some(hasty.max(pushed(hasty, twice).min(soon)));
+            _ = line.hasty.fetch_update(Relaxed, Relaxed, used); // it never fails
+            return true;
+        }
+        let half = |hasty: u64| within(hasty, twice);
+        if line.hasty.fetch_update(Relaxed, Relaxed, half).is_err() {
+            return false;
+        }
+        let behind = |busy: u64| Some(pushed(busy, time));
+        _ = line.busy.fetch_update(Relaxed, Relaxed, behind); // it never fails
+        true
+    }
+
+    /// Gives bytes back that were taken, at once.
+    pub fn untake(&self, bytes: u64) {
+        let rate = self.limit.rate();
+        if rate > 0 {
+            let twice = time_of(bytes, rate).saturating_mul(2);
+            let sooner = |hasty: u64| Some(hasty.saturating_sub(twice));
+            _ = self.line().hasty.fetch_update(Relaxed, Relaxed, sooner); // it never fails
+        }
+        self.give_back(bytes);
     }
 
     /// Gives bytes back that were granted and not used.
@@ -221,13 +253,18 @@ impl Bucket {
         if rate > 0 && bytes > 0 {
             let time = time_of(bytes, rate);
             let sooner = |busy: u64| Some(busy.saturating_sub(time));
-            _ = self.line().0.fetch_update(Relaxed, Relaxed, sooner); // it never fails
+            _ = self.line().busy.fetch_update(Relaxed, Relaxed, sooner); // it never fails
         }
     }
 
     fn line(&self) -> &Line {
         &self.lines.0[self.direction as usize]
     }
+}
+
+/// How long the bytes take that may move at once.
+fn burst_of(rate: u64) -> u64 {
+    nanos(BURST).max(time_of(MIN_BURST, rate))
 }
 
 /// What is granted at most, if so many nanoseconds are to be waited for.
@@ -351,6 +388,44 @@ mod tests {
         bucket.give_back(u64::MAX);
         let grant = bucket.reserve(u64::MAX, start + Duration::from_secs(100));
         assert_eq!(grant.bytes, MAX_GRANT);
+    }
+
+    /// Has so many streams always want bytes, and somebody who cannot wait offer `length` bytes at a time, three times as fast
+    /// as the rate. What the streams have moved after `lasts`, and what he has.
+    fn contend(bucket: &Bucket, streams: usize, length: u64, lasts: Duration) -> (u64, u64) {
+        let start = Instant::now();
+        let step = Duration::from_nanos(time_of(length, 3 * bucket.limit().rate()));
+        let mut grants: Vec<Grant> = (0..streams)
+            .map(|_| bucket.reserve(u64::MAX, start))
+            .collect();
+        let (mut now, mut streamed, mut taken) = (start, 0, 0);
+        while now < start + lasts {
+            for grant in &mut grants {
+                while grant.at <= now {
+                    streamed += grant.bytes;
+                    *grant = bucket.reserve(u64::MAX, now);
+                }
+            }
+            if bucket.take(length, now) {
+                taken += length;
+            }
+            now += step;
+        }
+        (streamed, taken)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_cannot_wait_have_half_beside_any_number_who_do() {
+        for (streams, length) in [(1, 100), (1, 1400), (3, 9000), (100, 1400), (2, 60_000)] {
+            let bucket = bucket(MB);
+            let (streamed, taken) = contend(&bucket, streams, length, Duration::from_secs(20));
+            let case = format!("{streams} and {length}: {streamed}, {taken}");
+            assert!((9 * MB..11 * MB).contains(&taken), "{case}");
+            assert!((9 * MB..11 * MB).contains(&streamed), "{case}");
+            assert!(streamed + taken < 20 * MB + 500_000, "{case}");
+        }
+        let (_, taken) = contend(&bucket(MB), 0, 1400, Duration::from_secs(20));
+        assert!((19 * MB..20 * MB + 100_000).contains(&taken), "{taken}");
     }
 
     proptest! {

@@ -64,6 +64,8 @@ pub fn is_local(error: &io::Error) -> bool {
             Errno::MFILE,
             Errno::NFILE,
             Errno::ADDRNOTAVAIL,
+            // What bind(2) says when there is no port left.
+            Errno::ADDRINUSE,
             Errno::NOBUFS,
             Errno::NOMEM,
         ]
@@ -86,6 +88,8 @@ mod tests {
         let kept = telling(os(Errno::MFILE), os(Errno::CONNREFUSED));
         assert_eq!(kept.kind(), io::ErrorKind::ConnectionRefused);
         assert!(is_local(&telling(os(Errno::NOMEM), os(Errno::MFILE))));
+        let kept = telling(os(Errno::CONNREFUSED), os(Errno::ADDRINUSE));
+        assert_eq!(kept.kind(), io::ErrorKind::ConnectionRefused);
     }
 
     #[test]

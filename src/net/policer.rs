@@ -23,7 +23,7 @@ impl Policer {
             Some(refusing) => {
                 self.0[..refusing]
                     .iter()
-                    .for_each(|bucket| bucket.give_back(bytes));
+                    .for_each(|bucket| bucket.untake(bytes));
                 false
             }
         }

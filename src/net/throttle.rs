@@ -106,17 +106,6 @@ impl Throttle {
         };
     }
 
-    /// Takes bytes that have moved without being asked for.
-    pub fn charge(&self, bytes: usize) {
-        let now = clock::now();
-        for bucket in &self.buckets {
-            let mut left = bytes as u64;
-            while left > 0 {
-                left -= bucket.reserve(left, now).bytes;
-            }
-        }
-    }
-
     /// Whether it waits for its turn, and not for anybody else.
     pub fn is_waiting(&self) -> bool {
         self.wait.is_some()

@@ -9,15 +9,12 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::local::Local;
+use super::seldom::Seldom;
 use super::snapshot::{LimitEntry, ListenerEntry, ListenerStats};
 use super::view::View;
 use crate::limit::{Decision, LimitKey};
 use crate::listener::Counted;
-use crate::metrics::Counter;
 use crate::net::clock;
-
-/// Of so many refusals of a worker's, the first is told of.
-const TOLD: u64 = 1000;
 
 /// A client may not come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +48,8 @@ pub fn ask(local: &Local, listener: usize, address: IpAddr) -> Asked {
     let entry = &view.snapshot.listeners[listener];
     let stats = entry.stats.shard(local.worker);
     if entry.access.as_ref().is_some_and(|it| !it.allows(address)) {
-        refuse(entry, address, &stats.denied, "access");
+        stats.denied.increment();
+        tell(entry, address, &local.told_of_denied, "access");
         return Asked::Answered(Err(Refused));
     }
     let mut counted = None;
@@ -125,15 +123,15 @@ fn decided(
         return Ok(counted);
     }
     let stats: &ListenerStats = entry.stats.shard(local.worker);
-    refuse(entry, address, &stats.over_rate, "connection_rate");
+    stats.over_rate.increment();
+    tell(entry, address, &local.told_of_over_rate, "connection_rate");
     Err(Refused)
 }
 
-/// Counts a refusal for this reason.
-fn refuse(entry: &ListenerEntry, client: IpAddr, counter: &Counter, reason: &'static str) {
-    counter.increment();
-    if counter.get() % TOLD == 1 {
+/// Tells of a refusal for this reason.
+fn tell(entry: &ListenerEntry, client: IpAddr, told: &Seldom, reason: &'static str) {
+    if told.is_due() {
         let listener = &entry.name;
-        tracing::info!(%listener, %client, reason, "a connection was refused; of those to come one in 1,000 is told of");
+        tracing::info!(%listener, %client, reason, "a connection was refused; others are told of once a second at most");
     }
 }

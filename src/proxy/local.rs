@@ -18,6 +18,7 @@ use super::http::date::Date;
 use super::http::request_id::RequestIds;
 use super::http::task::FirstReads;
 use super::roster::Roster;
+use super::seldom::Seldom;
 use super::snapshot::{ListenerEntry, Snapshot};
 use super::view::View;
 use crate::message::h2::Recent;
@@ -57,6 +58,10 @@ pub struct Local {
     pub first_reads: FirstReads,
     /// Whether the worker is ending, and what it still serves.
     pub drain: Drain,
+    /// Of connections refused because of their address.
+    pub told_of_denied: Seldom,
+    /// Of connections refused because their address has too many new ones.
+    pub told_of_over_rate: Seldom,
 }
 
 /// How requests at a listener that is gone are served.
@@ -106,6 +111,8 @@ impl Local {
             roster: Roster::default(),
             first_reads: FirstReads::default(),
             drain: Drain::default(),
+            told_of_denied: Seldom::default(),
+            told_of_over_rate: Seldom::default(),
         })
     }
 

@@ -17,6 +17,7 @@ pub mod preamble;
 mod protection;
 pub mod roster;
 mod seat;
+mod seldom;
 pub mod snapshot;
 pub mod tcp;
 pub mod udp;

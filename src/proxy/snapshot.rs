@@ -53,14 +53,23 @@ impl Snapshot {
         self.limits.iter().filter_map(|it| it.shared.cluster())
     }
 
-    /// Has limits of bytes a second be as this snapshot says, also for connections that are open. Those that only the one
-    /// before had are lifted.
-    pub fn enforce(&self, former: Option<&Self>) {
-        for gone in former.iter().flat_map(|it| &it.bandwidths) {
-            gone.shared.limits().set(Rates::default());
-        }
+    /// Has limits of bytes a second be as this snapshot says, also for connections that are open. To be called before it is
+    /// used: what begins without limits keeps none.
+    pub fn enforce(&self) {
         for entry in &self.bandwidths {
             entry.shared.limits().set(entry.rates);
+        }
+    }
+
+    /// Lifts the limits that only the snapshot before has, also for connections that are open. To be called when nobody uses
+    /// that one for anything new.
+    pub fn lift_former(&self, former: &Self) {
+        let is_kept = |gone: &BandwidthEntry| {
+            let mut kept = self.bandwidths.iter();
+            kept.any(|it| Arc::ptr_eq(&it.shared, &gone.shared))
+        };
+        for gone in former.bandwidths.iter().filter(|it| !is_kept(it)) {
+            gone.shared.limits().set(Rates::default());
         }
     }
 

@@ -242,7 +242,7 @@ pub fn run(
         (socket, Arc::new(state))
     });
     control::resolve_names(&snapshot)?;
-    snapshot.enforce(None);
+    snapshot.enforce();
     let crew = worker::start(assignments, &snapshot, access_log.as_ref())?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

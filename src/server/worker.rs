@@ -173,7 +173,11 @@ impl Worker {
             .event_interval(EVENT_INTERVAL)
             .build_local(LocalOptions::default())
         {
-            Ok(runtime) => runtime.block_on(self.serve()),
+            Ok(runtime) => {
+                runtime.block_on(self.serve());
+                // A name server that was asked where Redis is must not hold up the end. Nothing else here blocks.
+                runtime.shutdown_background();
+            }
             Err(error) => _ = self.ready.send(error),
         }
     }

@@ -90,8 +90,8 @@ impl Conduct {
         if micros < met.fastest.load(Relaxed) {
             met.fastest.store(micros, Relaxed);
         }
-        // Mostly it is 0, and a store would take the cache line from the other workers.
-        if self.doubts.load(Relaxed) != 0 {
+        // Mostly both are 0, and a store would take the cache line from the other workers.
+        if self.doubts.load(Relaxed) | self.in_a_row.load(Relaxed) != 0 {
             self.forgive();
         }
     }
@@ -173,6 +173,17 @@ mod tests {
             (tally.successes, tally.failures, tally.latency),
             (2, 8, 2000)
         );
+    }
+
+    #[test]
+    fn a_success_ends_a_row_whatever_was_counted_first() {
+        let conduct = Conduct::new(Arc::default());
+        let met = Met::default();
+        conduct.tell_of(Some(2));
+        conduct.in_a_row.store(1, Relaxed); // a failure beside a success on another thread
+        conduct.answered(&met, 200, MS);
+        conduct.failed(&met);
+        assert!(!conduct.is_alarming());
     }
 
     #[test]

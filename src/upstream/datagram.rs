@@ -61,17 +61,26 @@ impl LocalUpstream {
     ) -> Result<Link, NoLink> {
         let mut tried: Vec<_> = avoided.iter().map(|it| Rc::clone(it.endpoint())).collect();
         let mut preferred = preferred.and_then(|it| self.join(it));
-        for _ in 0..TRIES {
+        let (mut failed, mut full) = (0, false);
+        while failed < TRIES {
             let flight = match preferred.take() {
                 Some(flight) => flight,
                 None => match self.pick(pick, &tried) {
+                    // One that is ejected is for when others fail, and not for when they have much to do.
+                    Picked::Flight(flight) if full && !self.is_eligible(flight.endpoint()) => break,
                     Picked::Flight(flight) => flight,
                     Picked::Full => return Err(NoLink::Full),
                     Picked::Nobody => break,
                 },
             };
             let endpoint = Rc::clone(flight.endpoint());
-            let open = OpenSocket::open(&endpoint.shared).ok_or(NoLink::Full)?;
+            let Some(open) = OpenSocket::open(&endpoint.shared) else {
+                full = true;
+                self.exclude_full(&mut tried);
+                tried.push(endpoint);
+                pick.retry = true;
+                continue;
+            };
             let stats = endpoint.shared.stats.shard(self.worker);
             match connect(&endpoint.shared) {
                 Ok(socket) => {
@@ -90,13 +99,35 @@ impl LocalUpstream {
                 Err(error) => {
                     tracing::debug!(server = endpoint.shared.id(), %error, "there is no way to it");
                     fail(&endpoint.shared, self.worker);
+                    failed += 1;
                     tried.push(endpoint);
                     pick.retry = true;
                 }
             }
         }
-        self.shared.stats.shard(self.worker).nobody.increment();
+        if full && failed < TRIES {
+            return Err(NoLink::Full);
+        }
+        // Who has a server goes on with that.
+        if avoided.is_none() {
+            self.shared.stats.shard(self.worker).nobody.increment();
+        }
         Err(NoLink::Nobody)
+    }
+
+    /// Has those not be picked that have as many sockets as they may, at once: there may be many of them.
+    fn exclude_full(&self, tried: &mut Vec<Rc<LocalEndpoint>>) {
+        let view = self.view.borrow();
+        let full = view
+            .endpoints
+            .iter()
+            .filter(|it| it.shared.sockets().are_all_open());
+        tried.extend(full.map(Rc::clone));
+    }
+
+    fn is_eligible(&self, endpoint: &Rc<LocalEndpoint>) -> bool {
+        let view = self.view.borrow();
+        view.endpoints.iter().any(|it| Rc::ptr_eq(it, endpoint))
     }
 
     /// Has a server get one client more, be it that it gets no others.

@@ -25,9 +25,6 @@ const TRIAL_TICK: Duration = Duration::from_millis(25);
 /// Time between two looks otherwise, and two steps of a slow start.
 const TICK: Duration = Duration::from_secs(1);
 
-/// A server whose failures come in a row is compared with the others after this part of an interval.
-const EARLIER: u32 = 10;
-
 /// Regulates an upstream for ever.
 pub(super) async fn regulate(upstream: &Upstream) {
     let mut regulator = Regulator::new(Instant::now());
@@ -61,7 +58,7 @@ pub(super) struct Regulator {
 #[derive(Debug)]
 struct Watched {
     endpoint: Arc<Endpoint>,
-    /// All that it had done at the end of the last interval.
+    /// All that it had done when the interval began.
     before: Tally,
     history: History,
     limit: Option<Adaptive>,
@@ -80,10 +77,13 @@ impl Watched {
         }
     }
 
-    fn end_interval(&mut self) {
+    /// Brings the history up to date; `is_over` ends the interval.
+    fn look(&mut self, is_over: bool) {
         let now = conduct::tally(&self.endpoint.stats, |it| &it.met);
-        self.history.push(now - self.before);
-        self.before = now;
+        self.history.latest(now - self.before, is_over);
+        if is_over {
+            self.before = now;
+        }
         if !self.endpoint.is_fit() {
             self.history.forget(); // what was before is settled by then
         }
@@ -140,13 +140,16 @@ impl Regulator {
         }
         if let Some(ejection) = ejection {
             changed |= self.eject_failing(upstream, &roster, ejection, now);
-            let doubtful = roster.iter().any(|it| it.conduct().is_doubtful());
-            let interval = match doubtful {
-                true => ejection.interval / EARLIER,
-                false => ejection.interval,
-            };
-            if now - self.interval >= interval {
+            let is_over = now - self.interval >= ejection.interval;
+            if is_over {
                 self.interval = now;
+            }
+            // A server whose failures come in a row is compared with the others before the interval is over.
+            let is_doubtful = |it: &Arc<Endpoint>| it.is_fit() && it.conduct().is_doubtful();
+            if is_over || roster.iter().any(is_doubtful) {
+                for watched in self.watched.values_mut() {
+                    watched.look(is_over);
+                }
                 changed |= self.eject_outliers(upstream, &roster, ejection, now);
             }
         }
@@ -206,7 +209,6 @@ impl Regulator {
         settings: &ejection::Settings,
         now: Instant,
     ) -> bool {
-        self.watched.values_mut().for_each(Watched::end_interval);
         // Those that get no requests are nobody's measure.
         let used = |endpoint: &&Arc<Endpoint>| {
             endpoint.is_fit() && endpoint.standing().ejected().is_none()

@@ -54,13 +54,18 @@ impl Sockets {
         }
     }
 
+    /// Whether there are as many as there may be.
+    pub(super) fn are_all_open(&self) -> bool {
+        self.open.load(SeqCst) >= self.limit.load(SeqCst)
+    }
+
     pub(super) fn is_limited(&self) -> bool {
         self.limit.load(Relaxed) != UNLIMITED
     }
 
     /// Whether somebody waits for a connection to be closed.
     pub(super) fn are_wanted(&self) -> bool {
-        self.waiting.load(SeqCst) > 0 && self.open.load(SeqCst) >= self.limit.load(SeqCst)
+        self.waiting.load(SeqCst) > 0 && self.are_all_open()
     }
 
     fn begin(&self) -> bool {

@@ -70,6 +70,24 @@ impl Cluster {
         place.unwrap_or_else(|| panic!("not of this cluster: {owner}"))
     }
 
+    /// The place of a primary's replica.
+    pub fn replica_of(&self, primary: usize) -> usize {
+        let nodes: String = self.nodes[primary].command("CLUSTER NODES");
+        let of = format!(" slave {} ", self.id(primary));
+        let replica = nodes.lines().find(|line| line.contains(&of));
+        let replica = replica.unwrap_or_else(|| panic!("no replica: {nodes}"));
+        let is_it = |it: &Redis| replica.contains(&format!(" {}@", it.address()));
+        let place = self.nodes.iter().position(is_it);
+        place.unwrap_or_else(|| panic!("not of this cluster: {replica}"))
+    }
+
+    /// Whether a replica keeps from taking its primary's place.
+    pub fn hold_back(&self, replica: usize, hold: bool) {
+        let value = if hold { "yes" } else { "no" };
+        let (): () =
+            self.nodes[replica].command(&format!("CONFIG SET cluster-replica-no-failover {value}"));
+    }
+
     /// Whether a node is a primary.
     pub fn is_primary(&self, place: usize) -> bool {
         let replication: String = self.nodes[place].command("INFO replication");

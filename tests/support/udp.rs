@@ -41,6 +41,13 @@ impl UdpServer {
         addr: impl std::net::ToSocketAddrs,
         answer: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + 'static,
     ) -> Self {
+        Self::start_with(addr, move |datagram, _| answer(datagram))
+    }
+
+    fn start_with(
+        addr: impl std::net::ToSocketAddrs,
+        answer: impl Fn(&[u8], SocketAddr) -> Vec<Vec<u8>> + Send + 'static,
+    ) -> Self {
         let socket = UdpSocket::bind(addr).expect("a free port");
         socket.set_read_timeout(Some(LOOK)).expect("a socket");
         let addr = socket.local_addr().expect("a bound socket");
@@ -57,6 +64,14 @@ impl UdpServer {
     /// Gives back what it gets.
     pub fn echo() -> Self {
         Self::start(|datagram| vec![datagram.to_vec()])
+    }
+
+    /// Gives back what it gets, but for `which?`: that it answers with the port that this came from.
+    pub fn telling_ports() -> Self {
+        Self::start_with("127.0.0.1:0", |datagram, peer| match datagram {
+            b"which?" => vec![peer.port().to_string().into()],
+            _ => vec![datagram.to_vec()],
+        })
     }
 
     /// Answers everything with its name.
@@ -80,14 +95,14 @@ impl UdpServer {
 }
 
 impl Shared {
-    fn serve(&self, socket: &UdpSocket, answer: impl Fn(&[u8]) -> Vec<Vec<u8>>) {
+    fn serve(&self, socket: &UdpSocket, answer: impl Fn(&[u8], SocketAddr) -> Vec<Vec<u8>>) {
         let mut space = vec![0; LONGEST];
         while !self.ends.load(Relaxed) {
             match socket.recv_from(&mut space) {
                 Ok((length, peer)) => {
                     self.peers.lock().expect("no panic").insert(peer);
                     self.received.fetch_add(1, Relaxed);
-                    for answer in answer(&space[..length]) {
+                    for answer in answer(&space[..length], peer) {
                         // The proxy may have ended.
                         _ = socket.send_to(&answer, peer);
                     }

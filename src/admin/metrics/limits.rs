@@ -26,7 +26,7 @@ const LIMIT_COUNTERS: [Family<LimitEntry>; 3] = [
 const LEASE_COUNTERS: [Family<LeaseStats>; 4] = [
     (
         "lb_limit_leases_total",
-        "Times that Redis was asked for a lease.",
+        "Questions for a lease that were sent to Redis.",
         |it| it.taken.get(),
     ),
     (
@@ -41,7 +41,7 @@ const LEASE_COUNTERS: [Family<LeaseStats>; 4] = [
     ),
     (
         "lb_limit_lapsed_requests_total",
-        "Leased requests that were not made, nor given back.",
+        "Leased requests that were not made, nor given back, or that Redis may have counted and did not say so.",
         |it| it.lapsed.get(),
     ),
 ];
@@ -64,7 +64,7 @@ const REDIS_COUNTERS: [Family<RedisStats>; 4] = [
     ),
     (
         "lb_redis_failovers_total",
-        "Times that another server became the master, or the primary of some slots.",
+        "Times that another server became the master, or has got the slots of a primary that has none any more.",
         |it| it.failovers.get(),
     ),
 ];

@@ -38,8 +38,9 @@ use uses::Uses;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 const UPGRADE_SOCKET: &str = "loadbalancer.upgrade";
 
-/// Longer names of Unix sockets do not fit `sockaddr_un`.
-const LONGEST_SOCKET: usize = 107;
+/// Longer names of Unix sockets do not fit `sockaddr_un`, which has room for 107 bytes: the socket is made under a name that
+/// ends with the process' number.
+const LONGEST_SOCKET: usize = 107 - ".4194304".len();
 
 const GUARD_WINDOW: Duration = Duration::from_secs(30);
 const ERROR_INCREASE: Percent = Percent::new(5).expect("it is no more than 100");

@@ -1,3 +1,5 @@
+//! Two nodes and what passes between them.
+
 use super::*;
 use crate::gossip::message::MAX_PART;
 

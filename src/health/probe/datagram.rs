@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::{HealthProbe, ProbeError};
 use crate::health::Target;
 use crate::health::dns::{self, Rcode};
+use crate::health::reach;
 
 /// As long as any datagram.
 const LONGEST: usize = 1 << 16;
@@ -77,7 +78,7 @@ struct Conversation {
 impl Conversation {
     /// Sends a datagram to the first address of the target that there is a way to.
     async fn begin(target: &Target, datagram: &[u8]) -> Result<Self, ProbeError> {
-        let mut failed = ProbeError::NoAddress;
+        let mut failed = None;
         for &addr in &target.addrs {
             let begun = async {
                 let socket = UdpSocket::bind(any_port(addr)).await?;
@@ -87,10 +88,10 @@ impl Conversation {
             };
             match begun.await {
                 Ok(socket) => return Ok(Self { socket, addr }),
-                Err(source) => failed = ProbeError::Connect { addr, source },
+                Err(error) => failed = reach::telling(failed, (addr, error)),
             }
         }
-        Err(failed)
+        Err(reach::of_addresses(failed))
     }
 
     async fn hear<'a>(&self, space: &'a mut [u8]) -> Result<&'a [u8], ProbeError> {

@@ -35,6 +35,7 @@ pub(super) struct Book {
     rounds: u64,
     clock: u64,
     random: fastrand::Rng,
+    retired: bool,
 }
 
 /// Another node.
@@ -79,7 +80,20 @@ impl Book {
             rounds: 0,
             clock: 0,
             random,
+            retired: false,
         }
+    }
+
+    /// Closes the book: no key is hot any more, nor becomes so.
+    pub(super) fn retire(&mut self, store: &ClusterStore) {
+        self.retired = true;
+        self.keys = HashMap::new();
+        store.hot.pin().clear();
+    }
+
+    /// Whether it is closed.
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired
     }
 
     /// How many nodes divide a cold key.

@@ -139,9 +139,19 @@ impl ClusterStore {
         self.hot.len()
     }
 
+    /// Goes on without the fleet, for a process that another one has replaced: it can neither tell nor be told any longer
+    /// what is used. All keys are cold from now on, each with one part of the quota, of as many as there are nodes
+    /// now. Turns, rounds and what others tell have no effect any more.
+    pub fn retire(&self) {
+        self.book().retire(self);
+    }
+
     /// Settles what the workers have admitted and grants anew. Gives what other nodes should know at once.
     pub fn turn(&self, moment: &Moment<'_>) -> Vec<Vec<u8>> {
         let mut book = self.book();
+        if book.is_retired() {
+            return Vec::new();
+        }
         let entries = book.turn(self, moment);
         self.nodes.store(book.nodes(), Relaxed);
         match entries.is_empty() {
@@ -153,6 +163,9 @@ impl ClusterStore {
     /// Gives what other nodes are told in a round.
     pub fn round(&self, moment: &Moment<'_>) -> Vec<Vec<u8>> {
         let mut book = self.book();
+        if book.is_retired() {
+            return Vec::new();
+        }
         let entries = book.round(moment);
         self.write(&book, &entries)
     }
@@ -163,7 +176,10 @@ impl ClusterStore {
         let Some((head, entries)) = Head::read(part).zip(entries) else {
             return false;
         };
-        self.book().hear(self, peer, head, &entries, moment);
+        let mut book = self.book();
+        if !book.is_retired() {
+            book.hear(self, peer, head, &entries, moment);
+        }
         true
     }
 

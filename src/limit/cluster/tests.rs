@@ -1,3 +1,5 @@
+//! A store by itself: hot and cold keys, and what it tells.
+
 use std::num::NonZeroU32;
 
 use super::*;
@@ -223,4 +225,38 @@ fn a_node_without_the_limit_has_no_part_of_it() {
         "node 3 has never told of it"
     );
     assert_eq!(one.differing(), [2], "node 2 has another quota");
+}
+
+#[test]
+fn who_is_replaced_gives_parts_and_nothing_else() {
+    let start = Instant::now();
+    let (one, other) = (
+        store(Algorithm::FixedWindow, 100, start),
+        store(Algorithm::FixedWindow, 100, start),
+    );
+    let peers = [2, 3, 4];
+    one.turn(&moment(start, 0, &peers));
+    admitted(&one, &key(1), 100, start);
+    one.turn(&moment(start, 50, &peers));
+    assert_eq!(one.hot(), 1);
+    let told = one.round(&moment(start, 60, &peers));
+    one.retire();
+    assert_eq!(one.hot(), 0);
+    admitted(&other, &key(3), 100, start);
+    for part in other.turn(&moment(start, 50, &[1])) {
+        assert!(one.hear(2, &part, &moment(start, 60, &peers)));
+    }
+    for round in 1..20 {
+        let alone = moment(start, round * 500, &[]);
+        assert!(one.turn(&alone).is_empty() && one.round(&alone).is_empty());
+        assert_eq!(one.hot(), 0);
+    }
+    assert!(!told.is_empty());
+    let now = moment(start, 10_000, &[]).now;
+    assert_eq!(
+        admitted(&one, &key(2), 100, now),
+        25,
+        "nobody else is there"
+    );
+    assert_eq!(admitted(&one, &key(3), 100, now), 25);
 }

@@ -30,8 +30,8 @@ pub(super) struct Terms {
     /// Redis is not asked sooner after a denial: the time in which a lease is refilled, at most 1 s and a tenth of the
     /// window.
     pace: Duration,
-    /// Redis is asked after this time even if it has denied for longer, since others may have given back: a tenth of
-    /// the window, at least 1 s.
+    /// Redis is asked after this time even if it has denied for longer, since others may have given back, or a failover
+    /// have led to a server that knows of less: a tenth of the window, at least 1 s.
     recheck: Duration,
 }
 
@@ -41,16 +41,12 @@ impl Terms {
         let max = max.clamp(1, quota.capacity());
         let refilled = window.saturating_mul(max) / quota.requests.get();
         let pace = refilled.min(MAX_PACE).min(window / 10);
-        // Where nobody holds more than is needed, nothing can come back, and what Redis says is exact.
-        let (pace, recheck) = match max {
-            1 => (Duration::ZERO, Duration::MAX),
-            _ => (pace, MIN_RECHECK.max(window / 10)),
-        };
         Self {
             max,
             hold: (window / 10).clamp(MIN_HOLD, MAX_HOLD).min(window),
-            pace,
-            recheck,
+            // Where nobody holds more than is needed, there is nothing to refill, and the next request is admitted in time.
+            pace: if max == 1 { Duration::ZERO } else { pace },
+            recheck: MIN_RECHECK.max(window / 10),
         }
     }
 }
@@ -207,6 +203,16 @@ impl Lease {
             ends: self.ends,
         };
         ((count > 0).then_some(unused), lapsed)
+    }
+
+    /// Asks for as little as at its beginning: what an answer that did not come would have held is lost, each time.
+    pub(super) fn begin_again(&mut self) {
+        self.size = 1;
+    }
+
+    /// Requests that it holds.
+    pub(super) fn held(&self) -> u32 {
+        self.left
     }
 
     /// Whether it says no more than a new one does.

@@ -151,6 +151,71 @@ fn what_is_not_used_is_given_back_to_redis() {
 }
 
 #[test]
+fn what_is_given_back_to_a_redis_that_hangs_holds_up_nothing_else() {
+    const KEYS: usize = 1000;
+    let server = RedisServer::start();
+    on_worker(async {
+        let mut quota = quota(Algorithm::FixedWindow, 100);
+        quota.window = Duration::from_millis(200);
+        let store = store_within(&server, quota, 10, Duration::from_secs(30));
+        assert!(allowed(&store).await);
+        server.freeze();
+        for at in 0..KEYS {
+            let key = LimitKey::address(IpAddr::V4((at as u32).into()));
+            let unused = Unused {
+                count: 1,
+                window: 0,
+                ends: None,
+            };
+            store.unused.borrow_mut().push_back((key, unused));
+        }
+        let deadline = Instant::now() + PATIENT;
+        let waits = |what: &'static str| {
+            assert!(Instant::now() < deadline, "{what}");
+            sleep(Duration::from_millis(5))
+        };
+        while store.unused.borrow().len() > KEYS - MAX_GIVERS {
+            waits("many are on their way at once").await;
+        }
+        // More to look at comes meanwhile.
+        let (key, now) = (LimitKey::bytes(b"other"), Instant::now());
+        store.leases.borrow_mut().insert(key, Lease::new(now));
+        store.keys.borrow_mut().push_back(key);
+        store.start_sweeping();
+        while store.leases.borrow().contains_key(&key) {
+            waits("leases are looked at").await;
+        }
+        assert_eq!(store.unused.borrow().len(), KEYS - MAX_GIVERS);
+        server.thaw();
+        // Redis knows of none of them.
+        while store.stats.lapsed.get() < KEYS as u64 {
+            waits("the others go on their way").await;
+        }
+        assert_eq!(store.givers.get(), 0);
+    });
+}
+
+#[test]
+fn what_a_store_holds_at_its_end_lapses() {
+    let server = RedisServer::start();
+    on_worker(async {
+        let store = store(&server, quota(Algorithm::FixedWindow, 1000), 50);
+        for _ in 0..20 {
+            assert!(allowed(&store).await);
+        }
+        let stats = Arc::clone(&store.stats);
+        assert!(stats.requests.get() > 20);
+        drop(store);
+        // A question may still be on its way.
+        let deadline = Instant::now() + PATIENT;
+        while stats.lapsed.get() + 20 != stats.requests.get() {
+            assert!(Instant::now() < deadline, "{stats:?}");
+            sleep(Duration::from_millis(5)).await;
+        }
+    });
+}
+
+#[test]
 fn a_store_switched_to_leases_goes_on_with_the_same_counts() {
     let server = RedisServer::start();
     for algorithm in ALGORITHMS {
@@ -204,6 +269,11 @@ fn a_frozen_redis_costs_a_timeout_and_a_lease_lasts_meanwhile() {
         while !store.is_down(&LimitKey::ALL) {
             assert!(store.check(&LimitKey::ALL, Instant::now()).await.is_err());
         }
+        let (asked, lapsed) = (store.stats.taken.get(), store.stats.lapsed.get());
+        assert!(lapsed > 0, "what Redis may have counted");
+        assert!(store.check(&LimitKey::ALL, Instant::now()).await.is_err());
+        let now = (store.stats.taken.get(), store.stats.lapsed.get());
+        assert_eq!(now, (asked, lapsed), "nothing was sent");
         server.thaw();
         while store.check(&LimitKey::ALL, Instant::now()).await.is_err() {
             assert!(

@@ -15,7 +15,8 @@ use super::StoreError;
 use super::link::{Link, Target, Terms};
 use super::script::Call;
 use super::server::{CONNECT_TIMEOUT, Server};
-use super::slots::{Range, SLOTS, ranges, slot};
+use super::settings::Role;
+use super::slots::{SLOTS, ranges, slot};
 
 /// Nodes that a check is sent to at most.
 const MAX_HOPS: usize = 4;
@@ -50,6 +51,8 @@ struct Map {
     nodes: Vec<Rc<Link>>,
     /// The place in `nodes` of each slot's owner; empty before the first answer.
     owners: Vec<u16>,
+    /// The same as it was in the answer; checks that were sent elsewhere have changed `owners` since.
+    named: Vec<u16>,
 }
 
 impl Map {
@@ -104,13 +107,14 @@ impl Cluster {
         map.nodes.iter().map(|it| it.server().to_string()).collect()
     }
 
-    /// Whether who owns the key's slot is known to be down.
-    pub(super) fn is_down(&self, key: &str) -> bool {
-        let map = self.map.borrow();
-        match map.owner(slot(key)) {
-            Some(owner) => owner.is_down(),
-            None => self.is_lost.get(),
+    /// Whether who owns the key's slot is known to be down. Such a check goes no further, so this is where somebody looks
+    /// for who has taken its place.
+    pub(super) fn is_down(self: &Rc<Self>, key: &str) -> bool {
+        let is_owner_down = self.map.borrow().owner(slot(key)).map(|it| it.is_down());
+        if is_owner_down == Some(true) {
+            self.refresh();
         }
+        is_owner_down.unwrap_or(self.is_lost.get())
     }
 
     /// Runs a script on the key until `deadline`.
@@ -255,6 +259,7 @@ impl Cluster {
         let mut map = Map {
             nodes: Vec::new(),
             owners: vec![NOBODY; usize::from(SLOTS)],
+            named: Vec::new(),
         };
         for range in &ranges {
             let host = range.host.as_deref().or(asked.host()).unwrap_or_default();
@@ -274,7 +279,8 @@ impl Cluster {
             }
             map.owners[usize::from(range.first)..=usize::from(range.last)].fill(place as u16);
         }
-        self.report(&map, &ranges);
+        map.named = map.owners.clone();
+        self.report(&map);
         for (node, key) in map.nodes.iter().zip(probe_keys(&map)) {
             node.probe_with(key);
             node.start();
@@ -283,30 +289,31 @@ impl Cluster {
         true
     }
 
-    /// Counts the nodes that own slots no more, each of which had its place taken by another one.
-    fn report(&self, new: &Map, ranges: &[Range]) {
+    /// Counts the nodes that own slots no more, each of which had its place taken by another one: after a failover, or
+    /// because its slots were moved.
+    fn report(&self, new: &Map) {
         let old = self.map.borrow();
         let mut reported: Vec<u16> = Vec::new();
-        for range in ranges {
-            let slot = usize::from(range.first);
-            let (Some(&before), now) = (old.owners.get(slot), new.owners[slot]) else {
+        for (&before, &now) in old.named.iter().zip(&new.named) {
+            if reported.contains(&before) {
                 continue;
-            };
+            }
             let (Some(from), Some(to)) = (
                 old.nodes.get(usize::from(before)),
                 new.nodes.get(usize::from(now)),
             ) else {
                 continue;
             };
+            reported.push(before);
             let (from, to) = (from.server(), to.server());
-            if new.place(&from).is_none() && !reported.contains(&before) {
-                reported.push(before);
-                self.terms.stats.failover(&from, &to);
+            if new.place(&from).is_none() {
+                self.terms.stats.failover(Role::Primary, &from, &to);
             }
         }
     }
 
-    /// Whether all slots have an owner that is not known to be down.
+    /// Whether there is a map, and none of its nodes is known to be down. Slots that nobody owns are asked for when a check
+    /// needs them.
     fn is_settled(&self) -> bool {
         let map = self.map.borrow();
         !map.owners.is_empty() && !map.nodes.iter().any(|node| node.is_down())
@@ -386,3 +393,6 @@ fn redirection(error: &StoreError, from: &Server) -> Option<Redirection> {
         _ => Some(Redirection::Moved(to)),
     }
 }
+
+#[cfg(test)]
+mod tests;

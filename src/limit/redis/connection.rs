@@ -47,6 +47,20 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether a question was sent before it failed, or may have been.
+    pub(in crate::limit) fn was_sent(&self) -> bool {
+        !matches!(self, Self::Unavailable | Self::Busy)
+    }
+
+    /// Whether Redis may have counted what it was asked for, since it did not say otherwise.
+    pub(in crate::limit) fn may_have_counted(&self) -> bool {
+        match self {
+            Self::Timeout(_) => true,
+            Self::Redis(error) => matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse),
+            _ => false,
+        }
+    }
+
     /// Whether a node of a cluster has answered, though not for itself.
     pub(super) fn is_redirection(&self) -> bool {
         matches!(self, Self::Redis(error) if error.redirect_node().is_some())
@@ -136,7 +150,7 @@ impl RedisConnection {
         self.terms.timeout
     }
 
-    /// Whether the server that counts the key is known to be down.
+    /// Whether the server that counts the key is known to be down. Looks for the one that has its place, if so.
     pub(super) fn is_down(&self, key: impl FnOnce() -> String) -> bool {
         match &self.topology {
             Topology::Link(link) => link.is_down(),

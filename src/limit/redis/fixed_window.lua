@@ -13,8 +13,9 @@ admitted = admitted + math.min(wanted - needed, math.ceil((free - admitted) / 2)
 if admitted > 0 then
     redis.call('INCRBY', KEYS[1], admitted)
 end
--- Negative: the window begins now, or its key lost the expiry and would lock the client out for good.
-if left < 0 then
+-- Negative: the window begins now, or its key lost the expiry and would lock the client out for good. More than a window:
+-- the clock was set back, or a failover led to a server that is behind.
+if left < 0 or left > window then
     redis.call('PEXPIRE', KEYS[1], window)
     left = window
 end

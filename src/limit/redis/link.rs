@@ -193,14 +193,15 @@ impl Link {
     }
 
     /// A connection that turns out to be broken is worth one more try, since Redis may just have been restarted, and so
-    /// is a master that is none any more. The worst that can come of it is that one request is counted twice.
+    /// is a master that is none any more. The worst that can come of it is that what is asked for is counted twice: a
+    /// request, or a lease.
     async fn send(self: &Rc<Self>, call: &Call<'_>, asking: bool) -> Result<Value, StoreError> {
         let mut retried = false;
         loop {
             let mut session = self.ready().await?;
             match session.run(call, asking).await {
                 Err(error) if error.is_unrecoverable_error() || self.is_deposed(&error) => {
-                    self.disconnect();
+                    self.disconnect(&session);
                     if retried {
                         return Err(error.into());
                     }
@@ -232,9 +233,12 @@ impl Link {
         }
     }
 
-    /// Drops a broken connection; if others have seen it before, there is nothing left to do.
-    fn disconnect(&self) {
-        if matches!(*self.state.borrow(), State::Ready(_)) {
+    /// Drops a connection that is broken, or whose server is a master no more. If others have seen that before, there is
+    /// nothing left to do, and there may be a new one already.
+    fn disconnect(&self, session: &Session) {
+        let is_current =
+            matches!(&*self.state.borrow(), State::Ready(current) if current.is(session));
+        if is_current {
             self.state.replace(State::Idle);
             self.count(None);
         }
@@ -406,3 +410,6 @@ impl Drop for Slot<'_> {
         self.0.set(self.0.get() - 1);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,15 +1,19 @@
 //! Sentinels: whom they name as the master, and when that has changed.
 
 use std::cell::{Cell, RefCell};
+use std::time::Duration;
 
 use tokio::time::timeout;
 
 use super::StoreError;
 use super::link::Terms;
-use super::server::{Server, Session};
+use super::server::{CONNECT_TIMEOUT, Server, Session};
+use super::settings::Role;
 
-/// How many times a check's timeout one sentinel may take for its answer, in the background.
+/// How many times a check's timeout one sentinel may take, in the background, from the connection to its answer.
 const PATIENCE: u32 = 4;
+/// What it may take at least: a connection with TLS and a login is several round trips, however short the timeout is.
+const MIN_PATIENCE: Duration = Duration::from_millis(200);
 
 /// The sentinels of one master.
 pub(super) struct Sentinels {
@@ -49,8 +53,8 @@ impl Sentinels {
         let mut last = StoreError::NoMaster(self.name.clone());
         let count = self.sentinels.borrow().len();
         // A session that is kept may have ended meanwhile.
+        let limit = patience(terms.timeout);
         for _ in 0..=count {
-            let limit = terms.timeout * PATIENCE;
             match timeout(limit, self.ask(terms)).await {
                 Ok(Ok((host, port))) => return Ok(self.last.borrow().at(&host, port)),
                 Ok(Err(error)) => last = error,
@@ -101,7 +105,26 @@ impl Sentinels {
         let before = self.last.replace(master.clone());
         let was_settled = self.is_settled.replace(true);
         if was_settled && !before.is_at(&master) {
-            terms.stats.failover(&before, &master);
+            terms.stats.failover(Role::Master, &before, &master);
+        }
+    }
+}
+
+/// How long one sentinel is waited for where a check may take `timeout`.
+fn patience(timeout: Duration) -> Duration {
+    let limit = timeout.saturating_mul(PATIENCE);
+    limit.clamp(MIN_PATIENCE, CONNECT_TIMEOUT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentinel_has_time_for_a_connection_and_no_more() {
+        for (timeout, expected) in [(1, 200), (100, 400), (5000, 1000), (u64::MAX, 1000)] {
+            let [timeout, expected] = [timeout, expected].map(Duration::from_millis);
+            assert_eq!(patience(timeout), expected, "{timeout:?}");
         }
     }
 }

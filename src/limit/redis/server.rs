@@ -148,7 +148,7 @@ impl Server {
         let driver = tokio::task::spawn_local(driver).abort_handle();
         Ok(Session {
             connection,
-            _driver: Rc::new(Driver(driver)),
+            driver: Rc::new(Driver(driver)),
         })
     }
 }
@@ -174,10 +174,15 @@ impl fmt::Display for Server {
 #[derive(Clone)]
 pub(super) struct Session {
     connection: MultiplexedConnection,
-    _driver: Rc<Driver>,
+    driver: Rc<Driver>,
 }
 
 impl Session {
+    /// Whether it is the same connection.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.driver, &other.driver)
+    }
+
     /// Runs a script.
     pub(super) async fn run(&mut self, call: &Call<'_>, asking: bool) -> RedisResult<Value> {
         call.run(&mut self.connection, asking).await

@@ -22,7 +22,7 @@ pub struct RedisStats {
     pub failures: Count,
     /// Checks that a node of a cluster sent on to another one.
     pub redirections: Count,
-    /// Times that another server has become the master, or the primary of some slots.
+    /// Times that another server has become the master, or has got the slots of a primary that has none any more.
     pub failovers: Count,
     changes: Mutex<Changes>,
 }
@@ -81,7 +81,7 @@ impl RedisStats {
     }
 
     /// A worker has found that the work of `from` is done by `to` now. Counts, and is logged, once for all workers.
-    pub(super) fn failover(&self, from: &impl Display, to: &impl Display) {
+    pub(super) fn failover(&self, role: Role, from: &impl Display, to: &impl Display) {
         let (from, to) = (from.to_string(), to.to_string());
         let now = Instant::now();
         let mut changes = self.changes();
@@ -93,11 +93,11 @@ impl RedisStats {
             return;
         }
         self.failovers.increment();
-        tracing::warn!(
-            from,
-            to,
-            "Redis has failed over, and may have forgotten the last counts"
-        );
+        let what = match role {
+            Role::Primary => "another server of the Redis cluster now has the slots of this one",
+            Role::Master | Role::Server => "Redis has failed over",
+        };
+        tracing::warn!(from, to, "{what}, and may have forgotten the last counts");
         changes.failovers.push((from, to, now));
     }
 
@@ -115,12 +115,12 @@ mod tests {
     async fn workers_count_one_failover_once() {
         let stats = RedisStats::default();
         for _ in 0..4 {
-            stats.failover(&"a:1", &"b:1");
-            stats.failover(&"c:1", &"d:1");
+            stats.failover(Role::Primary, &"a:1", &"b:1");
+            stats.failover(Role::Primary, &"c:1", &"d:1");
         }
         assert_eq!(stats.failovers.get(), 2);
         tokio::time::advance(SAME_FAILOVER).await;
-        stats.failover(&"a:1", &"b:1");
+        stats.failover(Role::Primary, &"a:1", &"b:1");
         assert_eq!(stats.failovers.get(), 3);
     }
 

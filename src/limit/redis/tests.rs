@@ -1,5 +1,7 @@
 //! The store against a real redis-server: counting, sharing, expiry.
 
+mod clock;
+mod give_back;
 mod outage;
 pub(in crate::limit) mod server;
 
@@ -10,6 +12,7 @@ use std::time::Instant;
 use tokio::task::{JoinSet, LocalSet};
 
 use self::server::RedisServer;
+use super::link::Terms;
 use super::*;
 use crate::config::types::RedisServers;
 
@@ -50,6 +53,16 @@ fn settings(url: &str, timeout: Duration) -> RedisSettings {
         tls: None,
         stats: Arc::default(),
     }
+}
+
+/// What links have in common.
+pub(super) fn terms() -> Rc<Terms> {
+    Rc::new(Terms {
+        timeout: Duration::from_secs(5),
+        tls: None,
+        stats: Arc::default(),
+        probe: Script::new(FIXED_WINDOW),
+    })
 }
 
 /// Runs a test as a worker runs requests.

@@ -9,14 +9,14 @@ local capacity = burst * window
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local taken = 0
+local is_ahead = false
 
 local stored = redis.call('GET', KEYS[1])
 if stored then
     local t, at = string.match(stored, '^(%d+) (%d+)$')
-    -- Ahead of the clock after a failover to a server that is behind: nothing is refilled until it has caught up.
-    at = tonumber(at)
+    -- Ahead: the clock was set back, or a failover led to a server that is behind. It goes on from here, noted below.
+    is_ahead = tonumber(at) > now
     taken = math.max(t - math.max(now - at, 0) * requests, 0)
-    now = math.max(now, at)
 end
 
 local free = math.max(math.floor((capacity - taken) / window), 0)
@@ -24,7 +24,7 @@ local admitted = math.min(needed, free)
 admitted = admitted + math.min(wanted - needed, math.ceil((free - admitted) / 2))
 taken = taken + admitted * window
 local full = math.ceil(taken / requests)
-if admitted > 0 then
+if admitted > 0 or is_ahead then
     redis.call('SET', KEYS[1], string.format('%.0f %.0f', taken, now), 'PX', math.ceil(full / 1000) + 1)
 end
 if admitted > 0 and admitted >= needed then

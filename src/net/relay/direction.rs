@@ -42,6 +42,8 @@ pub(super) struct Direction {
     bulk: bool,
     /// What has been read and not been written yet.
     held: Held,
+    /// What it begins with that has not had its turn yet.
+    owed: usize,
     /// What it has to wait for before it reads, if it is under limits of bytes a second.
     pub(super) throttle: Option<Box<Throttle>>,
     /// Bytes that have moved, in and out.
@@ -85,6 +87,7 @@ impl Direction {
     pub(super) fn beginning_with(bytes: Vec<u8>) -> Self {
         let mut direction = Self {
             read: bytes.len() as u64,
+            owed: bytes.len(),
             ..Self::default()
         };
         direction.hold(&bytes);
@@ -126,6 +129,7 @@ impl Direction {
                 }
                 Phase::Open | Phase::Ended { .. } => {}
             }
+            ready!(self.poll_turn(cx));
             if let Err(error) = ready!(self.poll_write(cx, ends)) {
                 self.lose(&error);
                 continue;
@@ -146,6 +150,16 @@ impl Direction {
                 continue;
             }
         }
+    }
+
+    /// Waits until what was read before may go on.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(throttle) = &mut self.throttle {
+            while self.owed > 0 {
+                self.owed -= ready!(throttle.poll_take(cx, self.owed));
+            }
+        }
+        Poll::Ready(())
     }
 
     /// Writes all that is held.

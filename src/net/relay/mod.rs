@@ -64,12 +64,9 @@ impl Relay {
         relay
     }
 
-    /// Has what is read from the client, and from the server, be under limits of bytes a second. The early bytes have their
-    /// part in it.
+    /// Has what is read from the client, and from the server, be under limits of bytes a second. The early bytes wait for
+    /// their turn, too.
     pub fn throttled(mut self, [up, down]: [Option<Box<Throttle>>; 2]) -> Self {
-        if let Some(throttle) = &up {
-            throttle.charge(usize::try_from(self.up.read).unwrap_or(usize::MAX));
-        }
         (self.up.throttle, self.down.throttle) = (up, down);
         self
     }

@@ -10,9 +10,10 @@ use socket2::SockRef;
 
 use super::*;
 use crate::metrics::Sharded;
-use crate::net::Tcp;
+use crate::net::bandwidth::{self, Bucket, Limit};
 use crate::net::splice::MOST;
 use crate::net::stream::ByteStats;
+use crate::net::{Tcp, Throttle};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -49,12 +50,23 @@ fn relay<C: Send, S: Send>(
     client: impl FnOnce(TcpStream) -> C + Send,
     server: impl FnOnce(TcpStream) -> S + Send,
 ) -> Gone<C, S> {
+    relay_under([None, None], early, client, server)
+}
+
+/// The same under limits.
+fn relay_under<C: Send, S: Send>(
+    throttles: [Option<Box<Throttle>>; 2],
+    early: &[u8],
+    client: impl FnOnce(TcpStream) -> C + Send,
+    server: impl FnOnce(TcpStream) -> S + Send,
+) -> Gone<C, S> {
     let ((to_client, client_end), (to_server, server_end)) = (pair(), pair());
     let bytes: [Bytes; 2] = [Arc::new(Sharded::new(1)), Arc::new(Sharded::new(1))];
     let [of_client, of_server] = bytes.each_ref().map(|it| Traffic::new(Arc::clone(it), 0));
     let client_side = (to_client.into(), of_client);
     let server_side = (to_server.into(), of_server);
-    let mut relay = Relay::new(client_side, server_side, early.to_vec());
+    let relay = Relay::new(client_side, server_side, early.to_vec());
+    let mut relay = relay.throttled(throttles);
     thread::scope(|scope| {
         let client = scope.spawn(move || client(client_end));
         let server = scope.spawn(move || server(server_end));
@@ -129,6 +141,26 @@ fn each_direction_ends_by_itself() {
         .bytes
         .map(|it| (it.shard(0).received.get(), it.shard(0).sent.get()));
     assert_eq!(counted, [(14, 23), (23, 14)]);
+}
+
+#[test]
+fn what_was_read_before_waits_for_its_turn_like_anything() {
+    const AHEAD: Duration = Duration::from_millis(500);
+    let limit = Limit::new(100_000);
+    let bucket = Bucket::new(&limit, &Arc::default(), bandwidth::Direction::Upload);
+    let start = Instant::now();
+    while bucket.reserve(u64::MAX, start).at < start + AHEAD {}
+    let early = pattern(40_000, 1);
+    let gone = relay_under(
+        [Throttle::new(vec![bucket]), None],
+        &early,
+        |stream| stream.shutdown(Shutdown::Write).unwrap(),
+        |stream| (read_all(&stream).unwrap(), start.elapsed()),
+    );
+    let (came, took) = gone.server;
+    assert!(came == early);
+    // 0.4 s are its own bytes.
+    assert!(took > AHEAD + Duration::from_millis(350), "{took:?}");
 }
 
 #[test]

@@ -70,18 +70,18 @@ fn rates(upload: Option<u64>, download: Option<u64>) -> Rates {
 impl Bandwidths {
     /// Those of a listener.
     pub(super) fn of_listener(&self, listener: usize) -> Vec<Arc<Bandwidth>> {
-        narrowest_first(self.listeners[listener].clone())
+        clients_first(self.listeners[listener].clone())
     }
 
     /// Those of a route at a listener, which both hold.
     pub(super) fn of_route(&self, listener: usize, route: usize) -> Vec<Arc<Bandwidth>> {
         let both = [&self.routes[route][..], &self.listeners[listener]];
-        narrowest_first(both.concat())
+        clients_first(both.concat())
     }
 }
 
 /// Who waits for its own turn should not hold a place that others wait for.
-fn narrowest_first(mut limits: Vec<Arc<Bandwidth>>) -> Vec<Arc<Bandwidth>> {
+fn clients_first(mut limits: Vec<Arc<Bandwidth>>) -> Vec<Arc<Bandwidth>> {
     limits.sort_by_key(|it| it.key() == Bandwidth::TOTAL);
     limits
 }

@@ -278,3 +278,42 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
     let rest = content_type.and_then(|content_type| content_type.strip_prefix(GRPC.as_bytes()));
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_has_all_of_them() {
+        let page = include_str!("../../../docs/configuration.md");
+        let retry_after = Duration::ZERO;
+        let all = [
+            ProxyError::BadRequest("it is wrong"),
+            ProxyError::Version,
+            ProxyError::LongTarget,
+            ProxyError::Expectation,
+            ProxyError::Coding,
+            ProxyError::HeadersTooLarge,
+            ProxyError::HeadersTimeout,
+            ProxyError::Method,
+            ProxyError::Forbidden,
+            ProxyError::NoRoute,
+            ProxyError::Upload(UploadError::Broken),
+            ProxyError::Upload(UploadError::Stalled),
+            ProxyError::Upload(UploadError::TooLarge),
+            ProxyError::RateLimited(Box::default()),
+            ProxyError::NoServer { retry_after },
+            ProxyError::Overloaded,
+            ProxyError::QueueTimeout,
+            ProxyError::Connect,
+            ProxyError::ConnectTimeout,
+            ProxyError::Reset,
+            ProxyError::BadAnswer,
+            ProxyError::AnswerTimeout,
+        ];
+        for error in all {
+            let row = format!("\n| {} | {} |", error.code(), error.status().as_u16());
+            assert!(page.contains(&row), "{row:?}");
+        }
+    }
+}

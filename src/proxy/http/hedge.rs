@@ -135,6 +135,9 @@ fn begin(
     let Picked::Flight(flight) = tries.pick_besides(first) else {
         return None;
     };
+    if !flight.endpoint().shared.eligible() {
+        return None; // it is ejected, and would be taken for want of others only
+    }
     let may = tries.upstream.hedges.borrow_mut().withdraw(clock::now());
     may.then_some((flight, copy))
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::{
-    ALLOW, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, LOCATION, MAX_FORWARDS,
+    ALLOW, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, MAX_FORWARDS,
     STRICT_TRANSPORT_SECURITY,
 };
 use http::uri::{Authority, PathAndQuery};
@@ -195,7 +195,7 @@ fn settle_host(head: &mut Head) -> Result<(), ProxyError> {
         let invalid = ProxyError::BadRequest("the target's host is invalid");
         match HeaderValue::from_str(authority) {
             Ok(value) if host::is_valid(authority.as_bytes()) => {
-                head.edit(|it| it.headers.insert(HOST, value));
+                head.set_host(value);
             }
             _ => return Err(invalid),
         }
@@ -217,9 +217,7 @@ async fn admit(
     let limiter = &exchange.view.limiters[index];
     let key = match &entry.key {
         LimitKey::ClientIp => limit::LimitKey::address(exchange.address),
-        LimitKey::Header(name) => {
-            limit::LimitKey::bytes(headers.get(name).map_or(b"", HeaderValue::as_bytes))
-        }
+        LimitKey::Header(name) => limit::LimitKey::bytes(only_value(headers, name)),
         LimitKey::Route => limit::LimitKey::ALL,
     };
     let now = exchange.started.into_std();
@@ -241,6 +239,15 @@ async fn admit(
     } else {
         let fields = fields(true).unwrap_or_default();
         Err(ProxyError::RateLimited(Box::new(fields)))
+    }
+}
+
+/// A field's value; nothing if there are several, since nobody knows which of them a server goes by.
+fn only_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> &'a [u8] {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.as_bytes(),
+        _ => b"",
     }
 }
 

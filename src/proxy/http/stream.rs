@@ -9,8 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::header::{CONTENT_LENGTH, COOKIE, DATE, HOST, HeaderValue};
-use http::request::Parts;
+use http::header::{CONTENT_LENGTH, COOKIE, DATE, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 
@@ -37,13 +36,13 @@ pub fn answer(
     respond: SendResponse<Bytes>,
     is_first: bool,
 ) -> Option<impl Future<Output = ()>> {
-    let (mut head, body) = request.into_parts();
-    name_host(&mut head);
+    let (head, body) = request.into_parts();
     let mut head = Head::from(head);
     if let Err(malformed) = h2_rules::check(&head) {
         refuse_malformed(&client, malformed, respond);
         return None;
     }
+    name_host(&mut head);
     join_cookies(&mut head);
     let to_head = head.method == Method::HEAD;
     let respond = Rc::new(RefCell::new(respond));
@@ -136,11 +135,11 @@ fn refuse_malformed(client: &Client, malformed: Malformed, mut respond: SendResp
 }
 
 /// Makes Host what `:authority` says (RFC 9113, section 8.3.1).
-fn name_host(head: &mut Parts) {
+fn name_host(head: &mut Head) {
     if let Some(authority) = head.uri.authority()
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
     {
-        head.headers.insert(HOST, host);
+        head.set_host(host);
     }
 }
 

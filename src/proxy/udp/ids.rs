@@ -5,7 +5,9 @@
 //! gives its client later are encrypted, and nothing is known of them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use papaya::Operation;
 
 use crate::message::quic::{self, Header, Id, MAX_ID, MIN_ID};
 
@@ -19,21 +21,20 @@ pub struct Ids<S> {
     known: papaya::HashMap<Id, Known<S>, foldhash::fast::RandomState>,
     /// The lengths that there were, a bit each: short headers do not say theirs.
     lengths: AtomicU32,
-    sessions: AtomicU64,
 }
 
 #[derive(Debug, Clone)]
 struct Known<S> {
     server: S,
-    /// The session that forgets it.
-    session: u64,
+    /// How many have it: the one that has learned it, and those that have come upon it since. Of the two sessions of a client
+    /// that has moved, nobody knows which one goes on.
+    sessions: u32,
 }
 
-/// The ids of a session. They are forgotten when it ends, unless another one has them by then.
+/// The ids of a session. They are forgotten when it ends, unless others have them too.
 #[derive(Debug)]
 pub struct Learned<S: Clone> {
     all: Arc<Ids<S>>,
-    session: u64,
     own: Vec<Id>,
 }
 
@@ -42,7 +43,6 @@ impl<S> Default for Ids<S> {
         Self {
             known: papaya::HashMap::default(),
             lengths: AtomicU32::new(0),
-            sessions: AtomicU64::new(0),
         }
     }
 }
@@ -72,18 +72,16 @@ impl<S: Clone> Learned<S> {
     /// A session that no id is known of.
     pub fn new(all: &Arc<Ids<S>>) -> Self {
         Self {
-            session: all.sessions.fetch_add(1, Relaxed),
             all: Arc::clone(all),
             own: Vec::new(),
         }
     }
 
-    /// Takes over an id from the session that its client has left by moving.
+    /// Has an id in common with the session that its client has left by moving, if it has.
     pub fn adopt(&mut self, id: Id) {
-        let session = self.session;
         let adopt = |known: &Known<S>| Known {
-            session,
-            ..known.clone()
+            server: known.server.clone(),
+            sessions: known.sessions + 1,
         };
         if self.all.known.pin().update(id, adopt).is_some() {
             self.own.push(id);
@@ -110,7 +108,7 @@ impl<S: Clone> Learned<S> {
         };
         let known = Known {
             server: server.clone(),
-            session: self.session,
+            sessions: 1,
         };
         // Nobody can take another's.
         if self.all.known.pin().try_insert(id, known).is_ok() {
@@ -126,8 +124,14 @@ impl<S: Clone> Learned<S> {
 
     fn forget(&self, id: &Id) {
         let known = self.all.known.pin();
-        // Else it is another's by now.
-        _ = known.remove_if(id, |_, known| known.session == self.session);
+        known.compute(*id, |entry| match entry {
+            Some((_, known)) if known.sessions > 1 => Operation::Insert(Known {
+                server: known.server.clone(),
+                sessions: known.sessions - 1,
+            }),
+            Some(_) => Operation::Remove,
+            None => Operation::Abort(()),
+        });
     }
 }
 
@@ -184,6 +188,22 @@ mod tests {
         drop(first);
         assert_eq!((server, found(&ids, &short(b"server's"))), ("a", Some("a")));
         drop(second);
+        assert_eq!(ids.count(), 0);
+    }
+
+    #[test]
+    fn a_session_that_comes_upon_an_id_does_not_take_it_from_the_one_that_has_it() {
+        let ids = Arc::new(Ids::default());
+        let mut first = Learned::new(&ids);
+        first.answered(&long(b"", b"server's"), &"a");
+        for _ in 0..3 {
+            let mut second = Learned::new(&ids);
+            let (id, _) = ids.find(&short(b"server's")).unwrap();
+            second.adopt(id);
+            second.answered(&long(b"", b"server's"), &"a");
+        }
+        assert_eq!(found(&ids, &short(b"server's")), Some("a"));
+        drop(first);
         assert_eq!(ids.count(), 0);
     }
 

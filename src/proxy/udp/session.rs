@@ -143,6 +143,11 @@ impl Session {
         self.link.bytes().sent.add(bytes);
     }
 
+    /// Whether its client has sent nothing that could be sent.
+    pub fn is_unused(&self) -> bool {
+        self.asked == 0
+    }
+
     /// So many have come from the server. Whether these are all that are expected, if there are to be `responses` to each.
     pub fn answered(
         &mut self,
@@ -210,6 +215,10 @@ impl Record {
         let (Some(log), Some(time)) = (&local.access_log, self.time) else {
             return;
         };
+        // There may be as many of these as datagrams.
+        if self.end == End::Unsent {
+            return;
+        }
         log.write_connection(&ConnectionRecord {
             time,
             client: path.peer.ip(),

@@ -57,19 +57,23 @@ impl<T: AsRef<Path>> Sessions<T> {
     /// Takes one out.
     pub fn remove(&mut self, number: u32) -> Option<Box<T>> {
         let session = self.all.get_mut(number as usize)?.take()?;
-        self.by_path.remove((*session).as_ref());
+        let path = (*session).as_ref();
+        // Else another one has come in its place.
+        if self.by_path.get(path) == Some(&number) {
+            self.by_path.remove(path);
+        }
         self.free.push(number);
         Some(session)
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.by_path.len()
+        self.all.len() - self.free.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.by_path.is_empty()
+        self.len() == 0
     }
 
     /// One more than the highest number that was ever given, since the last [`trim`](Self::trim).
@@ -127,6 +131,17 @@ mod tests {
         assert!(sessions.remove(first).is_none());
         assert_eq!((sessions.find(&path(1)), sessions.len()), (None, 1));
         assert_eq!(add(&mut sessions, 3), first, "it was free");
+    }
+
+    #[test]
+    fn the_end_of_a_session_leaves_another_of_its_client_alone() {
+        let mut sessions = Sessions::default();
+        let [first, second] = [1, 1].map(|port| add(&mut sessions, port));
+        assert_eq!((sessions.find(&path(1)), sessions.len()), (Some(second), 2));
+        sessions.remove(first);
+        assert_eq!((sessions.find(&path(1)), sessions.len()), (Some(second), 1));
+        sessions.remove(second);
+        assert!(sessions.is_empty() && sessions.find(&path(1)).is_none());
     }
 
     #[test]

@@ -114,6 +114,8 @@ pub enum End {
     Idle,
     /// The server has sent as many datagrams as were expected.
     Answered,
+    /// Nothing of what its client has sent first could be sent.
+    Unsent,
     /// The listener is gone.
     Closed,
     /// The load balancer has ended.
@@ -122,13 +124,20 @@ pub enum End {
 
 impl End {
     /// All of them, in the order of their counters.
-    pub const ALL: [Self; 4] = [Self::Idle, Self::Answered, Self::Closed, Self::Shutdown];
+    pub const ALL: [Self; 5] = [
+        Self::Idle,
+        Self::Answered,
+        Self::Unsent,
+        Self::Closed,
+        Self::Shutdown,
+    ];
 
     /// A word for programs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Idle => "idle",
             Self::Answered => "answered",
+            Self::Unsent => "unsent",
             Self::Closed => "closed",
             Self::Shutdown => "shutdown",
         }

@@ -136,8 +136,12 @@ impl Installation {
         let new = self.tasks.supervise(&snapshot);
         make_ready(&new, &kept).await;
         let assignments = self.sockets.commit(plan, config.workers.get());
+        snapshot.enforce();
+        for it in &kept {
+            it.upstream.bandwidth.set(it.settings.bandwidth);
+        }
         self.orders.give(&snapshot, assignments).await;
-        snapshot.enforce(Some(&self.snapshot.load()));
+        snapshot.lift_former(&self.snapshot.load());
         for it in kept {
             it.upstream.reconfigure(it.settings, it.servers);
         }

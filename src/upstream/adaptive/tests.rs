@@ -1,3 +1,5 @@
+//! Limits before simulated servers.
+
 use super::simulation::{Server, Service, Simulation};
 use super::*;
 

@@ -64,7 +64,11 @@ impl Sum for Tally {
 
 /// The last intervals of a server, the latest first.
 #[derive(Debug, Default)]
-pub(crate) struct History(VecDeque<Tally>);
+pub(crate) struct History {
+    intervals: VecDeque<Tally>,
+    /// Whether the latest is not over yet.
+    is_open: bool,
+}
 
 impl History {
     /// How many intervals count.
@@ -76,27 +80,31 @@ impl History {
     /// With fewer than these nothing is said.
     const LEAST: u64 = 20;
 
-    /// An interval is over.
-    pub(crate) fn push(&mut self, interval: Tally) {
-        self.0.truncate(Self::LENGTH - 1);
-        self.0.push_front(interval);
+    /// What the latest interval has come to so far, or altogether if it `is_over`.
+    pub(crate) fn latest(&mut self, interval: Tally, is_over: bool) {
+        if self.is_open {
+            self.intervals.pop_front();
+        }
+        self.intervals.truncate(Self::LENGTH - 1);
+        self.intervals.push_front(interval);
+        self.is_open = !is_over;
     }
 
     /// What was says nothing of what will be.
     pub(crate) fn forget(&mut self) {
-        self.0.clear();
+        *self = Self::default();
     }
 
     /// The sum of the latest intervals.
     pub(crate) fn last(&self, intervals: usize) -> Tally {
-        self.0.iter().take(intervals).copied().sum()
+        self.intervals.iter().take(intervals).copied().sum()
     }
 
     /// How many of the latest intervals hold enough requests to judge by; as few as possible, so that a change is seen
     /// soon. `None` if all of them hold too few.
     pub(crate) fn telling(&self) -> Option<usize> {
         let mut requests = 0;
-        let enough = self.0.iter().position(|interval| {
+        let enough = self.intervals.iter().position(|interval| {
             requests += interval.requests();
             requests >= Self::ENOUGH
         });

@@ -1,3 +1,5 @@
+//! Who is ejected, and for how long.
+
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -12,7 +14,9 @@ fn tally(successes: u64, failures: u64, latency_ms: u64) -> Tally {
 
 fn history(intervals: impl IntoIterator<Item = Tally>) -> History {
     let mut history = History::default();
-    intervals.into_iter().for_each(|it| history.push(it));
+    intervals
+        .into_iter()
+        .for_each(|it| history.latest(it, true));
     history
 }
 
@@ -106,8 +110,8 @@ fn half_of_the_answers_failing_is_seen_within_seconds_after_a_good_time() {
         let good = || history((0..10).map(|_| tally(per_second, 0, 1)));
         let mut servers = [good(), good()];
         let seconds = (1..10).find(|_| {
-            servers[0].push(tally(per_second / 2, per_second / 2, 1));
-            servers[1].push(tally(per_second, 0, 1));
+            servers[0].latest(tally(per_second / 2, per_second / 2, 1), true);
+            servers[1].latest(tally(per_second, 0, 1), true);
             found(&servers, &settings) == [(0, Reason::ErrorRatio)]
         });
         assert!(

@@ -1,3 +1,5 @@
+//! Who waits, who is let in, and who is turned away.
+
 use std::net::IpAddr;
 use std::thread;
 use std::time::Duration;

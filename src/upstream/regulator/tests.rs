@@ -1,3 +1,5 @@
+//! Ejections, slow starts and limits, in paused time.
+
 use std::num::NonZeroU32;
 
 use tokio::time::advance;
@@ -125,6 +127,42 @@ async fn a_high_share_of_failures_ejects_within_seconds() {
         fixture.server(0).standing().ejections(Reason::ErrorRatio),
         1
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn looking_sooner_finds_who_fails_few_requests() {
+    let mut fixture = Fixture::new(2, ejecting());
+    // It answers all of ten requests a second with 500, which are too few to judge one interval by.
+    let mut looks = 0;
+    while fixture.used() == [1, 2] {
+        let server = fixture.server(0);
+        server.answered(0, 500, SECOND, std::time::Instant::now());
+        fixture.answers(1, 1);
+        fixture.look_after(SECOND / 10).await;
+        looks += 1;
+        assert!(looks <= 30, "three seconds");
+    }
+    assert!(looks > 15, "it has not failed often enough");
+    assert_eq!(fixture.used(), [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_down_does_not_hasten_judgement() {
+    let mut fixture = Fixture::new(4, ejecting());
+    let down = fixture.server(0);
+    (0..5).for_each(|_| down.answered(0, 500, SECOND, std::time::Instant::now()));
+    fixture.upstream.set_health(&down, health::State::Down);
+    fixture.upstream.publish();
+    fixture.look_after(SECOND).await;
+    for _ in 0..30 {
+        (0..2).for_each(|_| fixture.fails(1, 1));
+        fixture.answers(1, 1);
+    }
+    (2..4).for_each(|index| fixture.answers(index, 90));
+    fixture.look_after(SECOND / 2).await;
+    assert_eq!(fixture.used(), [2, 3, 4], "the interval is not over");
+    fixture.look_after(SECOND / 2).await;
+    assert_eq!(fixture.used(), [3, 4]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::limit::Algorithm;
+use crate::limit::window::{SlidingState, SlidingWindow};
 
+const ALGORITHMS: [Algorithm; 3] = [
+    Algorithm::FixedWindow,
+    Algorithm::SlidingWindow,
+    Algorithm::TokenBucket,
+];
 const MS: Duration = Duration::from_millis(1);
 
 fn quota(algorithm: Algorithm, requests: u32, window: Duration) -> Quota {
@@ -22,10 +28,12 @@ fn quota(algorithm: Algorithm, requests: u32, window: Duration) -> Quota {
 /// The scripts' arithmetic, time in milliseconds.
 struct Server {
     quota: Quota,
-    /// When the window began, or when the bucket was last looked at.
+    /// When the window began, its number if it slides, or when the bucket was last looked at.
     since: u64,
     /// Requests admitted in the window, or, times the window, taken from the bucket.
     count: u64,
+    /// Those admitted in the window before, if it slides.
+    previous: u64,
 }
 
 impl Server {
@@ -34,6 +42,7 @@ impl Server {
             quota,
             since: 0,
             count: 0,
+            previous: 0,
         }
     }
 
@@ -42,6 +51,9 @@ impl Server {
             u64::from(self.quota.requests.get()),
             self.quota.window_millis(),
         );
+        if self.quota.algorithm == Algorithm::SlidingWindow {
+            return self.take_sliding(now, needed, wanted);
+        }
         let is_bucket = self.quota.algorithm == Algorithm::TokenBucket;
         if is_bucket {
             self.count = self.count.saturating_sub((now - self.since) * limit);
@@ -81,15 +93,58 @@ impl Server {
         }
     }
 
+    fn take_sliding(&mut self, now: u64, needed: u32, wanted: u32) -> Grant {
+        let (limit, window) = (
+            u64::from(self.quota.requests.get()),
+            self.quota.window_millis(),
+        );
+        let (index, offset) = (now / window, now % window);
+        if index > self.since {
+            let is_next = index == self.since + 1;
+            self.previous = if is_next { self.count } else { 0 };
+            (self.since, self.count) = (index, 0);
+        }
+        let used = self.previous * (window - offset) + self.count * window;
+        let free = (limit * window).saturating_sub(used) / window;
+        let first = free.min(needed.into());
+        let admitted = first + u64::from(wanted - needed).min((free - first).div_ceil(2));
+        self.count += admitted;
+        let state = SlidingState {
+            index,
+            previous: self.previous as u32,
+            current: self.count as u32,
+        };
+        let is_enough = admitted > 0 && admitted >= needed.into();
+        Grant {
+            admitted: admitted as u32,
+            verdict: SlidingWindow::new(&self.quota).verdict(state, now, is_enough),
+            window: Window {
+                number: index,
+                left: Some(Duration::from_millis(window - offset)),
+            },
+        }
+    }
+
     fn give_back(&mut self, unused: &Unused, now: Instant) -> u32 {
         if unused.window(now).is_none() {
             return 0;
+        }
+        let count = u64::from(unused.count);
+        if self.quota.algorithm == Algorithm::SlidingWindow {
+            let counted = match self.since.checked_sub(unused.window) {
+                Some(0) => &mut self.count,
+                Some(1) => &mut self.previous,
+                _ => return 0,
+            };
+            assert!(*counted >= count, "more is given back than was counted");
+            *counted -= count;
+            return unused.count;
         }
         let weight = match self.quota.algorithm {
             Algorithm::TokenBucket => self.quota.window_millis(),
             _ => 1,
         };
-        self.count = self.count.saturating_sub(u64::from(unused.count) * weight);
+        self.count = self.count.saturating_sub(count * weight);
         unused.count
     }
 }
@@ -158,7 +213,7 @@ impl Fleet {
 
 #[test]
 fn ten_workers_admit_exactly_a_limit_of_five() {
-    for algorithm in [Algorithm::FixedWindow, Algorithm::TokenBucket] {
+    for algorithm in ALGORITHMS {
         let mut fleet = Fleet::new(quota(algorithm, 5, 60_000 * MS), 1, 10);
         let admitted = (0..50).filter(|at| fleet.request(at % 10)).count();
         assert_eq!(admitted, 5, "{algorithm:?}");
@@ -212,7 +267,7 @@ fn what_is_not_used_comes_back_and_is_found_by_those_who_were_denied() {
 
 #[test]
 fn a_denial_is_remembered() {
-    for algorithm in [Algorithm::FixedWindow, Algorithm::TokenBucket] {
+    for algorithm in ALGORITHMS {
         let mut fleet = Fleet::new(quota(algorithm, 1000, 60_000 * MS), 10, 1);
         while fleet.request(0) {}
         let asked = fleet.questions;
@@ -232,6 +287,32 @@ fn a_denial_ends_with_its_window() {
     assert!(!fleet.request(1));
     fleet.now = 1000;
     assert!(fleet.request(1));
+}
+
+#[test]
+fn a_denial_is_looked_into_again_before_its_window_ends() {
+    for max in [1, 10] {
+        let mut fleet = Fleet::new(quota(Algorithm::FixedWindow, 5, 60_000 * MS), max, 1);
+        while fleet.request(0) {}
+        // A failover has led to a server that knows of nothing.
+        fleet.server.count = 0;
+        fleet.now += 5999;
+        assert!(!fleet.request(0), "{max}");
+        fleet.now += 1;
+        assert!(fleet.request(0), "{max}");
+    }
+}
+
+#[test]
+fn a_question_without_an_answer_costs_less_the_next_time() {
+    let mut fleet = Fleet::new(quota(Algorithm::FixedWindow, 10_000, 60_000 * MS), 100, 1);
+    for _ in 0..1000 {
+        assert!(fleet.request(0));
+    }
+    let lease = &mut fleet.leases[0];
+    assert!(lease.wants(1, &fleet.terms) >= 100);
+    lease.begin_again();
+    assert_eq!(lease.wants(1, &fleet.terms), 2);
 }
 
 #[test]
@@ -298,6 +379,30 @@ proptest! {
         }
         if denied && fleet.server.since == began {
             prop_assert!(admitted + max * workers as u32 >= limit);
+        }
+    }
+
+    /// A sliding window's estimate of what was made, and not only counted, never passes its limit.
+    #[test]
+    fn a_sliding_window_is_never_passed(
+        limit in 1u32..500,
+        max in 1u32..50,
+        workers in 1usize..8,
+        steps in prop::collection::vec((0usize..8, 0u64..40), 1..3000),
+    ) {
+        let window = 1000;
+        let mut fleet = Fleet::new(quota(Algorithm::SlidingWindow, limit, MS * window), max, workers);
+        let mut made: [u64; 130] = [0; 130];
+        for (worker, pause) in steps {
+            fleet.now += pause;
+            let allowed = fleet.request(worker % workers);
+            let (index, offset) = (fleet.now / u64::from(window), fleet.now % u64::from(window));
+            // The first window has the second place.
+            let at = index as usize + 1;
+            made[at] += u64::from(allowed);
+            let estimate = made[at - 1] * (u64::from(window) - offset) + made[at] * u64::from(window);
+            prop_assert!(estimate <= u64::from(limit) * u64::from(window));
+            prop_assert!(fleet.held() <= max * workers as u32);
         }
     }
 

@@ -39,6 +39,16 @@ impl RedisServer {
             .unwrap()
     }
 
+    /// Has it keep a value for a while.
+    pub(in crate::limit) fn set(&self, key: &str, value: &str, time: Duration) {
+        let client = redis::Client::open(self.url()).unwrap();
+        let mut connection = client.get_connection().unwrap();
+        let mut set = redis::cmd("SET");
+        let time = u64::try_from(time.as_millis()).unwrap();
+        set.arg(key).arg(value).arg("PX").arg(time);
+        set.exec(&mut connection).unwrap();
+    }
+
     /// Stops answering, without closing anything.
     pub(in crate::limit) fn freeze(&self) {
         self.signal("STOP");

@@ -18,9 +18,6 @@ use crate::proxy::udp::session::{Admitted, Session};
 use crate::proxy::udp::stats::{Dropped, End, is_refused};
 use crate::upstream::{Endpoint, Link, LocalUpstream, NoLink};
 
-/// Of so many failures for want of resources, the first is told of.
-const TOLD: u64 = 1000;
-
 /// What becomes of a new client's datagrams for which there is no session yet.
 enum Asks {
     /// The first waits while somebody is asked.
@@ -64,12 +61,11 @@ impl Relay {
 
     /// Passes datagrams of one client on to its server.
     fn pass_on(&mut self, scene: &Scene<'_>, batch: &Batch, path: Path, slots: Range<usize>) {
-        let number = match self.sessions.find(&path) {
-            Some(number) => Ok(number),
-            None => self.admit(scene, path, batch.datagram(slots.start)),
-        };
-        match number {
-            Ok(number) => self.send(scene, batch, number, slots),
+        if let Some(number) = self.sessions.find(&path) {
+            return self.send(scene, batch, number, slots);
+        }
+        match self.admit(scene, path, batch.datagram(slots.start)) {
+            Ok(number) => self.send_first(scene, batch, number, slots),
             // The first is kept.
             Err(Asks::Now) => scene.stats.drop(Dropped::Asking, slots.len() - 1),
             Err(Asks::Not(reason)) => scene.stats.drop(reason, slots.len()),
@@ -109,17 +105,18 @@ impl Relay {
     /// Begins sessions for those who may come in, as it has turned out.
     pub(super) fn let_in(&mut self) {
         let view = self.local.view();
+        let answered = self.asking.take();
         let Some(scene) = Scene::of(&view, self.station.listener(), self.local.worker) else {
             return;
         };
-        for (newcomer, admission) in self.asking.take() {
+        for (newcomer, admission) in answered {
             let Newcomer {
                 path,
                 datagram,
                 permit,
             } = newcomer;
             let opened = match admission {
-                Ok(_) if self.draining => Err(Dropped::Draining),
+                // While the load balancer ends, too: whoever came later was not asked about.
                 Ok(counted) => {
                     let admitted = Admitted::new(permit, counted);
                     self.open(&scene, path, &datagram, admitted)
@@ -129,7 +126,7 @@ impl Relay {
             match opened {
                 Ok(number) => with_batch(|batch| {
                     batch.put(0, &datagram);
-                    self.send(&scene, batch, number, 0..1);
+                    self.send_first(&scene, batch, number, 0..1);
                 }),
                 Err(reason) => scene.stats.drop(reason, 1),
             }
@@ -188,7 +185,7 @@ impl Relay {
             Ok(link) => Ok((upstream, link)),
             Err(NoLink::Nobody) => Err(Dropped::NoServer),
             Err(NoLink::Full) => Err(Dropped::ServersFull),
-            Err(NoLink::Local(error)) => Err(exhausted(scene, &error)),
+            Err(NoLink::Local(error)) => Err(self.exhausted(scene, &error)),
         }
     }
 
@@ -198,8 +195,17 @@ impl Relay {
         let added = session.map_or(Ok(()), |it| self.ready.add(it.link(), number));
         added.map_err(|error| {
             self.end(number, End::Closed);
-            exhausted(scene, &error)
+            self.exhausted(scene, &error)
         })
+    }
+
+    /// Sends the first datagrams of a session, which ends at once if none of them can be sent: it would be there for nothing,
+    /// and others for whom there is no room then would not.
+    fn send_first(&mut self, scene: &Scene<'_>, batch: &Batch, number: u32, slots: Range<usize>) {
+        self.send(scene, batch, number, slots);
+        if self.sessions.get(number).is_some_and(Session::is_unused) {
+            self.end(number, End::Unsent);
+        }
     }
 
     /// Sends datagrams to the server of a session, as far as its bandwidth allows.
@@ -266,17 +272,13 @@ impl Relay {
         // If that fails the session has ended, which the caller sees.
         _ = self.listen_to(scene, number);
     }
-}
 
-/// Takes note of what cannot be done for want of something here.
-fn exhausted(scene: &Scene<'_>, error: &io::Error) -> Dropped {
-    let reason = Dropped::Resources;
-    if scene.stats.dropped[reason as usize]
-        .get()
-        .is_multiple_of(TOLD)
-    {
-        let listener = &scene.entry.name;
-        tracing::error!(%listener, %error, "a session cannot begin for want of resources here; of those to come one in 1,000 is told of");
+    /// Takes note of what cannot be done for want of something here.
+    fn exhausted(&self, scene: &Scene<'_>, error: &io::Error) -> Dropped {
+        if self.told.is_due() {
+            let listener = &scene.entry.name;
+            tracing::error!(%listener, %error, "there is no way to a server for want of resources here; this is told of once a second at most");
+        }
+        Dropped::Resources
     }
-    reason
 }

@@ -28,6 +28,7 @@ use crate::net::stream::ByteStats;
 use crate::net::udp::{Path, Ready, socket};
 use crate::proxy::local::Local;
 use crate::proxy::roster::Roster;
+use crate::proxy::seldom::Seldom;
 use crate::proxy::snapshot::ListenerEntry;
 use crate::proxy::view::View;
 
@@ -65,6 +66,7 @@ async fn relay(socket: Arc<UdpSocket>, station: &Rc<Station>, local: &Rc<Local>)
         letters: Vec::new(),
         filled: 0,
         answered: Vec::new(),
+        told: Seldom::default(),
         station: Rc::clone(station),
         local: Rc::clone(local),
     };
@@ -90,6 +92,8 @@ struct Relay {
     /// Answers in the slots of a batch, of which so many are filled, and where they go.
     letters: Vec<(usize, Path)>,
     filled: usize,
+    /// Of a want of resources.
+    told: Seldom,
 }
 
 /// The configuration of the moment.
@@ -121,7 +125,7 @@ impl Relay {
         let back = self.ready.watch()?;
         let local = Rc::clone(&self.local);
         let mut sweep = pin!(sleep(Duration::ZERO));
-        while !(self.station.is_closed() || self.draining && self.sessions.is_empty()) {
+        while !(self.station.is_closed() || self.draining && self.is_done()) {
             let (station, asking) = (Rc::clone(&self.station), Rc::clone(&self.asking));
             let more = tokio::select! {
                 ready = readable(front.as_ref()) => {
@@ -169,6 +173,11 @@ impl Relay {
         }
         self.close();
         Ok(())
+    }
+
+    /// Whether nobody has a session, and nobody will because he has asked for one.
+    fn is_done(&self) -> bool {
+        self.sessions.is_empty() && self.asking.is_empty()
     }
 
     /// Passes on what clients have sent by now: of those who are new, these are the last.

@@ -41,10 +41,12 @@ impl Relay {
         let count = match batch.receive(session.link(), first..BATCH) {
             Ok(count) => count,
             Err(error) => {
-                if is_refused(&error) {
+                let refused = is_refused(&error);
+                if refused {
                     session.link().refused();
                 }
-                return false;
+                // What ICMP says is told first, and there may be answers behind it.
+                return refused;
             }
         };
         let slots = first..first + count;
