@@ -9,6 +9,10 @@
 //! * Removals and changes of servers that the configuration no longer names are dropped. They do not come back to
 //!   life with a server that is given the same address later.
 //! * An upstream that the configuration does not name keeps its entry until it is named again.
+//!
+//! What the fleet has done is dropped in the same way, but the [`Register`] has it for a while longer. As long as it does, a
+//! configuration that it applies to again, or for the first time, brings it back ([`Overlay::recall`]): configurations
+//! do not change everywhere at once.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::{self, Display};
@@ -16,7 +20,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::register::Register;
+use super::register::{Register, Server};
 use super::weight::Weight;
 use crate::config::types::ServerAddress;
 use crate::upstream::Origin;
@@ -39,6 +43,8 @@ pub(super) struct Source {
     pub(super) content: Vec<u8>,
     /// What the fleet has done to servers.
     pub(super) register: Register,
+    /// Servers that it changes.
+    pub(super) changed: BTreeSet<Server>,
 }
 
 /// The changes of one upstream. No address occurs in two of the lists.
@@ -75,7 +81,7 @@ struct Changed {
 }
 
 /// What was done to one server, as a difference to the configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Difference {
     /// It is not in the configuration.
@@ -155,6 +161,34 @@ impl Overlay {
                 Some((upstream.as_str(), address, difference))
             })
         })
+    }
+
+    /// Takes what a file says that the fleet has done, as far as it was dropped: it may apply again.
+    pub fn recall(&mut self) {
+        if let Some(source) = self.source.take() {
+            self.recall_from(&source.register);
+            self.source = Some(source);
+        }
+    }
+
+    /// The same for what the fleet has done by now.
+    pub(super) fn recall_from(&mut self, register: &Register) {
+        for entry in register.entries() {
+            let Server { upstream, address } = &entry.server;
+            if entry.difference.is_some() && self.difference(upstream, address).is_none() {
+                self.set(upstream, address, entry.difference);
+            }
+        }
+    }
+
+    /// All servers to which something was done.
+    pub(super) fn servers(&self) -> BTreeSet<Server> {
+        let differences = self.differences();
+        let servers = differences.map(|(upstream, address, _)| Server {
+            upstream: upstream.to_owned(),
+            address: address.clone(),
+        });
+        servers.collect()
     }
 
     /// Puts another difference in the place of the one that there is.

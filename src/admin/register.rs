@@ -4,8 +4,12 @@
 //! "Later" is by a hybrid logical clock (Kulkarni et al., 2014): the time of day, but always later than every change that
 //! the node has seen. So a change that somebody made after having seen another one wins over it, whatever the clocks
 //! say.
+//!
+//! There is room for so many servers, and all nodes keep the same ones: first go those that are as configured, then those
+//! that were changed longest ago.
 
 use std::collections::BTreeMap;
+use std::sync::Once;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -60,9 +64,11 @@ impl From<Vec<Entry>> for Register {
     fn from(entries: Vec<Entry>) -> Self {
         let entries = entries.into_iter();
         let entries = entries.map(|it| (it.server, (it.stamp, it.difference)));
-        Self {
+        let mut register = Self {
             entries: entries.collect(),
-        }
+        };
+        register.make_room();
+        register
     }
 }
 
@@ -88,9 +94,23 @@ impl Register {
         })
     }
 
-    /// The stamp of a server's last change.
-    pub(super) fn stamp(&self, server: &Server) -> Option<&Stamp> {
-        self.entries.get(server).map(|(stamp, _)| stamp)
+    /// The same without those that need not be known any more.
+    pub(super) fn told(&self, now: u64) -> impl Iterator<Item = Entry> + '_ {
+        self.entries()
+            .filter(move |it| !is_forgotten(&it.stamp, &it.difference, now))
+    }
+
+    /// Whether this is what is known of the server.
+    pub(super) fn has(&self, entry: &Entry) -> bool {
+        let known = self.entries.get(&entry.server);
+        known.is_some_and(|(stamp, difference)| {
+            (stamp, difference) == (&entry.stamp, &entry.difference)
+        })
+    }
+
+    /// What was done to a server that is not as the configuration says.
+    pub(super) fn difference(&self, server: &Server) -> Option<&Difference> {
+        self.entries.get(server)?.1.as_ref()
     }
 
     /// Notes a change that `node` has just made.
@@ -106,6 +126,8 @@ impl Register {
         let node = node.to_owned();
         self.entries
             .insert(server, (Stamp { clock, node }, difference));
+        self.forget(now);
+        self.make_room();
     }
 
     /// Notes a change that was made before changes were shared: any other one wins over it.
@@ -117,6 +139,7 @@ impl Register {
         self.entries
             .entry(server)
             .or_insert((stamp, Some(difference)));
+        self.make_room();
     }
 
     /// Forgets what is known of a server.
@@ -124,11 +147,22 @@ impl Register {
         self.entries.remove(server);
     }
 
-    /// Whether this is later than what is known of the server, and there is room for it.
+    /// Whether this is later than what is known of the server, and would be kept. Of two changes of one node at one time,
+    /// which a node that was copied can make, one is taken for the later by what it is.
     pub(super) fn is_news(&self, entry: &Entry, now: u64) -> bool {
-        match self.stamp(&entry.server) {
-            Some(known) => *known < entry.stamp,
-            None => self.entries.len() < MAX_ENTRIES && !is_forgotten(entry, now),
+        let Entry {
+            server,
+            stamp,
+            difference,
+        } = entry;
+        match self.entries.get(server) {
+            Some((known, its)) => (known, its) < (stamp, difference),
+            None if is_forgotten(stamp, difference, now) => false,
+            None if self.entries.len() < MAX_ENTRIES => true,
+            None => {
+                let rank = rank(server, stamp, difference);
+                self.lowest().is_some_and(|lowest| lowest < rank)
+            }
         }
     }
 
@@ -142,22 +176,56 @@ impl Register {
                 difference,
             } = entry;
             self.entries.insert(server, (stamp, difference));
+            self.make_room();
         }
         is_news
     }
 
     /// Forgets what need not be known any more.
     pub(super) fn forget(&mut self, now: u64) {
-        let gone: Vec<_> = self.entries().filter(|it| is_forgotten(it, now)).collect();
-        for entry in gone {
-            self.entries.remove(&entry.server);
+        self.entries
+            .retain(|_, (stamp, difference)| !is_forgotten(stamp, difference, now));
+    }
+
+    /// Drops what is too much: the lowest, so that all nodes are left with the same.
+    fn make_room(&mut self) {
+        static TOLD: Once = Once::new();
+        while self.entries.len() > MAX_ENTRIES {
+            let Some((_, _, server)) = self.lowest() else {
+                return;
+            };
+            let server = server.clone();
+            let dropped = self.entries.remove(&server);
+            if dropped.is_some_and(|(_, difference)| difference.is_some()) {
+                TOLD.call_once(|| {
+                    let server = format!("{}@{}", server.upstream, server.address);
+                    tracing::warn!(
+                        server,
+                        "the admin API has changed more servers than the fleet keeps: nodes that join will not learn of the \
+                         oldest changes, of which this is the first; others are dropped without a word"
+                    );
+                });
+            }
         }
+    }
+
+    fn lowest(&self) -> Option<Rank<'_>> {
+        let entries = self.entries.iter();
+        let ranks = entries.map(|(server, (stamp, difference))| rank(server, stamp, difference));
+        ranks.min()
     }
 }
 
-fn is_forgotten(entry: &Entry, now: u64) -> bool {
-    let age = now.saturating_sub(entry.stamp.clock);
-    entry.difference.is_none() && age > REMEMBERED.as_millis() as u64
+/// What is kept rather than what is lower.
+type Rank<'a> = (bool, &'a Stamp, &'a Server);
+
+fn rank<'a>(server: &'a Server, stamp: &'a Stamp, difference: &Option<Difference>) -> Rank<'a> {
+    (difference.is_some(), stamp, server)
+}
+
+fn is_forgotten(stamp: &Stamp, difference: &Option<Difference>, now: u64) -> bool {
+    let age = now.saturating_sub(stamp.clock);
+    difference.is_none() && age > REMEMBERED.as_millis() as u64
 }
 
 /// Milliseconds of Unix time.
@@ -195,9 +263,9 @@ mod tests {
         let mut register = Register::default();
         register.merge(entry(1, 5000, "a", true), 100);
         register.put(server(1), None, "b", 100);
-        assert_eq!(register.stamp(&server(1)).unwrap().clock, 5001);
+        assert_eq!(register.entries[&server(1)].0.clock, 5001);
         register.put(server(2), None, "b", 9000);
-        assert_eq!(register.stamp(&server(2)).unwrap().clock, 9000);
+        assert_eq!(register.entries[&server(2)].0.clock, 9000);
     }
 
     #[test]
@@ -206,7 +274,7 @@ mod tests {
         register.put_first(server(1), Difference::Removed, "z");
         assert!(register.merge(entry(1, 1, "a", false), 1));
         register.put_first(server(1), Difference::Removed, "z");
-        assert_eq!(register.stamp(&server(1)).unwrap().clock, 1);
+        assert_eq!(register.entries[&server(1)].0.clock, 1);
     }
 
     #[test]
@@ -228,15 +296,72 @@ mod tests {
         );
     }
 
-    #[test]
-    fn there_is_room_for_so_many() {
-        let mut register = Register::default();
-        for number in 0..MAX_ENTRIES + 10 {
-            let mut entry = entry(1, 1, "a", true);
-            entry.server.upstream = format!("app{number}");
-            register.merge(entry, 1);
+    /// A server with a name of this number.
+    fn numbered(number: usize) -> Server {
+        Server {
+            upstream: format!("app{number}"),
+            ..server(1)
         }
+    }
+
+    /// One that has no room for more: half of its servers are as configured.
+    fn full() -> Register {
+        let entries = (0..MAX_ENTRIES).map(|number| Entry {
+            server: numbered(number),
+            ..entry(1, 1000 + number as u64, "a", number % 2 == 0)
+        });
+        entries.collect::<Vec<_>>().into()
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_however_they_come() {
+        let now = 100_000;
+        let mut register = full();
+        register.put(numbered(MAX_ENTRIES), Some(Difference::Removed), "b", now);
         assert_eq!(register.entries().count(), MAX_ENTRIES);
+        assert!(!register.entries.contains_key(&numbered(1)), "the oldest");
+        let late = Entry {
+            server: numbered(MAX_ENTRIES + 1),
+            ..entry(1, 500, "a", true)
+        };
+        assert!(register.merge(late, now), "it is changed, others are not");
+        assert!(!register.entries.contains_key(&numbered(3)));
+        let gone = Entry {
+            server: numbered(MAX_ENTRIES + 2),
+            ..entry(1, 1001, "a", false)
+        };
+        assert!(!register.merge(gone.clone(), now), "it is older than all");
+        let mut entries: Vec<Entry> = register.clone().into();
+        entries.push(gone);
+        assert_eq!(Register::from(entries), register, "nor is it loaded");
+        register.put_first(numbered(MAX_ENTRIES + 3), Difference::Removed, "a");
+        assert_eq!(register.entries().count(), MAX_ENTRIES);
+    }
+
+    #[test]
+    fn registers_that_are_full_come_to_be_the_same() {
+        let now = 100_000;
+        let with = |numbers: std::ops::Range<usize>, node: &str| {
+            let mut register = full();
+            for number in numbers {
+                register.put(numbered(number), Some(Difference::Removed), node, now);
+            }
+            register
+        };
+        let mut one = with(MAX_ENTRIES..MAX_ENTRIES + 20, "a");
+        let mut other = with(MAX_ENTRIES + 20..MAX_ENTRIES + 35, "b");
+        assert_ne!(one, other);
+        for entry in one.clone().entries() {
+            other.merge(entry, now);
+        }
+        for entry in other.clone().entries() {
+            one.merge(entry, now);
+        }
+        assert_eq!(one, other);
+        assert_eq!(one.entries().count(), MAX_ENTRIES);
+        for number in MAX_ENTRIES..MAX_ENTRIES + 35 {
+            assert!(one.difference(&numbered(number)).is_some(), "{number}");
+        }
     }
 
     proptest! {
@@ -245,9 +370,8 @@ mod tests {
             entries in prop::collection::vec((1usize..4, 1u64..5, "[ab]", any::<bool>()), 0..12),
             seed: u64,
         ) {
-            // Two changes of one node at one time do not differ.
-            let entries = entries.iter().map(|(server, clock, node, _)| {
-                entry(*server, *clock, node, (clock + *server as u64).is_multiple_of(2))
+            let entries = entries.iter().map(|(server, clock, node, removed)| {
+                entry(*server, *clock, node, *removed)
             });
             let mut entries: Vec<_> = entries.collect();
             let register = |entries: &[Entry]| {

@@ -20,6 +20,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::overlay::Difference;
 use super::register::{Entry, Register, Server, Stamp, unix_millis};
 use super::weight::Weight;
+use crate::config::types::MAX_TOLD_NAME;
 use crate::net::wire::{Reader, put_bytes, put_number};
 
 /// Bytes of a message, so that it fits a datagram with whatever else is in it.
@@ -27,9 +28,10 @@ pub const MAX_MESSAGE: usize = 800;
 
 /// Parts of the register that are compared with each other.
 const PARTS: usize = 64;
+/// How long sums are good for, in milliseconds: entries are forgotten by time.
+const SUMS_GOOD: u64 = 60_000;
 /// Messages with entries that are sent in a round.
 const MAX_MESSAGES: usize = 16;
-const MAX_NAME: usize = 128;
 const MAX_ADDRESS: usize = 270;
 
 const SUM: u8 = 0;
@@ -51,8 +53,8 @@ pub struct News(pub(super) Vec<Entry>);
 pub struct Sharing {
     /// What the state file has; nothing while changes are not shared.
     register: Arc<ArcSwapOption<Register>>,
-    /// The sums of a register, since there are many questions for them.
-    sums: Option<(Arc<Register>, Sums)>,
+    /// The sums of a register at a time, since there are many questions for them.
+    sums: Option<(Arc<Register>, u64, Sums)>,
     /// What was told when it was new.
     told: Option<Arc<Register>>,
     /// Nodes whose sum is another one.
@@ -96,7 +98,7 @@ impl Sharing {
         let Some((register, before)) = register.zip(before) else {
             return Vec::new(); // the sums will differ
         };
-        let is_new = |it: &Entry| before.stamp(&it.server) != Some(&it.stamp);
+        let is_new = |it: &Entry| !before.has(it);
         let messages = write_entries(register.entries().filter(is_new));
         let messages = messages.into_iter().take(MAX_MESSAGES);
         messages.map(|it| (None, it)).collect()
@@ -154,11 +156,16 @@ impl Sharing {
     }
 
     fn sums(&mut self, register: &Arc<Register>) -> Sums {
+        let now = unix_millis();
         match &self.sums {
-            Some((known, sums)) if Arc::ptr_eq(known, register) => *sums,
+            Some((known, at, sums))
+                if Arc::ptr_eq(known, register) && now.abs_diff(*at) < SUMS_GOOD =>
+            {
+                *sums
+            }
             _ => {
-                let sums = sums(register);
-                self.sums = Some((Arc::clone(register), sums));
+                let sums = sums(register, now);
+                self.sums = Some((Arc::clone(register), now, sums));
                 sums
             }
         }
@@ -167,7 +174,7 @@ impl Sharing {
     /// The entries of some parts, beginning anywhere: if they are too many, others come in the next round.
     fn entries_of(&mut self, register: &Register, parts: [bool; PARTS], peer: u64) -> Vec<Told> {
         let mut entries: Vec<_> = register
-            .entries()
+            .told(unix_millis())
             .filter(|it| parts[part(&it.server)])
             .collect();
         if !entries.is_empty() {
@@ -183,16 +190,17 @@ impl Sharing {
     fn take(&self, register: &Register, reader: &mut Reader<'_>) -> Option<()> {
         let now = unix_millis();
         let mut news = Vec::new();
-        while !reader.is_empty() {
-            let entry = read_entry(reader)?;
-            if register.is_news(&entry, now) {
-                news.push(entry);
-            }
+        let mut understood = Some(());
+        while understood.is_some() && !reader.is_empty() {
+            let entry = read_entry(reader);
+            understood = entry.as_ref().map(|_| ());
+            news.extend(entry.filter(|it| register.is_news(it, now)));
         }
+        // What came before something that a newer version may have written is as good as ever.
         if !news.is_empty() {
             _ = self.news.try_send(News(news)); // or once more, since the sums differ
         }
-        Some(())
+        understood
     }
 }
 
@@ -203,9 +211,9 @@ fn part(server: &Server) -> usize {
 }
 
 /// A sum for each part, the same for the same entries in any order.
-fn sums(register: &Register) -> Sums {
+fn sums(register: &Register, now: u64) -> Sums {
     let mut sums = [0; PARTS];
-    for entry in register.entries() {
+    for entry in register.told(now) {
         let mut bytes = Vec::new();
         write_entry(&entry, &mut bytes);
         sums[part(&entry.server)] ^= xxh3_64(&bytes);
@@ -254,10 +262,10 @@ fn write_entry(entry: &Entry, to: &mut Vec<u8>) {
 }
 
 fn read_entry(reader: &mut Reader<'_>) -> Option<Entry> {
-    let upstream = reader.text(MAX_NAME)?.to_owned();
+    let upstream = reader.text(MAX_TOLD_NAME)?.to_owned();
     let address = reader.text(MAX_ADDRESS)?.parse().ok()?;
     let clock = reader.number().filter(|clock| *clock < u64::MAX >> 1)?;
-    let node = reader.text(MAX_NAME)?.to_owned();
+    let node = reader.text(MAX_TOLD_NAME)?.to_owned();
     let weight = |number: u64| u32::try_from(number).ok().and_then(Weight::new);
     let difference = match reader.byte()? {
         0 => None,

@@ -15,20 +15,26 @@
 
 mod transaction;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
 use super::overlay::{Overlay, Source};
 use super::register::{Register, Server};
 pub use transaction::{HeldState, Transaction};
+
+/// How long the fleet keeps a change that no longer applies to a configuration: by then all nodes should have that one.
+const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why changes could not be read or kept.
 #[derive(Debug, Error)]
@@ -107,6 +113,8 @@ struct Kept {
     loaded: Vec<u8>,
     /// The locked file; none while another process has the lock.
     lock: Option<File>,
+    /// Since when changes do not apply that did before.
+    dropped: BTreeMap<Server, Instant>,
     /// Whether another process has taken over, and this one is not to lock the file again.
     given_up: bool,
 }
@@ -168,6 +176,7 @@ impl StateFile {
             path: path.to_owned(),
             content,
             register: document.fleet,
+            changed: overlay.servers(),
         });
         Ok(overlay)
     }
@@ -186,14 +195,18 @@ impl StateFile {
     /// The same for a process that takes over: another one keeps changes there until [`claim`](Self::claim).
     pub fn waiting(path: PathBuf, mut overlay: Overlay) -> Self {
         let source = overlay.source.take();
-        let (loaded, register) = source
-            .map(|it| (it.content, it.register))
+        let (loaded, register, changed) = source
+            .map(|it| (it.content, it.register, it.changed))
             .unwrap_or_default();
+        let applied = overlay.servers();
+        let dropped = changed.difference(&applied).cloned();
+        let dropped = dropped.map(|it| (it, Instant::now())).collect();
         let kept = Kept {
             contents: Contents { overlay, register },
             node: None,
             loaded,
             lock: None,
+            dropped,
             given_up: false,
         };
         Self {

@@ -3,6 +3,7 @@
 mod access;
 mod connections;
 mod document;
+mod following;
 mod metrics;
 mod reload;
 mod servers;

@@ -23,6 +23,8 @@ pub const TURN: Duration = Duration::from_millis(50);
 const BATCH: usize = 256;
 /// Pause between two tries to bind.
 const BIND_PAUSE: Duration = Duration::from_millis(50);
+/// How long another process may keep the address before that is worth a line in the log.
+const BIND_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The circumstances of a turn.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +51,9 @@ pub trait Topics {
 
     /// Another node has told something. Gives what is to be answered.
     fn hear(&mut self, peer: u64, part: &Part, moment: &Moment<'_>) -> Vec<Telling>;
+
+    /// Another process has the node's place: nobody is told or heard any more, and there will be no other turn.
+    fn retire(&mut self);
 }
 
 /// Whether a node takes part.
@@ -121,23 +126,27 @@ impl<T: Topics> Driver<T> {
         }
     }
 
-    /// Runs for ever. To be run on the control thread.
+    /// Runs until another process has this one's place. To be run on the control thread.
     pub async fn run(mut self, place: Place) {
-        let mut socket = match place {
-            Place::Bound(socket) => UdpSocket::from_std(socket),
-            Place::Later(address) => Ok(bind_later(address).await),
-        }
-        .inspect_err(|error| tracing::error!(%error, "the cluster's socket cannot be used"))
-        .ok();
+        let (mut socket, later) = match place {
+            Place::Bound(socket) => (usable(socket), None),
+            Place::Later(address) => (None, Some(address)),
+        };
+        let bound = bind_later(later);
+        tokio::pin!(bound);
         let (found, mut seeds) = watch::channel(Vec::new());
         tokio::spawn(seeds::look_up(self.orders.clone(), found));
         let mut turns = ticks(TURN);
         let mut rounds = self.obey();
+        if self.orders.borrow().phase != Phase::Serving {
+            self.orders.mark_changed(); // that is still to be told
+        }
         let mut buffer = [0; MAX_DATAGRAM + 1];
         loop {
             tokio::select! {
                 _ = turns.tick() => self.turn(),
                 _ = rounds.tick() => self.round(),
+                bound = &mut bound, if socket.is_none() => socket = Some(bound),
                 taken = receive(socket.as_ref(), &mut buffer) => {
                     self.take(&buffer[..taken.0], taken.1);
                     self.take_more(socket.as_ref(), &mut buffer);
@@ -151,7 +160,10 @@ impl<T: Topics> Driver<T> {
                     self.send(socket.as_ref());
                     let phase = self.orders.borrow().phase;
                     if phase == Phase::Replaced {
-                        socket = None;
+                        drop(socket); // the other one waits for its address
+                        self.topics.retire();
+                        self.shared.has_told(phase);
+                        return;
                     }
                     self.shared.has_told(phase);
                 }
@@ -268,17 +280,28 @@ async fn receive(socket: Option<&UdpSocket>, buffer: &mut [u8]) -> (usize, Socke
     }
 }
 
-/// Binds as soon as that is possible.
-async fn bind_later(address: SocketAddr) -> UdpSocket {
+fn usable(socket: StdSocket) -> Option<UdpSocket> {
+    UdpSocket::from_std(socket)
+        .inspect_err(|error| tracing::error!(%error, "the cluster's socket cannot be used"))
+        .ok()
+}
+
+/// Binds as soon as that is possible; never, if there is nothing to be bound.
+async fn bind_later(address: Option<SocketAddr>) -> UdpSocket {
+    let Some(address) = address else {
+        return std::future::pending().await;
+    };
+    let start = time::Instant::now();
     let mut told = false;
     loop {
         let error = match bind(address).and_then(UdpSocket::from_std) {
             Ok(socket) => return socket,
             Err(error) => error,
         };
-        let is_soon = error.kind() == io::ErrorKind::AddrInUse;
+        // The process before this one lets go of it when this one is ready.
+        let is_soon = error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < BIND_PATIENCE;
         if !is_soon && !std::mem::replace(&mut told, true) {
-            tracing::error!(%address, %error, "cannot listen for the cluster (cluster.listen)");
+            tracing::error!(%address, %error, "cannot listen for the cluster (cluster.listen), and goes on trying");
         }
         sleep(BIND_PAUSE).await;
     }
@@ -292,4 +315,111 @@ pub fn bind(address: SocketAddr) -> io::Result<StdSocket> {
     let socket = StdSocket::bind(address)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::gossip::node::Settings;
+    use crate::gossip::seal::FleetKey;
+
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    /// Topics of which is seen what was asked of them: how many turns, and whether they have retired.
+    struct Seen(watch::Sender<(usize, bool)>);
+
+    impl Topics for Seen {
+        fn turn(&mut self, _: &Moment<'_>) -> Vec<Telling> {
+            self.0.send_modify(|it| it.0 += 1);
+            Vec::new()
+        }
+
+        fn round(&mut self, _: &Moment<'_>) -> Vec<Telling> {
+            Vec::new()
+        }
+
+        fn hear(&mut self, _: u64, _: &Part, _: &Moment<'_>) -> Vec<Telling> {
+            Vec::new()
+        }
+
+        fn retire(&mut self) {
+            self.0.send_modify(|it| it.1 = true);
+        }
+    }
+
+    struct Running {
+        orders: watch::Sender<Orders>,
+        shared: Arc<Shared>,
+        seen: watch::Receiver<(usize, bool)>,
+        driver: tokio::task::JoinHandle<()>,
+    }
+
+    fn start(place: Place) -> Running {
+        let (interval, dead_after) = (Duration::from_millis(20), Duration::from_secs(4));
+        let settings = Settings {
+            name: "a".to_owned(),
+            advertise: None,
+            version: "0.1.0".to_owned(),
+            interval,
+            dead_after,
+        };
+        let key = FleetKey::new(b"a secret of a node that is alone");
+        let random = fastrand::Rng::with_seed(1);
+        let node = Node::new(settings, key, 1_763_000_000_000, Instant::now(), random);
+        let (orders, ordered) = watch::channel(Orders {
+            seeds: Vec::new(),
+            advertise: None,
+            interval,
+            dead_after,
+            phase: Phase::Serving,
+        });
+        let (sender, seen) = watch::channel((0, false));
+        let shared = Arc::new(Shared::default());
+        let driver = Driver::new(node, Seen(sender), ordered, Arc::clone(&shared));
+        Running {
+            orders,
+            shared,
+            seen,
+            driver: tokio::spawn(driver.run(place)),
+        }
+    }
+
+    fn socket() -> StdSocket {
+        bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_is_replaced_retires_and_lets_go_of_the_address() {
+        let socket = socket();
+        let address = socket.local_addr().unwrap();
+        let running = start(Place::Bound(socket));
+        running.orders.send_modify(|it| it.phase = Phase::Replaced);
+        let told = running.shared.told(Phase::Replaced);
+        timeout(LIMIT, told).await.unwrap();
+        timeout(LIMIT, running.driver).await.unwrap().unwrap();
+        assert!(running.seen.borrow().1);
+        bind(address).unwrap();
+        // There is nobody left who could tell, and nothing to be waited for.
+        let told = running.shared.told(Phase::Ended);
+        timeout(LIMIT, told).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn turns_go_on_while_another_process_has_the_address() {
+        let other = socket();
+        let address = other.local_addr().unwrap();
+        let mut running = start(Place::Later(address));
+        let turns = running.seen.wait_for(|it| it.0 > 2);
+        timeout(LIMIT, turns).await.unwrap().unwrap();
+        drop(other);
+        let taken = async {
+            while bind(address).is_ok() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(LIMIT, taken).await.unwrap();
+        running.driver.abort();
+    }
 }

@@ -5,10 +5,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::config::types::MAX_TOLD_NAME;
 use crate::net::wire::{Reader, put_bytes, put_number};
 
 /// Bytes that a node's name may have.
-pub const MAX_NAME: usize = 128;
+pub const MAX_NAME: usize = MAX_TOLD_NAME;
 
 /// Bytes that a part may have, so that it fits a datagram whatever its sender is called.
 pub const MAX_PART: usize = 800;
@@ -18,7 +19,7 @@ pub const MAX_CONTACTS: usize = 8;
 
 const MAX_VERSION: usize = 32;
 /// The year 2248 in milliseconds of Unix time: no clock is that wrong by accident.
-const MAX_CLOCK: u64 = 1 << 43;
+pub(super) const MAX_CLOCK: u64 = 1 << 43;
 
 const ABOUT: u64 = 1;
 const CONTACTS: u64 = 2;

@@ -17,15 +17,21 @@ use std::mem;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::budget::Budget;
 use super::calls::Calls;
 use super::member::{Member, Members, Standing};
-use super::message::{About, MAX_CONTACTS, MAX_NAME, Message, Part, Telling};
+use super::message::{About, MAX_CLOCK, MAX_CONTACTS, MAX_NAME, Message, Part, Telling};
 use super::seal::{
     Envelope, FleetKey, MAX_DATAGRAM, OVERHEAD, Refusal, Session, SessionKey, Sessions,
 };
 
-/// Unknown sessions that are looked at in an interval, and calls that are answered. Each costs a key.
-const STRANGERS: u32 = 100;
+/// Datagrams of unknown sessions that are looked at in a second. Each costs a key.
+const STRANGERS: u32 = 5000;
+/// Calls that are answered in a second.
+const ANSWERS: u32 = 1000;
+/// How far ahead of this process' clock the fleet's may be, in milliseconds.
+const MAX_AHEAD: u64 = 24 * 60 * 60 * 1000;
+
 /// What a node needs to know.
 #[derive(Debug)]
 pub struct Settings {
@@ -57,12 +63,19 @@ pub struct Node {
     counter: u64,
     generation: u64,
     start: Instant,
-    /// What the fleet's clock was at the start, as far as is known.
+    /// What the fleet's clock was at the start, as far as is known. The generation is what this process' own was.
     clock: u64,
+    /// Whether somebody's clock was too far ahead to be believed.
+    doubted: bool,
     members: Members,
     sessions: Sessions,
     calls: Calls,
-    strangers: u32,
+    strangers: Budget,
+    /// For datagrams from where somebody of the fleet may be, whatever else comes from anywhere.
+    acquaintances: Budget,
+    answers: Budget,
+    /// The counter at the beginning of the last two rounds, the earlier one first.
+    counted: [u64; 2],
     leaving: bool,
     name_taken: Option<Instant>,
     refused: [u64; Refusal::ALL.len()],
@@ -89,10 +102,14 @@ impl Node {
             generation: unix,
             start,
             clock: unix,
+            doubted: false,
             members: Members::default(),
             sessions: Sessions::default(),
             calls: Calls::default(),
-            strangers: STRANGERS,
+            strangers: Budget::new(STRANGERS, start),
+            acquaintances: Budget::new(STRANGERS, start),
+            answers: Budget::new(ANSWERS, start),
+            counted: [0; 2],
             leaving: false,
             name_taken: None,
             refused: [0; Refusal::ALL.len()],
@@ -139,9 +156,7 @@ impl Node {
         interval: Duration,
         dead_after: Duration,
     ) {
-        if let Some(address) = advertise {
-            self.calls.is_own(address);
-        }
+        self.calls.set_advertised(advertise);
         self.settings.advertise = advertise;
         self.settings.interval = interval;
         self.settings.dead_after = dead_after;
@@ -157,9 +172,27 @@ impl Node {
         }
     }
 
-    /// The fleet's time in milliseconds: that of the clock that is most ahead. It never goes back.
+    /// The fleet's time in milliseconds: that of the clock that is most ahead, of those that are not more than a day ahead
+    /// of this process' own. It never goes back.
     pub fn clock(&self, now: Instant) -> u64 {
-        self.clock + self.elapsed(now).as_millis() as u64
+        let clock = self.clock + self.elapsed(now).as_millis() as u64;
+        clock.min(MAX_CLOCK - 1)
+    }
+
+    /// Takes over the clock of another node if it is ahead.
+    fn follow_clock(&mut self, about: &About, now: Instant) {
+        let at_start = about
+            .clock
+            .saturating_sub(self.elapsed(now).as_millis() as u64);
+        if at_start <= self.generation.saturating_add(MAX_AHEAD) {
+            self.clock = self.clock.max(at_start);
+        } else if !mem::replace(&mut self.doubted, true) {
+            let node = &about.name;
+            tracing::error!(
+                node,
+                "the clock of a node of the cluster is more than a day ahead of this one's and is not followed: set them both"
+            );
+        }
     }
 
     /// Says from now on that it ends.
@@ -203,7 +236,7 @@ impl Node {
             let silent = self.settings.dead_after;
             tracing::warn!(node = name, ?silent, "a node of the cluster is dead");
         }
-        self.strangers = STRANGERS;
+        self.counted = [self.counted[1], self.counter];
         self.tell_all(parts, true, now);
         let calls = self.calls.of_round(&self.members);
         self.call(&calls, now);
@@ -234,8 +267,13 @@ impl Node {
         now: Instant,
     ) -> Result<Vec<Told>, Refusal> {
         let envelope = Envelope::read(datagram)?;
-        let message = self.open(envelope, datagram)?;
+        let message = self.open(envelope, datagram, from, now)?;
         if envelope.from == self.session {
+            // Who has seen a datagram can send it back, from any address. So only calls count that were just made, and for a
+            // while.
+            if envelope.to != Session::NONE || envelope.counter <= self.counted[0] {
+                return Err(Refusal::Replayed);
+            }
             self.calls.is_own(from);
             return Ok(Vec::new());
         }
@@ -257,11 +295,7 @@ impl Node {
             contacts,
             parts,
         } = message;
-        self.clock = self.clock.max(
-            about
-                .clock
-                .saturating_sub(self.elapsed(now).as_millis() as u64),
-        );
+        self.follow_clock(&about, now);
         self.meet(about, envelope.from, from, now)?;
         for contact in contacts {
             self.calls.hear_of(contact, &self.members);
@@ -270,14 +304,26 @@ impl Node {
         Ok(parts.into_iter().map(|part| (peer, part)).collect())
     }
 
-    fn open(&mut self, envelope: Envelope, datagram: &[u8]) -> Result<Vec<u8>, Refusal> {
+    fn open(
+        &mut self,
+        envelope: Envelope,
+        datagram: &[u8],
+        from: SocketAddr,
+        now: Instant,
+    ) -> Result<Vec<u8>, Refusal> {
         if envelope.from == self.session {
             return self.key.open(envelope, datagram);
         }
         if let Some(member) = self.members.of_session(envelope.from) {
             return member.key.open(envelope, datagram);
         }
-        self.strangers = self.strangers.checked_sub(1).ok_or(Refusal::Full)?;
+        let budget = match self.calls.knows(from, &self.members) {
+            true => &mut self.acquaintances,
+            false => &mut self.strangers,
+        };
+        if !budget.take(now) {
+            return Err(Refusal::Full);
+        }
         self.fleet.of(envelope.from).open(envelope, datagram)
     }
 
@@ -308,9 +354,12 @@ impl Node {
             return Err(Refusal::SameName);
         }
         let former = self.members.named(&about.name);
-        if former.is_some_and(|it| {
+        let is_later = |it: &&Member| {
             it.standing == Standing::Alive && it.about.generation >= about.generation
-        }) {
+        };
+        if let Some(address) = former.filter(is_later).map(|it| it.address) {
+            // If it is no late datagram, there are two of one name, and nobody else tells this one of it.
+            self.tell_where(address, session, about.address.unwrap_or(from), now);
             return Err(Refusal::Stale);
         }
         let member = Member {
@@ -359,10 +408,9 @@ impl Node {
 
     /// Tells a session that is not known to be there of this one.
     fn answer(&mut self, to: Session, address: SocketAddr, room: usize, now: Instant) {
-        let Some(left) = self.strangers.checked_sub(1) else {
+        if !self.answers.take(now) {
             return;
-        };
-        self.strangers = left;
+        }
         let message = Message {
             about: self.about(to, now),
             contacts: Vec::new(),
@@ -373,6 +421,16 @@ impl Node {
         if message.len() + OVERHEAD <= room + MAX_NAME {
             self.send(to, address, message);
         }
+    }
+
+    /// Tells a session where somebody else is.
+    fn tell_where(&mut self, contact: SocketAddr, to: Session, address: SocketAddr, now: Instant) {
+        let message = Message {
+            about: self.about(to, now),
+            contacts: vec![contact],
+            parts: Vec::new(),
+        };
+        self.send(to, address, message.write());
     }
 
     fn about(&mut self, to: Session, now: Instant) -> About {

@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// Addresses that are made of all seeds.
 const MAX_ADDRESSES: usize = 256;
 
-/// Looks the seeds up for ever. A name that cannot be looked up keeps nobody from being found by another one.
+/// Looks the seeds up while somebody asks for them. A name that cannot be looked up keeps nobody from being found by another one.
 pub(super) async fn look_up(
     mut orders: watch::Receiver<Orders>,
     found: watch::Sender<Vec<SocketAddr>>,
@@ -39,6 +39,7 @@ pub(super) async fn look_up(
             .any(|it| matches!(it, ServerAddress::Name { .. }));
         tokio::select! {
             () = sleep(PAUSE), if has_names => {}
+            () = found.closed() => return,
             changed = orders.changed() => if changed.is_err() { return },
         }
     }

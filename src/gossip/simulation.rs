@@ -53,14 +53,24 @@ impl Fleet {
             random,
         };
         for place in 0..nodes {
-            fleet.places.push(Place {
-                node: None,
-                round: fleet.random.u64(0..INTERVAL),
-                side: 0,
-            });
+            fleet.make_room();
             fleet.start(place);
         }
         fleet
+    }
+
+    fn make_room(&mut self) {
+        self.places.push(Place {
+            node: None,
+            round: self.millis + self.random.u64(0..INTERVAL),
+            side: 0,
+        });
+    }
+
+    /// Starts a node where none has been.
+    fn add(&mut self, name: &str, unix: u64) {
+        self.make_room();
+        self.start_as(self.places.len() - 1, name, unix);
     }
 
     /// Starts a node, perhaps anew.
@@ -257,6 +267,34 @@ fn of_two_with_one_name_the_later_is_known_and_the_other_is_told() {
     assert_eq!(fleet.sizes()[..2], [3, 3]);
     assert!(fleet.node(2).is_name_taken(fleet.now()));
     assert!(fleet.refused(2, Refusal::SameName) > 0);
+}
+
+#[test]
+fn two_with_one_name_learn_of_it_wherever_the_second_is() {
+    let mut fleet = Fleet::new(4, GOOD, 11);
+    fleet.run(2000);
+    // A place that nobody has been at, and that is no seed.
+    fleet.add("node-2", 1_763_100_000_000);
+    fleet.run(8000);
+    assert_eq!(fleet.sizes()[..2], [4, 4]);
+    assert!(fleet.node(2).is_name_taken(fleet.now()));
+}
+
+#[test]
+fn a_clock_that_is_years_ahead_does_not_take_the_fleet_along() {
+    let mut fleet = Fleet::new(3, GOOD, 12);
+    fleet.run(2000);
+    fleet.add("node-3", (1 << 43) - 1_000);
+    fleet.run(8000);
+    assert_eq!(fleet.sizes(), [4; 4], "it is there all the same");
+    let clocks = (0..3).map(|at| fleet.node(at).clock(fleet.now()));
+    let day = 24 * 60 * 60 * 1000;
+    assert!(clocks.max().unwrap() < 1_763_000_000_000 + day);
+    // And others that start believe the fleet's, whoever tells them.
+    fleet.start(1);
+    fleet.run(3000);
+    assert_eq!(fleet.sizes(), [4; 4]);
+    assert!(fleet.node(1).clock(fleet.now()) < 1_763_000_000_000 + day);
 }
 
 #[test]

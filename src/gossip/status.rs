@@ -95,10 +95,11 @@ impl Shared {
         self.status.load_full()
     }
 
-    /// Waits until the others have been told of this phase.
+    /// Waits until the others have been told of this phase. Who has been replaced tells them of nothing more.
     pub async fn told(&self, phase: Phase) {
         let mut told = self.told.subscribe();
-        _ = told.wait_for(|it| *it == phase).await; // the sender is here
+        let is_told = |it: &Phase| *it == phase || *it == Phase::Replaced;
+        _ = told.wait_for(is_told).await; // the sender is here
     }
 
     pub(super) fn publish(&self, status: Status) {

@@ -224,6 +224,8 @@ impl Topics for Told {
         }
         answers
     }
+
+    fn retire(&mut self) {}
 }
 
 fn telling(kind: u8, (to, bytes): admin::Told) -> Telling {

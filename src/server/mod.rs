@@ -188,6 +188,9 @@ pub fn run(
         Some(admin) => StateFile::load(&admin.state_file)?,
         None => Overlay::default(),
     };
+    if fleet::shares_as(&config).is_some() {
+        overlay.recall();
+    }
     let built = build_snapshot(&config, &certificates.material, &lists, None, &mut overlay)?;
     let Built {
         snapshot, places, ..

@@ -255,7 +255,7 @@ impl RunningProxy {
         let text = self.metrics();
         let samples = text.lines().filter_map(|line| {
             let rest = line.strip_prefix(name)?;
-            let is_its = rest.starts_with('{') && rest.contains(label);
+            let is_its = rest.starts_with(['{', ' ']) && rest.contains(label);
             is_its.then(|| rest.rsplit_once(' '))?
         });
         samples

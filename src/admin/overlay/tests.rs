@@ -120,6 +120,7 @@ fn a_file_that_is_in_force_is_told_by_upstream() {
     overlay.remove("other", &address("gone:1"));
     assert_eq!(overlay.in_force("app"), None, "no file says so");
     overlay.source = Some(Source {
+        changed: BTreeSet::new(),
         path: "lb.state".into(),
         content: Vec::new(),
         register: Register::default(),

@@ -179,6 +179,28 @@ fn all_agree_at_last_whatever_is_lost() {
 }
 
 #[test]
+fn what_one_has_forgotten_makes_no_difference() {
+    let mut fleet = Fleet::new(2, 0.0, 6);
+    fleet.edit(0, |register| {
+        let old = unix_millis() - 31 * 24 * 60 * 60 * 1000;
+        register.merge(
+            Entry {
+                server: server(1),
+                stamp: Stamp {
+                    clock: old,
+                    node: "a".to_owned(),
+                },
+                difference: None,
+            },
+            old,
+        );
+    });
+    assert_eq!(fleet.register(0).entries().count(), 1);
+    fleet.round();
+    assert_eq!(fleet.round(), 2, "nothing is sent but sums");
+}
+
+#[test]
 fn who_does_not_share_neither_tells_nor_hears() {
     let mut fleet = Fleet::new(2, 0.0, 3);
     fleet.nodes[1].register.store(None);
@@ -225,6 +247,19 @@ fn entries_survive() {
         write_entry(&entry, &mut bytes);
         assert_eq!(read_entry(&mut Reader::new(&bytes)), Some(entry));
     }
+}
+
+#[test]
+fn what_comes_before_something_unknown_is_taken() {
+    let mut fleet = Fleet::new(1, 0.0, 5);
+    let mut register = Register::default();
+    removal(&mut register, 1, "a");
+    let mut message = write_entries(register.entries()).remove(0);
+    message.extend([9; 9]);
+    let node = &mut fleet.nodes[0];
+    assert!(node.sharing.hear(9, &message).is_none());
+    let News(news) = node.news.try_recv().unwrap();
+    assert_eq!(news, register.entries().collect::<Vec<_>>());
 }
 
 proptest! {

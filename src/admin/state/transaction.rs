@@ -7,8 +7,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use tokio::sync::MutexGuard;
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
-use super::{Contents, Kept, StateError, lock, lock_path, share_as, write};
+use super::{Contents, GRACE, Kept, StateError, lock, lock_path, share_as, write};
 use crate::admin::overlay::{Difference, Overlay};
 use crate::admin::register::{Entry, Register, Server, unix_millis};
 use crate::config::types::ServerAddress;
@@ -45,7 +46,56 @@ impl Transaction<'_> {
         share_as(&mut self.kept, self.shared, node);
     }
 
-    /// Keeps what became of it under a new configuration. If it cannot be written, the file is behind until the next change
+    /// Adds to a copy of what is kept what the fleet has done and did not apply to the configuration so far.
+    pub fn recall(&self, overlay: &mut Overlay) {
+        if self.kept.node.is_some() {
+            overlay.recall_from(&self.kept.contents.register);
+        }
+    }
+
+    /// Keeps what became of it under a new configuration, as [`keep`](Self::keep) does. What does not apply any more is on its
+    /// way to be forgotten.
+    pub async fn reconfigured(&mut self, overlay: Overlay) {
+        let before = self.kept.contents.overlay.servers();
+        for gone in before.difference(&overlay.servers()) {
+            let now = Instant::now();
+            self.kept.dropped.entry(gone.clone()).or_insert(now);
+        }
+        self.keep(overlay).await;
+    }
+
+    /// Has the fleet forget changes that have not applied for long enough. Gives the servers.
+    ///
+    /// # Errors
+    /// As for [`record`](Self::record).
+    pub(in crate::admin) async fn forget_dropped(&mut self) -> Result<Vec<Server>, StateError> {
+        let Kept {
+            contents: Contents { overlay, register },
+            dropped,
+            ..
+        } = &mut *self.kept;
+        dropped.retain(|server, _| {
+            let applies = overlay
+                .difference(&server.upstream, &server.address)
+                .is_some();
+            !applies && register.difference(server).is_some()
+        });
+        let due = dropped.iter().filter(|(_, since)| since.elapsed() >= GRACE);
+        let due: Vec<_> = due.map(|(server, _)| server.clone()).collect();
+        let Some(node) = self.kept.node.clone().filter(|_| !due.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let record = |kept: &mut Contents| {
+            for server in &due {
+                kept.register
+                    .put(server.clone(), None, &node, unix_millis());
+            }
+        };
+        self.record(record).await?;
+        Ok(due)
+    }
+
+    /// Keeps what became of it. If it cannot be written, the file is behind until the next change
     /// that can.
     pub async fn keep(&mut self, overlay: Overlay) {
         if self.kept.contents.overlay == overlay {

@@ -382,6 +382,24 @@ fn what_a_cluster_refuses() {
             _ => refused(&text, error),
         }
     }
+    let name = |length: usize| format!("seeds = []\nname = \"{}\"", "a".repeat(length));
+    let text = |length| format!("{}{SMALLEST}", CLUSTER.replace("seeds = []", &name(length)));
+    assert!(toml(&text(128)).is_ok());
+    assert_eq!(
+        lines(toml(&text(129))),
+        [
+            "lb.toml:5: cluster.name: has 129 bytes; a name that load balancers tell each other has at most 128"
+        ]
+    );
+    let upstream = SMALLEST.replace("\"app\"", &format!("{:?}", "b".repeat(129)));
+    assert!(toml(&format!("{CLUSTER}{upstream}")).is_ok());
+    let lines_of = lines(toml(&format!("{CLUSTER}share_servers = true\n{upstream}")));
+    assert_eq!(
+        lines_of,
+        [
+            "lb.toml:12: upstreams[0].name: has 129 bytes; a name that load balancers tell each other has at most 128"
+        ]
+    );
     let udp = "[[listeners]]\nlisten = \"127.0.0.1:7946\"\nmode = \"udp\"\nupstream = \"app\"\n";
     let lines = lines(toml(&format!("{CLUSTER}{SMALLEST}{udp}")));
     assert_eq!(

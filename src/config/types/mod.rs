@@ -34,6 +34,9 @@ pub use secret::{Secret, SecretSource};
 pub use size::ByteSize;
 pub use status::{StatusRange, StatusSet};
 
+/// Bytes that a name may have which load balancers of a fleet tell each other.
+pub const MAX_TOLD_NAME: usize = 128;
+
 /// A text that is not a value of the type: says what it is, what is wrong with it and what is expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]

@@ -6,7 +6,7 @@ use super::{Validation, duration_or, present};
 use crate::config::key_path::KeyPath;
 use crate::config::model::Cluster;
 use crate::config::schema;
-use crate::config::types::{PositiveDuration, Secret, SecretSource};
+use crate::config::types::{MAX_TOLD_NAME, PositiveDuration, Secret, SecretSource};
 
 const INTERVAL: Duration = Duration::from_millis(500);
 const DEAD_AFTER: Duration = Duration::from_secs(4);
@@ -39,6 +39,7 @@ impl Validation<'_> {
                 format!("{address} is no address that others can send to; expected for example \"10.0.0.1:7946\""),
             );
         }
+        self.told_names(raw, &at);
         let (interval, dead_after) = self.liveness(raw, &at);
         let listen = listen?.0;
         seeds?;
@@ -55,6 +56,29 @@ impl Validation<'_> {
             dead_after,
             share_servers: raw.share_servers.unwrap_or(false),
         })
+    }
+
+    /// The names that the others are told.
+    fn told_names(&mut self, raw: &schema::Cluster, at: &KeyPath) {
+        let problem = |name: &str| {
+            let length = name.len();
+            let is_long = length > MAX_TOLD_NAME;
+            is_long.then(|| {
+                format!("has {length} bytes; a name that load balancers tell each other has at most {MAX_TOLD_NAME}")
+            })
+        };
+        if let Some(problem) = raw.name.as_ref().and_then(|name| problem(&name.0)) {
+            self.problems.add(at.key("name"), problem);
+        }
+        if raw.share_servers != Some(true) {
+            return;
+        }
+        let list = KeyPath::default().key("upstreams");
+        for (position, upstream) in present(&self.root.upstreams) {
+            if let Some(problem) = upstream.name.as_ref().and_then(|name| problem(&name.0)) {
+                self.problems.add(list.index(position).key("name"), problem);
+            }
+        }
     }
 
     /// How often others are told that this one lives, and how long their silence may last.

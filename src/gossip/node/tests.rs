@@ -171,22 +171,125 @@ fn each_refusal_is_counted() {
     assert_eq!(b.members().live().count(), 1);
 }
 
+/// A datagram of a session that nobody has, and a number for it.
+fn junk(number: u32) -> Vec<u8> {
+    let mut junk = vec![0; 100];
+    junk[..4].copy_from_slice(b"LBC\x01");
+    junk[4..8].copy_from_slice(&number.to_be_bytes());
+    junk
+}
+
 #[test]
-fn strangers_are_looked_at_so_many_a_round() {
+fn strangers_are_looked_at_so_many_a_second() {
     let start = Instant::now();
     let (mut a, mut b) = pair(start);
-    let mut forged = vec![0; 100];
-    forged[..4].copy_from_slice(b"LBC\x01");
-    for number in 0..500u32 {
-        forged[4..8].copy_from_slice(&number.to_be_bytes());
-        let refused = b.receive(&forged, address(66), start).unwrap_err();
-        assert!(matches!(refused, Refusal::Forged | Refusal::Full));
-    }
+    let mut refusals = (0..STRANGERS).map(|it| b.receive(&junk(it), address(66), start));
+    assert!(refusals.any(|it| it == Err(Refusal::Full)));
+    assert_eq!(refusals.next_back(), Some(Err(Refusal::Full)));
     assert!(b.take_outgoing().is_empty(), "nobody is answered for that");
     a.round(&[], start);
     pass(&mut a, &mut b, 1, start); // who is known is heard all the same
+    let later = start + Duration::from_millis(1);
+    let refused = b.receive(&junk(0), address(66), later);
+    assert_eq!(
+        refused,
+        Err(Refusal::Forged),
+        "it need not wait for a round"
+    );
+}
+
+#[test]
+fn strangers_do_not_keep_out_who_starts_anew() {
+    let start = Instant::now();
+    let (_, mut b) = pair(start);
+    for number in 0..STRANGERS {
+        _ = b.receive(&junk(number), address(66), start);
+    }
+    let mut a = node("a", start);
+    a.generation += 1;
+    a.set_seeds(vec![address(2)]);
+    a.round(&[], start);
+    for _ in 0..3 {
+        pass(&mut a, &mut b, 1, start);
+        pass(&mut b, &mut a, 2, start);
+    }
+    let known = b.members().named("a").unwrap();
+    assert_eq!(known.session, a.session);
+    assert_eq!(a.members().live().count(), 1);
+}
+
+#[test]
+fn some_junk_keeps_nobody_out_wherever_it_is() {
+    let start = Instant::now();
+    let (_, mut b) = pair(start);
+    for number in 0..STRANGERS / 10 {
+        _ = b.receive(&junk(number), address(66), start);
+    }
+    let mut c = node("c", start);
+    c.set_seeds(vec![address(2)]);
+    c.round(&[], start);
+    for _ in 0..3 {
+        pass(&mut c, &mut b, 3, start);
+        pass(&mut b, &mut c, 2, start);
+    }
+    assert_eq!(b.members().live().count(), 2);
+}
+
+#[test]
+fn answers_are_so_many_a_second() {
+    let start = Instant::now();
+    let (mut a, mut b) = (node("a", start), node("b", start));
+    b.set_seeds(vec![address(1)]);
     b.round(&[], start);
-    assert_eq!(b.receive(&forged, address(66), start), Err(Refusal::Forged));
+    let call = b.take_outgoing().remove(0).1;
+    for _ in 0..ANSWERS {
+        _ = a.receive(&call, address(66), start);
+    }
+    let answers = a.take_outgoing().len();
+    assert!(answers < ANSWERS as usize / 2, "{answers}");
+}
+
+#[test]
+fn what_somebody_sends_back_hides_no_seed() {
+    let start = Instant::now();
+    let (mut a, mut b) = (node("a", start), node("b", start));
+    a.set_seeds(vec![address(2)]);
+    a.round(&[], start);
+    let call = a.take_outgoing().remove(0).1;
+    a.round(&[], start);
+    a.round(&[], start);
+    let refused = a.receive(&call, address(2), start);
+    assert_eq!(refused, Err(Refusal::Replayed), "it is old");
+    a.take_outgoing();
+    // Even one that is new does so for a while only.
+    a.round(&[], start);
+    let call = a.take_outgoing().remove(0).1;
+    assert_eq!(a.receive(&call, address(2), start), Ok(Vec::new()));
+    assert_eq!(a.missing_seeds().count(), 0);
+    let found = (0..30).position(|_| {
+        a.round(&[], start);
+        pass(&mut a, &mut b, 1, start);
+        pass(&mut b, &mut a, 2, start);
+        a.members().live().count() == 1
+    });
+    assert!(found.is_some(), "it is called again");
+}
+
+#[test]
+fn a_seed_that_is_the_node_itself_stays_so() {
+    let start = Instant::now();
+    let mut a = node("a", start);
+    a.set_seeds(vec![address(1)]);
+    let mut calls = 0;
+    for round in 0..100 {
+        a.round(&[], start);
+        for (_, call) in a.take_outgoing() {
+            calls += 1;
+            a.receive(&call, address(1), start).unwrap();
+        }
+        assert_eq!(a.missing_seeds().count(), 0, "round {round}");
+    }
+    assert!((2..10).contains(&calls), "{calls}");
 }
 
 #[test]

@@ -115,6 +115,9 @@ impl Installation {
             _ => kept,
         };
         let mut overlay = before.clone();
+        if let Some(transaction) = &transaction {
+            transaction.recall(&mut overlay);
+        }
         let Built {
             snapshot,
             places,
@@ -149,7 +152,7 @@ impl Installation {
         self.tasks.watch(&certificates, &lists);
         self.snapshot.store(snapshot);
         if let Some(transaction) = &mut transaction {
-            transaction.keep(overlay.clone()).await;
+            transaction.reconfigured(overlay.clone()).await;
             transaction.share_as(fleet::shares_as(&config));
         }
         self.applied = Some((before, overlay));
