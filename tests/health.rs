@@ -305,11 +305,13 @@ fn a_probe_goes_to_the_servers_own_address_and_expects_2xx_or_3xx_by_default() {
 #[test]
 fn without_checks_nothing_is_probed() {
     let server = RawBackend::answering(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    let probed = RawBackend::answering(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     let proxy = Proxy::new()
         .upstream_with("app", &[server.addr()], "health_check = { kind = \"off\" }")
+        .upstream("other", &[probed.addr()])
+        .extra("[[routes]]\nupstream = \"app\"\n[[routes]]\npaths = [\"/other\"]\nupstream = \"other\"")
         .start();
-    // A first probe would come within 100 ms.
-    thread::sleep(Duration::from_millis(300));
+    wait_until("others are probed", || probed.connections() >= 3);
     assert_eq!(server.connections(), 0);
     assert_eq!(proxy.get("/").status, 200);
     assert_eq!(server.connections(), 1);

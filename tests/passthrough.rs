@@ -241,6 +241,36 @@ fn one_port_passes_some_names_on_and_ends_the_others() {
     assert!(passed.read_exact(9).is_ok(), "the server's settings");
 }
 
+#[test]
+fn where_tls_ends_a_hello_that_comes_too_late_is_a_failed_handshake() {
+    let (authority, server) = (Authority::new(), echo());
+    let keys = format!(
+        "tls = {{ certificates = [{}] }}\nsni = {{ \"a.example\" = \"one\" }}\nupstream = \"two\"\n\
+         timeouts = {{ tls_handshake = \"300ms\" }}",
+        authority.issue(&["own.example"]).entry()
+    );
+    let proxy = sorting(&keys, server.addr(), server.addr()).start();
+    let mut client = connect(proxy.addr());
+    client
+        .write_all(&hello("a.example", 0)[..20])
+        .expect("sent");
+    assert!(read_to_end(&mut client).is_ok_and(|rest| rest.is_empty()));
+    wait_until("it is counted", || {
+        proxy.metric("lb_tls_failures_total") == 1
+    });
+    assert_eq!(bad_hellos(&proxy), 0);
+    // One that comes, and cannot be accepted, is told so.
+    let mut client = connect(proxy.addr());
+    client
+        .write_all(&hello("elsewhere.example", 0))
+        .expect("sent");
+    let answer = read_to_end(&mut client).expect("an alert, and the end");
+    assert_eq!(answer.first(), Some(&21));
+    wait_until("it is counted", || {
+        proxy.metric("lb_tls_failures_total") == 2
+    });
+}
+
 /// Says something over TLS, and hears it again.
 fn echoes_over(connection: &mut TlsConnection, text: &str) {
     connection.send(text).expect("sent");
@@ -294,6 +324,44 @@ fn tls_ends_here_and_begins_anew() {
     wait_until("it is counted", || {
         both.metric_with("lb_tcp_connections_ended_total", "reason=\"client\"") == 1
     });
+}
+
+#[test]
+fn an_end_that_is_not_said_is_passed_on_as_one_that_is_not() {
+    let authority = Authority::new();
+    let files = authority.issue(&["localhost"]);
+    let config = files.server();
+    let (server, heard) = reporting(move |connection| {
+        let mut stream = tls::accept(connection.stream.try_clone()?, &config)?;
+        stream.write_all(b"hello")?;
+        let mut rest = Vec::new();
+        let end = stream.read_to_end(&mut rest);
+        stream.write_all(b"bye")?; // and leaves without a close_notify
+        Ok(end.map_err(|error| error.kind()))
+    });
+    let address = format!("localhost:{}", server.addr().port());
+    let upstream = format!("tls = {{ ca = {:?} }}", authority.ca());
+    let keys = format!("tls = {{ certificates = [{}] }}", files.entry());
+    let proxy = Proxy::new()
+        .listener("mode = \"tcp\"\nupstream = \"db\"")
+        .listener(&keys)
+        .unprobed_with("db", &[&address], &upstream)
+        .start();
+    let greeted = || {
+        let config = authority.anonymous();
+        let mut client = tls::connect(proxy.addr(), "localhost", &config).expect("a handshake");
+        assert_eq!(client.read_exact(5).expect("a greeting"), b"hello");
+        client
+    };
+    let mut client = greeted();
+    client.shutdown().expect("open");
+    assert_eq!(report(&heard), Err(ErrorKind::UnexpectedEof));
+    let mut client = greeted();
+    client.close().expect("open");
+    assert_eq!(report(&heard), Ok(0));
+    assert_eq!(client.read_exact(3).expect("the rest"), b"bye");
+    let end = client.read_to_end().expect_err("an end that is not said");
+    assert_eq!(end.kind(), ErrorKind::UnexpectedEof);
 }
 
 #[test]

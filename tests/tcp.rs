@@ -184,6 +184,8 @@ fn a_slow_reader_slows_the_sender_and_fills_no_memory() {
         }
         now > 0 && last.1.elapsed() > Duration::from_millis(500)
     });
+    let on_its_way = moved() - proxy.metric("lb_bytes_sent_total");
+    assert!(on_its_way <= 8 * 256 * 1024, "{on_its_way} bytes are held");
     let grown = proxy.process().rss_kib().saturating_sub(before);
     assert!(grown < 4096, "{grown} KiB for 8 connections");
     // And goes on with a reader.
@@ -244,6 +246,34 @@ fn what_is_idle_is_closed_and_what_moves_is_not() {
     let proxy = relaying_with(&[silent.addr()], "timeouts = { half_closed = \"300ms\" }").start();
     let mut client = connect(proxy.addr());
     client.shutdown(Shutdown::Write).expect("open");
-    assert_eq!(read_to_end(&mut client).expect("an end"), b"");
+    // Who has said all waits for the server's end, and this is none.
+    is_reset(read_to_end(&mut client));
     wait_until("it is counted", || ended(&proxy, "idle") == 1);
+}
+
+#[test]
+fn a_client_that_breaks_is_noticed_though_its_server_takes_nothing() {
+    let (server, heard) = reporting(|connection| {
+        connection.stream.write_all(b"!")?;
+        thread::park_timeout(6 * DEADLINE); // longer than this test takes
+        Ok(())
+    });
+    let proxy = relaying(&[server.addr()]).start();
+    let mut client = connect(proxy.addr());
+    client.read_exact(&mut [0]).expect("connected");
+    client.set_nonblocking(true).expect("a socket");
+    let mut last = (0, 0);
+    wait_until("bytes are held that nobody takes", || {
+        let room = client.write(&[7; 256 * 1024]);
+        let sent = proxy.metric("lb_server_bytes_sent_total");
+        let moved = (sent, proxy.metric("lb_bytes_received_total"));
+        let stands = room.is_err() && moved == std::mem::replace(&mut last, moved);
+        stands && moved.1 > moved.0
+    });
+    SockRef::from(&client)
+        .set_linger(Some(Duration::ZERO))
+        .expect("a socket");
+    drop(client);
+    wait_until("it is noticed", || ended(&proxy, "client_reset") == 1);
+    assert!(heard.try_recv().is_err(), "the server has not moved");
 }

@@ -1,12 +1,16 @@
 //! `tcp`: what the kernel does about connections on which nothing moves, seen in its own list of them.
 
 use std::fs;
+use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
+use std::thread;
 use std::time::Duration;
 
-use crate::support::backend::Backend;
+use crate::support::backend::{Backend, RawBackend};
 use crate::support::client::Connection;
 use crate::support::proxy::Proxy;
+use crate::support::{DEADLINE, wait_until};
+use crate::tcp::{connect, ended};
 
 /// How often the kernel's list counts in a second.
 const TICKS: u64 = 100;
@@ -88,4 +92,27 @@ fn without_keep_alive_servers_are_not_asked() {
     let mut client = proxy.connect();
     client.get("/").expect("an answer");
     assert_eq!(keep_alive(None, backend.addr()), None);
+}
+
+#[test]
+fn a_server_that_takes_nothing_for_too_long_is_given_up() {
+    let server = RawBackend::start(|connection| {
+        connection.stream.write_all(b"!")?;
+        thread::park_timeout(6 * DEADLINE); // longer than this test takes
+        Ok(())
+    });
+    let proxy = Proxy::new()
+        .listener("mode = \"tcp\"\nupstream = \"db\"")
+        .unprobed_with("db", &[server.addr()], "tcp = { user_timeout = \"1s\" }")
+        .start();
+    let mut client = connect(proxy.addr());
+    client.read_exact(&mut [0]).expect("connected");
+    let piece = [7; 256 * 1024];
+    let error = loop {
+        if let Err(error) = client.write_all(&piece) {
+            break error;
+        }
+    };
+    assert_ne!(error.kind(), ErrorKind::WouldBlock, "it was not given up");
+    wait_until("it is counted", || ended(&proxy, "server_reset") == 1);
 }

@@ -1,9 +1,9 @@
 //! Which servers connections of TCP listeners are given to, and what becomes of them at a reload, an upgrade and the end.
 
-use std::io::Write;
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 
-use crate::support::backend::{Backend, FullPort, RawBackend, RefusingPort};
+use crate::support::backend::{Backend, FullPort, RawBackend, RefusingPort, report, reporting};
 use crate::support::proxy::{Proxy, RunningProxy};
 use crate::support::{DEADLINE, wait_until};
 use crate::tcp::{
@@ -55,6 +55,18 @@ fn a_client_that_nobody_accepts_is_reset() {
 }
 
 #[test]
+fn further_tries_have_a_budget() {
+    let refusing = [RefusingPort::new(), RefusingPort::new()];
+    let proxy = relaying(&[refusing[0].addr(), refusing[1].addr()]).start();
+    wait_until("it is spent", || {
+        is_reset(turned_away(proxy.addr()));
+        proxy.metric("lb_upstream_retries_denied_total") > 0
+    });
+    let tries = proxy.metric("lb_upstream_retries_total");
+    assert!(tries < ended(&proxy, "connect_failure"), "{tries} tries");
+}
+
+#[test]
 fn a_server_that_is_killed_leaves_its_connections_to_the_others() {
     let mut killed = Backend::start();
     let server = Backend::start();
@@ -92,6 +104,10 @@ fn connections_are_load_for_as_long_as_they_last() {
     let mut waiting = connect(proxy.addr());
     wait_until("it waits", || proxy.metric("lb_upstream_queue_length") == 1);
     is_reset(turned_away(proxy.addr()));
+    wait_until("it is counted", || ended(&proxy, "no_server") == 1);
+    assert_eq!(proxy.metric("lb_upstream_shed_total"), 1);
+    // That all are full is another matter.
+    assert_eq!(proxy.metric("lb_upstream_no_server_total"), 0);
     clients.pop();
     echoes(&mut waiting, b"my turn");
 }
@@ -169,5 +185,27 @@ fn the_end_of_the_process_waits_for_connections_up_to_its_limit() {
     proxy.process().signal("TERM");
     proxy.process().wait_for_line("drain limit");
     assert!(read_to_end(&mut client).is_ok_and(|rest| rest.is_empty()));
+    assert!(proxy.wait_exit(DEADLINE).success());
+}
+
+#[test]
+fn what_is_on_its_way_at_the_drain_limit_is_not_taken_for_whole() {
+    let (server, heard) = reporting(|connection| {
+        let piece = [1; 16 * 1024];
+        loop {
+            if let Err(error) = connection.stream.write_all(&piece) {
+                return Ok(error.kind());
+            }
+        }
+    });
+    let mut proxy = relaying(&[server.addr()])
+        .setting("drain_timeout = \"1s\"")
+        .start();
+    let mut client = connect(proxy.addr());
+    client.read_exact(&mut [0; 1000]).expect("it has begun");
+    proxy.process().signal("TERM");
+    let end = io::copy(&mut client, &mut io::sink());
+    is_reset(end.map(|_| Vec::new()));
+    assert_ne!(report(&heard), ErrorKind::WouldBlock, "it has heard of it");
     assert!(proxy.wait_exit(DEADLINE).success());
 }

@@ -252,9 +252,11 @@ fn an_address_has_no_more_sessions_than_it_may() {
 #[test]
 fn a_server_that_has_all_the_sessions_it_may_leaves_clients_to_others() {
     let (a, b) = (UdpServer::named("a"), UdpServer::named("b"));
-    // All clients are of one address, and so for one server.
-    let keys = "max_connections = 2\nstrategy = \"consistent_hash\"";
-    let proxy = relaying_with(&[&a, &b], "", keys).start();
+    // All clients are of one address, and so for one server. Of requests over HTTP/2 there might be more than connections.
+    let keys = "max_connections = 2\nprotocol = \"http2\"\nstrategy = \"consistent_hash\"";
+    let proxy = relaying_with(&[&a, &b], "", keys)
+        .extra("[[listeners]]\nname = \"http\"\nlisten = \"127.0.0.1:0\"\n[[routes]]\nupstream = \"app\"")
+        .start();
     let clients: Vec<_> = (0..4).map(|_| UdpClient::of(proxy.addr())).collect();
     let names: Vec<_> = clients.iter().map(|client| client.ask("who?")).collect();
     assert_eq!(names.iter().filter(|name| *name == "a").count(), 2);
@@ -481,20 +483,26 @@ fn a_client_has_one_session_however_much_it_sends_while_the_store_is_asked() {
 fn a_client_that_is_over_its_bandwidth_takes_no_room_from_others() {
     let server = UdpServer::echo();
     // 16 KiB may come at once, and what is as long then again in 15 s.
-    let limit = "bandwidth = { upload = \"1kB/s\" }\nmax_connections = 5";
-    let proxy = relaying_with(&[&server], limit, "").start();
-    let clients = [(); 10].map(|()| UdpClient::of(proxy.addr()));
-    clients[0].send([0; 16_000]);
-    assert_eq!(clients[0].receive().len(), 16_000);
-    for (client, before) in clients[1..].iter().zip(0..) {
-        client.send([0; 16_000]);
-        wait_until("it is over", || dropped(&proxy, "bandwidth") > before);
+    let limit = "bandwidth = { upload = \"1kB/s\" }";
+    for (of_clients, of_servers) in [(limit, ""), ("", limit)] {
+        let of_clients = format!("max_connections = 5\n{of_clients}");
+        let proxy = relaying_with(&[&server], &of_clients, of_servers).start();
+        let clients = [(); 10].map(|()| UdpClient::of(proxy.addr()));
+        clients[0].send([0; 16_000]);
+        assert_eq!(clients[0].receive().len(), 16_000);
+        for (client, before) in clients[1..].iter().zip(0..) {
+            client.send([0; 16_000]);
+            wait_until("it is over", || dropped(&proxy, "bandwidth") > before);
+        }
+        wait_until("they have no sessions", || open(&proxy) == 1);
+        // That it is too much for its server is known when it has one.
+        let begun = if of_servers.is_empty() { 1 } else { 10 };
+        assert_eq!(proxy.metric("lb_connections_accepted_total"), begun);
+        assert_eq!(ended(&proxy, "unsent"), begun - 1);
+        let other = UdpClient::from([127, 0, 0, 2], proxy.addr());
+        assert_eq!(other.ask("and I?"), "and I?");
+        assert_eq!(dropped(&proxy, "sessions"), 0);
     }
-    wait_until("they have no sessions", || open(&proxy) == 1);
-    assert_eq!(ended(&proxy, "unsent"), 9);
-    let other = UdpClient::from([127, 0, 0, 2], proxy.addr());
-    assert_eq!(other.ask("and I?"), "and I?");
-    assert_eq!(dropped(&proxy, "sessions"), 0);
 }
 
 #[test]

@@ -16,6 +16,7 @@ use rustix::net::{SocketFlags, acceptfrom_with};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::consume_budget;
 use tokio::time::sleep;
 
 pub use self::per_address::{Counted, PerAddress};
@@ -56,6 +57,8 @@ pub async fn accept(
     acceptor: &impl Acceptor,
 ) {
     loop {
+        // While there is always one more to accept, nothing else here lets others have their turn.
+        consume_budget().await;
         let result = listener.readable().await.and_then(|mut ready| {
             let accepted = accept_one(listener.get_ref());
             // What comes after this look makes it ready again.
@@ -115,4 +118,58 @@ fn accept_one(listener: &TcpListener) -> io::Result<(Tcp, SocketAddr)> {
     // The kernel gives an address of the listener's family.
     let peer = peer.ok_or(io::ErrorKind::AddrNotAvailable)?;
     Ok((Tcp::accepted(tcp.into()), peer))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::net::TcpStream;
+
+    use socket2::{Domain, Socket, Type};
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    /// Counts what it is given.
+    #[derive(Default)]
+    struct Tally(Cell<usize>);
+
+    impl Acceptor for Tally {
+        fn accepted(&self, _: Tcp, _: SocketAddr, _: OwnedSemaphorePermit) {
+            self.0.set(self.0.get() + 1);
+        }
+
+        fn failed(&self, error: &io::Error) {
+            panic!("{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn others_have_their_turn_while_there_is_always_one_more() {
+        const MANY: usize = 300;
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(&any_port.into()).unwrap();
+        socket.listen(1024).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let listener = TcpListener::from(socket);
+        let addr = listener.local_addr().unwrap();
+        let _clients: Vec<_> = (0..MANY)
+            .map(|_| TcpStream::connect(addr).unwrap())
+            .collect();
+        let listener = watch(Arc::new(listener)).unwrap();
+        let (permits, tally) = (Arc::new(Semaphore::new(MANY)), Tally::default());
+        let others = async {
+            while tally.0.get() == 0 {
+                yield_now().await;
+            }
+            tally.0.get()
+        };
+        let accepted = tokio::select! {
+            biased;
+            () = accept(&listener, &permits, &tally) => unreachable!("it goes on for ever"),
+            accepted = others => accepted,
+        };
+        assert!(accepted < MANY, "all {accepted} at once");
+    }
 }

@@ -214,12 +214,12 @@ impl Bucket {
         let (line, clock) = (self.line(), self.limit.nanos(now));
         let soon = clock.saturating_add(burst_of(rate));
         let time = time_of(bytes, rate);
+        let twice = time.saturating_mul(2);
         let pushed = |busy: u64, time: u64| busy.max(clock).saturating_add(time);
         let within = |busy: u64, time: u64| {
             let next = pushed(busy, time);
             (busy <= clock || next <= soon).then_some(next)
         };
-        let twice = time.saturating_mul(2);
         let free = |busy: u64| within(busy, time);
         if line.busy.fetch_update(Relaxed, Relaxed, free).is_ok() {
             // Among themselves they get all of it, which gives them no right to more later, nor takes it.
@@ -234,6 +234,18 @@ impl Bucket {
         let behind = |busy: u64| Some(pushed(busy, time));
         _ = line.busy.fetch_update(Relaxed, Relaxed, behind); // it never fails
         true
+    }
+
+    /// Whether so many bytes could be taken if nobody else wanted any.
+    pub fn has_room(&self, bytes: u64, now: Instant) -> bool {
+        let rate = self.limit.rate();
+        if rate == 0 {
+            return true;
+        }
+        let clock = self.limit.nanos(now);
+        let busy = self.line().busy.load(Relaxed);
+        let next = busy.max(clock).saturating_add(time_of(bytes, rate));
+        busy <= clock || next <= clock.saturating_add(burst_of(rate))
     }
 
     /// Gives bytes back that were taken, at once.

@@ -13,8 +13,8 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 /// however short it is: with its own 64 KiB a pipe would be full of sixteen packets.
 const CAPACITY: usize = 256 * 1024;
 
-/// The most that is moved at a time.
-pub(super) const MOST: usize = 1024 * 1024;
+/// The most that is moved at a time, and so the most that a slow reader has waiting for it in a pipe.
+pub(super) const MOST: usize = 256 * 1024;
 
 /// Unused pipes that a thread keeps.
 const KEPT: usize = 32;

@@ -100,9 +100,7 @@ impl Tcp {
 
     /// Whether there is something to read, even if the runtime has not heard of it yet.
     pub fn has_bytes(&self) -> bool {
-        let mut byte = [mem::MaybeUninit::uninit()];
-        let peeked = self.socket().map(|socket| socket.peek(&mut byte));
-        matches!(peeked, Some(Ok(1..)))
+        self.socket().is_some_and(has_bytes)
     }
 
     /// Whether there is nothing to read and the peer keeps the connection open, even if the runtime has not heard of
@@ -113,7 +111,8 @@ impl Tcp {
         matches!(peeked, Some(Err(error)) if error.kind() == ErrorKind::WouldBlock)
     }
 
-    /// Takes at most `limit` bytes into an empty pipe; none at the connection's end.
+    /// Takes at most `limit` bytes into an empty pipe; none if there is nothing that a pipe can take, but something to read,
+    /// be it the connection's end.
     pub(super) fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
@@ -123,7 +122,11 @@ impl Tcp {
         let tcp = &*self.watched()?;
         loop {
             ready!(tcp.poll_read_ready(cx))?;
-            let filled = tcp.try_io(Interest::READABLE, || pipe.fill(tcp, limit));
+            let filled = tcp.try_io(Interest::READABLE, || match pipe.fill(tcp, limit) {
+                // It may be stopped by an urgent byte, which a read passes.
+                Err(error) if error.kind() == ErrorKind::WouldBlock && has_bytes(tcp) => Ok(0),
+                filled => filled,
+            });
             if !is_to_be_repeated(&filled) {
                 return Poll::Ready(filled);
             }
@@ -144,6 +147,20 @@ impl Tcp {
                 return Poll::Ready(drained);
             }
         }
+    }
+
+    /// Whether the connection has broken before its peer ended it, as far as the runtime has heard: costs no system call unless
+    /// something is wrong. For who does not read, as a read tells the same.
+    pub fn is_broken(&self) -> bool {
+        let State::Watched(tcp) = &self.0 else {
+            return false;
+        };
+        let broken = tcp.try_io(Interest::ERROR, || match tcp.take_error()? {
+            // The kernel has an error of its own for a reset that follows the peer's end.
+            Some(error) if error.kind() != ErrorKind::BrokenPipe => Ok(()),
+            Some(_) | None => Err(ErrorKind::WouldBlock.into()),
+        });
+        broken.is_ok()
     }
 
     /// Has its close be a reset: what is under way is lost, and the peer sees that.
@@ -264,6 +281,12 @@ impl AsyncWrite for Tcp {
             State::Lost => Poll::Ready(Err(ErrorKind::NotConnected.into())),
         }
     }
+}
+
+/// Whether there is something to read, said by the kernel.
+fn has_bytes<'a>(socket: impl Into<SockRef<'a>>) -> bool {
+    let mut byte = [mem::MaybeUninit::uninit()];
+    matches!(socket.into().peek(&mut byte), Ok(1..))
 }
 
 /// Whether a call has to wait after all, or was disturbed.

@@ -107,7 +107,7 @@ impl Transport {
         }
     }
 
-    /// Takes bytes into an empty pipe, where there is no TLS.
+    /// Takes bytes into an empty pipe, where there is no TLS; none if there is something that only a read can take.
     pub(super) fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,

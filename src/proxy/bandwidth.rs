@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::limit::Bandwidth;
 use crate::net::bandwidth::{Bucket, Direction};
-use crate::net::{Policer, Throttle};
+use crate::net::{Policer, Throttle, clock};
 use crate::upstream::{Endpoint, Upstream};
 
 /// What has the bytes of a client wait for their turn on their way to a server of `upstream`, or back. None without limits.
@@ -28,6 +28,18 @@ pub fn policer(
     direction: Direction,
 ) -> Option<Policer> {
     Policer::new(buckets(limits, upstream, endpoint, client, direction))
+}
+
+/// Whether a client's datagram of so many bytes is over the limits, whatever its server is.
+pub fn is_over(
+    limits: &[Arc<Bandwidth>],
+    client: IpAddr,
+    direction: Direction,
+    bytes: usize,
+) -> bool {
+    let now = clock::now();
+    let mut buckets = limits.iter().filter_map(|it| it.bucket(client, direction));
+    buckets.any(|it| !it.has_room(bytes as u64, now))
 }
 
 fn buckets(

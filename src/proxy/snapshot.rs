@@ -341,3 +341,57 @@ pub struct LimitStats {
     /// Those of them that `on_store_failure` decided.
     pub store_failures: Counter,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Format};
+    use crate::net::bandwidth::Direction;
+    use crate::proxy::build::TlsMaterial;
+
+    /// What a listener `web` with these limits is, after `former`.
+    fn after(former: Option<&Snapshot>, listener: &str) -> Snapshot {
+        let text = format!(
+            "[[listeners]]\nname = \"web\"\nlisten = \"127.0.0.1:0\"\n{listener}\n\
+             [[routes]]\nrespond = {{ status = 204 }}"
+        );
+        let config = config::parse(&text, Format::Toml, "test", std::iter::empty());
+        let config = config.unwrap();
+        let tls = TlsMaterial {
+            listeners: vec![None],
+            ..TlsMaterial::default()
+        };
+        let lists = Lists::default();
+        let built = Snapshot::build(&config, &tls, &lists, former, |_| Vec::new());
+        built.unwrap().snapshot
+    }
+
+    fn download(snapshot: &Snapshot) -> Vec<u64> {
+        let limits = snapshot.bandwidths.iter();
+        let limits = limits.map(|it| it.shared.limits().of(Direction::Download).rate());
+        limits.collect()
+    }
+
+    #[test]
+    fn limits_are_in_force_before_their_snapshot_and_only_those_that_are_gone_are_lifted() {
+        let first = after(None, "bandwidth = { download = \"1MB/s\" }");
+        first.enforce();
+        assert_eq!(download(&first), [1_000_000]);
+        let both =
+            "bandwidth = [{ download = \"2MB/s\" }, { download = \"3MB/s\", key = \"total\" }]";
+        let second = after(Some(&first), both);
+        assert_eq!(download(&first), [1_000_000], "nothing has changed yet");
+        second.enforce();
+        assert_eq!(download(&second), [2_000_000, 3_000_000]);
+        second.lift_former(&first);
+        assert_eq!(download(&second), [2_000_000, 3_000_000], "it is kept");
+        let third = after(
+            Some(&second),
+            "bandwidth = { download = \"4MB/s\", key = \"total\" }",
+        );
+        third.enforce();
+        assert_eq!(download(&second), [2_000_000, 4_000_000], "still in use");
+        third.lift_former(&second);
+        assert_eq!(download(&second), [0, 4_000_000]);
+    }
+}

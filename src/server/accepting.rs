@@ -62,7 +62,7 @@ impl Accepting {
 /// Accepts connections until the socket is to be closed or the worker drains; the last ones are those that the kernel has
 /// accepted by then.
 async fn listen(listening: Arc<TcpListener>, station: Rc<Station>, local: Rc<Local>) {
-    local.drain.enter();
+    let _open = Open::new(&local);
     let acceptor = Connections {
         station: Rc::clone(&station),
         local: Rc::clone(&local),
@@ -84,7 +84,22 @@ async fn listen(listening: Arc<TcpListener>, station: Rc<Station>, local: Rc<Loc
         }
         Err(error) => acceptor.failed(&error),
     }
-    local.drain.leave();
+}
+
+/// Has the end of the worker wait for as long as this is there.
+struct Open(Rc<Local>);
+
+impl Open {
+    fn new(local: &Rc<Local>) -> Self {
+        local.drain.enter();
+        Self(Rc::clone(local))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.drain.leave();
+    }
 }
 
 /// A connection of which is not known yet whether it is served.
@@ -152,11 +167,11 @@ impl Acceptor for Connections {
         match asked {
             Asked::Answered(admission) => newcomer.enter(&local, admission),
             Asked::Undecided(question) => {
-                local.drain.enter();
+                let open = Open::new(&local);
                 spawn_local(async move {
                     let admission = question.answer(&local).await;
                     newcomer.enter(&local, admission);
-                    local.drain.leave();
+                    drop(open);
                 });
             }
         }

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::announce::Announced;
 use super::connection::Connection;
@@ -85,13 +85,14 @@ pub(super) async fn bare(
     transport(endpoint, settings, announced, None).await
 }
 
-/// A connection on which `protocol` is to be spoken, or something that is the client's business.
+/// A connection within the upstream's time for that, TLS included, on which `protocol` is to be spoken, or something that is the client's business.
 async fn transport(
     endpoint: &LocalEndpoint,
     settings: &Settings,
     announced: Option<Announced>,
     protocol: Option<Protocol>,
 ) -> io::Result<Transport> {
+    let deadline = Instant::now() + settings.connect;
     let addresses = endpoint.shared.resolved();
     let mut tcp = Tcp::from(connect::connect(&addresses, settings.connect).await?);
     if let Some(socket) = tcp.socket() {
@@ -104,7 +105,7 @@ async fn transport(
         return Ok(tcp.into());
     };
     let handshake = handshake(tcp, tls, endpoint.shared.address(), protocol);
-    match timeout(settings.connect, handshake).await {
+    match timeout_at(deadline, handshake).await {
         Ok(result) => result,
         Err(_) => Err(io::Error::new(ErrorKind::TimedOut, "TLS handshake timeout")),
     }

@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+};
 
 use super::DEADLINE;
 use super::temp_dir::TempDir;
@@ -99,6 +101,20 @@ impl Authority {
 }
 
 impl Files {
+    /// A server that shows this certificate.
+    pub fn server(&self) -> Arc<ServerConfig> {
+        use rustls::pki_types::pem::PemObject;
+        let certificate = CertificateDer::from_pem_file(&self.cert).expect("a certificate");
+        let key = PrivateKeyDer::from_pem_file(&self.key).expect("a key");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key);
+        Arc::new(config.expect("a key that fits"))
+    }
+
     /// The entry of a listener's `certificates`.
     pub fn entry(&self) -> String {
         format!("{{ cert = {:?}, key = {:?} }}", self.cert, self.key)
@@ -140,6 +156,15 @@ pub fn connect_over(
     Ok(TlsConnection(stream))
 }
 
+/// Shakes hands with a client, by the time that something is read or written.
+pub fn accept(
+    tcp: TcpStream,
+    config: &Arc<ServerConfig>,
+) -> io::Result<StreamOwned<ServerConnection, TcpStream>> {
+    let server = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
+    Ok(StreamOwned::new(server, tcp))
+}
+
 impl TlsConnection {
     /// The server's own certificate.
     pub fn certificate(&self) -> CertificateDer<'static> {
@@ -162,6 +187,11 @@ impl TlsConnection {
     pub fn close(&mut self) -> io::Result<()> {
         self.0.conn.send_close_notify();
         self.0.flush()
+    }
+
+    /// Ends the sending of the connection below, without a word of TLS.
+    pub fn shutdown(&mut self) -> io::Result<()> {
+        self.0.sock.shutdown(Shutdown::Write)
     }
 
     /// Exactly so many bytes.

@@ -99,6 +99,11 @@ impl Direction {
         self.throttle.as_ref().is_some_and(|it| it.is_waiting())
     }
 
+    /// Whether something has been read and not been written yet.
+    pub(super) fn holds(&self) -> bool {
+        !matches!(self.held, Held::Nothing)
+    }
+
     pub(super) fn phase(&self) -> Phase {
         self.phase
     }
@@ -241,16 +246,16 @@ impl Direction {
         most: usize,
     ) -> Poll<io::Result<usize>> {
         let polled = ends.from.0.poll_fill(cx, &mut pipe, most.min(splice::MOST));
-        match polled {
-            Poll::Ready(Ok(read)) if read > 0 => {
-                self.held = Held::Pipe(pipe);
-                return polled;
-            }
-            Poll::Ready(Ok(_)) => self.phase = Phase::Ended { said: true },
-            Poll::Pending | Poll::Ready(Err(_)) => {}
+        if matches!(polled, Poll::Ready(Ok(1..))) {
+            self.held = Held::Pipe(pipe);
+            return polled;
         }
         pipe.give_back();
-        polled
+        match polled {
+            // The end, or an urgent byte, which looks the same when the end is not far behind it.
+            Poll::Ready(Ok(_)) => self.poll_copy(cx, ends, FLAT.min(most)),
+            Poll::Pending | Poll::Ready(Err(_)) => polled,
+        }
     }
 
     fn poll_copy(

@@ -91,6 +91,29 @@ impl Relay {
         self.moved_at + limit
     }
 
+    /// Whether the server does not take what the client has sent. Until it does, nobody is woken when the client's connection
+    /// breaks; [`poll`](Self::poll) sees it.
+    pub fn is_stopped(&self) -> bool {
+        self.up.holds() || !self.server.0.is_flushed()
+    }
+
+    /// Is about to be dropped before it has ended. Closed, its connections end as if all had been said; so unless it is quiet,
+    /// those whose end has not been passed on are to be reset. It is quiet if nothing has moved for `quiet`, nothing is held,
+    /// and neither side has ended its sending: then the other one's end is what it waits for.
+    pub fn give_up(&self, quiet: Duration) {
+        let holds = self.up.holds() || self.down.holds();
+        let flushed = self.client.0.is_flushed() && self.server.0.is_flushed();
+        let waits = self.first.is_some();
+        if !holds && flushed && !waits && self.moved_at + quiet <= clock::now() {
+            return;
+        }
+        for (towards, side) in [(&self.up, &self.server), (&self.down, &self.client)] {
+            if towards.phase() != Phase::Closed {
+                side.0.tcp().reset_on_close();
+            }
+        }
+    }
+
     /// Moves what there is to move. Ready when the relay has ended; all that is left to do then is to drop it.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let before = self.moved();
@@ -102,7 +125,9 @@ impl Relay {
             },
             self.down.phase(),
         );
-        if let Poll::Ready(Err(_)) = up {
+        // Nobody reads from a client while its server takes nothing.
+        let is_gone = self.is_stopped() && self.client.0.tcp().is_broken();
+        if matches!(up, Poll::Ready(Err(_))) || is_gone {
             return Poll::Ready(self.reset(Side::Client));
         }
         let down = self.down.poll(
@@ -146,6 +171,8 @@ impl Relay {
             (Closed, Lost { cut: false }) => End::Closed(Side::Client),
             (Lost { .. }, Closed | Lost { .. }) => self.reset(Side::Server),
             (Closed, Lost { .. }) => self.reset(Side::Client),
+            // What it has sent need not be taken by a server any more.
+            (Open | Ended { .. }, Lost { cut: true }) => self.reset(Side::Client),
             (Open | Ended { .. }, _) | (_, Open | Ended { .. }) => return Poll::Pending,
         })
     }

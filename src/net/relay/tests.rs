@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use socket2::SockRef;
@@ -11,6 +11,7 @@ use socket2::SockRef;
 use super::*;
 use crate::metrics::Sharded;
 use crate::net::bandwidth::{self, Bucket, Limit};
+use crate::net::splice::MOST;
 use crate::net::stream::ByteStats;
 use crate::net::{Tcp, Throttle};
 
@@ -66,19 +67,14 @@ fn relay_under<C: Send, S: Send>(
     let server_side = (to_server.into(), of_server);
     let relay = Relay::new(client_side, server_side, early.to_vec());
     let mut relay = relay.throttled(throttles);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
     thread::scope(|scope| {
         let client = scope.spawn(move || client(client_end));
         let server = scope.spawn(move || server(server_end));
-        let run = poll_fn(|cx| relay.poll(cx));
-        let end = runtime.block_on(async { tokio::time::timeout(LIMIT, run).await });
+        let end = run(poll_fn(|cx| relay.poll(cx)));
         let (received, sent) = (relay.received(), relay.sent());
         drop(relay); // the ends may wait for that
         Gone {
-            end: end.expect("an end in time"),
+            end,
             received,
             sent,
             client: client.join().unwrap(),
@@ -86,6 +82,22 @@ fn relay_under<C: Send, S: Send>(
             bytes,
         }
     })
+}
+
+/// A relay whose bytes nobody counts.
+fn between(client: Tcp, server: Tcp) -> Relay {
+    let side = |tcp: Tcp| (tcp.into(), Traffic::new(Arc::new(Sharded::new(1)), 0));
+    Relay::new(side(client), side(server), Vec::new())
+}
+
+/// Does this in a runtime, and in time.
+fn run<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let done = runtime.block_on(async { tokio::time::timeout(LIMIT, work).await });
+    done.expect("it happens in time")
 }
 
 fn read_all(mut stream: &TcpStream) -> io::Result<Vec<u8>> {
@@ -244,15 +256,9 @@ fn a_break_that_only_a_write_has_met_is_one_too() {
     let ((to_client, mut client), (to_server, server)) = (pair(), pair());
     break_off(server);
     client.write_all(b"too late").unwrap();
-    let side = |tcp: Tcp| (tcp.into(), Traffic::new(Arc::new(Sharded::new(1)), 0));
-    let mut relay = Relay::new(side(to_client), side(to_server), Vec::new());
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let end =
-        runtime.block_on(async { tokio::time::timeout(LIMIT, poll_fn(|cx| relay.poll(cx))).await });
-    assert_eq!(end.unwrap(), End::Reset(Side::Server));
+    let mut relay = between(to_client, to_server);
+    let end = run(poll_fn(|cx| relay.poll(cx)));
+    assert_eq!(end, End::Reset(Side::Server));
     drop(relay);
     assert_eq!(
         read_all(&client).unwrap_err().kind(),
@@ -284,9 +290,10 @@ fn an_answer_of_a_server_that_hears_no_more_arrives() {
 
 #[test]
 fn nothing_is_read_that_cannot_be_written() {
+    let (full, is_full) = mpsc::channel();
     let gone = relay(
         b"",
-        |mut stream| {
+        move |mut stream| {
             stream.set_nonblocking(true).unwrap();
             let piece = [7; 64 * 1024];
             let (mut sent, mut pauses) = (0, 0);
@@ -302,13 +309,144 @@ fn nothing_is_read_that_cannot_be_written() {
                 }
             }
             break_off(stream);
+            full.send(()).unwrap();
             sent
         },
-        |stream| read_all(&stream).unwrap_err().kind(),
+        move |stream| {
+            is_full.recv_timeout(LIMIT).unwrap();
+            read_all(&stream).unwrap_err().kind()
+        },
     );
     assert!(
         gone.received < gone.client as u64,
         "some is still the kernel's"
     );
+    let held = gone.received - gone.bytes[1].shard(0).sent.get();
+    assert!(held <= MOST as u64, "{held} bytes were held");
     assert_eq!(gone.server, ErrorKind::ConnectionReset);
+}
+
+/// Has a relay pass on a word both ways, and maybe the end of one side's sending; gives it up, and returns how much the
+/// client and the server have got, or how it ended for them.
+fn given_up(quiet: Duration, ends: Option<Side>) -> [Result<usize, ErrorKind>; 2] {
+    let ((to_client, mut client), (to_server, mut server)) = (pair(), pair());
+    for (stream, side) in [(&mut client, Side::Client), (&mut server, Side::Server)] {
+        stream.write_all(b"word").unwrap();
+        if ends == Some(side) {
+            stream.shutdown(Shutdown::Write).unwrap();
+        }
+    }
+    let mut relay = between(to_client, to_server);
+    run(poll_fn(|cx| match relay.poll(cx) {
+        Poll::Ready(_) => panic!("it has not ended"),
+        Poll::Pending if relay.moved() == 16 && relay.first == ends => Poll::Ready(()),
+        Poll::Pending => Poll::Pending,
+    }));
+    relay.give_up(quiet);
+    drop(relay);
+    [client, server].map(|end| read_all(&end).map(|it| it.len()).map_err(|it| it.kind()))
+}
+
+#[test]
+fn what_is_given_up_is_reset_unless_it_is_quiet() {
+    let reset = Err(ErrorKind::ConnectionReset);
+    assert_eq!(given_up(Duration::ZERO, None), [Ok(4), Ok(4)]);
+    assert_eq!(given_up(LIMIT, None), [reset, reset]);
+    // An end that was passed on is one, and the other is not made up.
+    assert_eq!(given_up(Duration::ZERO, Some(Side::Client)), [reset, Ok(4)]);
+    assert_eq!(given_up(Duration::ZERO, Some(Side::Server)), [Ok(4), reset]);
+}
+
+#[test]
+fn what_is_held_is_lost_and_that_is_not_hidden() {
+    let ((to_client, client), (to_server, mut server)) = (pair(), pair());
+    let mut relay = between(to_client, to_server);
+    server.set_nonblocking(true).unwrap();
+    // More and more, until the client's socket is full and the relay holds what it has read.
+    run(poll_fn(|cx| {
+        _ = server.write(&[7; 64 * 1024]);
+        assert!(relay.poll(cx).is_pending());
+        cx.waker().wake_by_ref();
+        match relay.down.holds() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }));
+    relay.give_up(Duration::ZERO);
+    drop(relay);
+    server.set_nonblocking(false).unwrap();
+    for end in [client, server] {
+        assert_eq!(
+            read_all(&end).unwrap_err().kind(),
+            ErrorKind::ConnectionReset
+        );
+    }
+}
+
+/// Has a relay pass on what a client sends until its server takes no more.
+async fn stop(relay: &mut Relay, mut client: &TcpStream) {
+    client.set_nonblocking(true).unwrap();
+    poll_fn(|cx| {
+        _ = client.write(&[7; 64 * 1024]);
+        assert!(relay.poll(cx).is_pending());
+        cx.waker().wake_by_ref();
+        match relay.is_stopped() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+}
+
+#[test]
+fn a_client_that_breaks_while_its_server_takes_nothing_is_seen_by_a_look() {
+    let ((to_client, client), (to_server, server)) = (pair(), pair());
+    let mut relay = between(to_client, to_server);
+    let end = run(async {
+        stop(&mut relay, &client).await;
+        break_off(client);
+        loop {
+            if let Poll::Ready(end) = poll_fn(|cx| Poll::Ready(relay.poll(cx))).await {
+                return end;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    assert_eq!(end, End::Reset(Side::Client));
+    drop(relay);
+    let error = read_all(&server).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn a_client_that_breaks_while_its_server_takes_nothing_is_seen_when_something_is_sent_to_it() {
+    let ((to_client, client), (to_server, mut server)) = (pair(), pair());
+    let mut relay = between(to_client, to_server);
+    let end = run(async {
+        stop(&mut relay, &client).await;
+        break_off(client);
+        server.write_all(b"an answer").unwrap();
+        poll_fn(|cx| relay.poll(cx)).await
+    });
+    assert_eq!(end, End::Reset(Side::Client));
+}
+
+#[test]
+fn an_urgent_byte_stops_nothing_and_hides_nothing_behind_it() {
+    let much = pattern(MUCH, 3);
+    for (before, behind) in [(MUCH, 100), (MUCH, 0), (MUCH, MUCH), (10, 10)] {
+        let gone = relay(
+            b"",
+            |mut stream| {
+                stream.write_all(&much[..before]).unwrap();
+                SockRef::from(&stream).send_out_of_band(b"!").unwrap();
+                stream.write_all(&much[..behind]).unwrap();
+                stream.shutdown(Shutdown::Write).unwrap();
+                read_all(&stream).unwrap()
+            },
+            |stream| read_all(&stream).unwrap(),
+        );
+        assert!(gone.server == [&much[..before], &much[..behind]].concat());
+        assert_eq!(gone.end, End::Closed(Side::Client));
+    }
 }

@@ -141,8 +141,10 @@ impl TlsStream {
 
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.session.is_handshaking() {
+            // First, as what failed may have left an alert to send.
+            let sent = ready!(self.poll_send(cx));
             self.check()?;
-            ready!(self.poll_send(cx))?;
+            sent?;
             if ready!(self.poll_receive(cx, &mut ReadBuf::new(&mut [])))? == 0 {
                 let error = io::Error::new(ErrorKind::UnexpectedEof, "tls handshake eof");
                 return Poll::Ready(Err(error));

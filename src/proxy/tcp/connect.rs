@@ -11,13 +11,17 @@ use crate::net::{Traffic, Transport, clock};
 use crate::proxy::http::choice::hash_of_address;
 use crate::proxy::local::Local;
 use crate::proxy::view::View;
+use crate::upstream::budget::TRY;
 use crate::upstream::{
-    Announced, InFlight, LocalEndpoint, LocalUpstream, Picked, Priority, RetryReason, Waiter,
-    is_too_many,
+    Announced, InFlight, LocalEndpoint, LocalUpstream, Picked, Priority, Refusal, RetryReason,
+    Waiter, is_too_many,
 };
 
 /// Servers that are tried at most.
 const TRIES: usize = 3;
+
+/// What each connection pays into the upstream's budget for further tries: as a request does by default, a fifth.
+const SHARE: u32 = TRY / 5;
 
 /// A client that wants to be connected.
 #[derive(Debug)]
@@ -73,8 +77,17 @@ impl Call<'_> {
     async fn connect_to(&self, called: &mut Called) -> Result<Accepted, Reason> {
         let upstream = Rc::clone(&called.upstream);
         let stats = upstream.shared.stats.shard(self.local.worker);
+        upstream.retries.borrow_mut().deposit(SHARE, clock::now());
         let mut tried = Vec::new();
-        let mut next = self.first(&upstream).await;
+        let mut next = match self.first(&upstream).await {
+            Ok(flight) => Some(flight),
+            Err(refusal) => {
+                if refusal == Refusal::Nobody {
+                    stats.nobody.increment();
+                }
+                return Err(Reason::NoServer);
+            }
+        };
         while let Some(flight) = next {
             let endpoint = Rc::clone(flight.endpoint());
             called.endpoint = Some(Rc::clone(&endpoint));
@@ -87,34 +100,38 @@ impl Call<'_> {
             }
             tried.push(endpoint);
             next = match tried.len() < TRIES {
-                true => match self.pick(&upstream, &tried) {
-                    Picked::Flight(flight) => Some(flight),
-                    Picked::Full | Picked::Nobody => None,
-                },
+                true => self.further(&upstream, &tried),
                 false => None,
             };
         }
-        match tried.is_empty() {
-            true => {
-                stats.nobody.increment();
-                Err(Reason::NoServer)
-            }
-            false => Err(Reason::ConnectFailure),
+        Err(Reason::ConnectFailure)
+    }
+
+    /// Another server, if there is one and the upstream's budget allows for a further try.
+    fn further(&self, upstream: &LocalUpstream, tried: &[Rc<LocalEndpoint>]) -> Option<InFlight> {
+        let Picked::Flight(flight) = self.pick(upstream, tried) else {
+            return None;
+        };
+        if !upstream.retries.borrow_mut().withdraw(clock::now()) {
+            let stats = upstream.shared.stats.shard(self.local.worker);
+            stats.retries_denied.increment();
+            return None;
         }
+        Some(flight)
     }
 
     /// The server to try first, waited for if all are full.
-    async fn first(&self, upstream: &LocalUpstream) -> Option<InFlight> {
+    async fn first(&self, upstream: &LocalUpstream) -> Result<InFlight, Refusal> {
         match self.pick(upstream, &[]) {
-            Picked::Flight(flight) => Some(flight),
-            Picked::Nobody => None,
+            Picked::Flight(flight) => Ok(flight),
+            Picked::Nobody => Err(Refusal::Nobody),
             Picked::Full => {
                 let waiter = Waiter {
                     client: self.client,
                     priority: Priority::Normal,
                 };
                 let waited = upstream.wait(&self.local.rng, self.hash(), waiter);
-                waited.await.ok() // the queue counts why
+                waited.await // the queue counts why not
             }
         }
     }

@@ -131,8 +131,14 @@ pub async fn sort(caller: Caller, view: &Rc<View>, mut tcp: Tcp, deadline: Insta
             return Sorted::Ours(caller, tcp, bytes);
         }
         Err(error) => {
-            if !matches!(error, HelloError::Gone) {
-                caller.record().refuse(Reason::BadHello);
+            match entry.tls {
+                _ if matches!(error, HelloError::Gone) => {}
+                Some(_) => entry
+                    .stats
+                    .shard(caller.local.worker)
+                    .tls_failures
+                    .increment(),
+                None => caller.record().refuse(Reason::BadHello),
             }
             let peer = caller.client;
             tracing::debug!(listener = %entry.name, %peer, %error, "a connection was not opened");

@@ -17,6 +17,13 @@ use crate::proxy::local::Local;
 use crate::proxy::roster::Place;
 use crate::upstream::InFlight;
 
+/// At the end of the process a connection has to have been quiet for as long as that was put off, and for this long at least,
+/// to count as one whose end cuts nothing short.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// How often a client is looked at of which nothing can be read, as its server takes nothing.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// A client's and a server's connection.
 #[derive(Debug)]
 pub struct Session {
@@ -77,7 +84,10 @@ impl Session {
         let reason = match polled {
             Poll::Ready(end) => end.into(),
             Poll::Pending => {
-                let deadline = self.relay.deadline(self.idle, self.half_closed);
+                let mut deadline = self.relay.deadline(self.idle, self.half_closed);
+                if self.relay.is_stopped() {
+                    deadline = deadline.min(clock::now() + LOOK);
+                }
                 match self.record.local.roster.wait(place, cx, deadline) {
                     true => Reason::Idle,
                     false => return Poll::Pending,
@@ -86,6 +96,17 @@ impl Session {
         };
         self.record.reason = reason;
         Poll::Ready(())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let drain_timeout = || self.record.local.view().snapshot.drain_timeout;
+        match self.record.reason {
+            Reason::Idle => self.relay.give_up(Duration::ZERO),
+            Reason::Shutdown => self.relay.give_up(drain_timeout().max(QUIET)),
+            _ => {} // both sides have heard of it
+        }
     }
 }
 

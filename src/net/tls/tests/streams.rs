@@ -357,3 +357,21 @@ async fn silence_is_told_from_what_concerns_nobody() {
     assert_eq!(&unasked, b"unasked");
     drop(end(peer));
 }
+
+#[tokio::test]
+async fn a_client_whose_hello_was_read_before_is_told_what_is_wrong_with_it() {
+    const ALERT: u8 = 21;
+    let (old, new) = (Configs::of(&[&TLS12]), Configs::of(&[&TLS13]));
+    let mut hello = Vec::new();
+    let mut client = old.client();
+    client.write_tls(&mut hello).unwrap();
+    let (tcp, peer) = with_peer(client, |mut peer| {
+        let mut all = Vec::new();
+        peer.tcp.read_to_end(&mut all).unwrap();
+        all
+    });
+    let accepted = in_time(accept_after(tcp, Arc::clone(&new.0), hello)).await;
+    let error = accepted.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
+    assert_eq!(end(peer).first(), Some(&ALERT));
+}

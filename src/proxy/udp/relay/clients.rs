@@ -10,6 +10,7 @@ use crate::balance::Pick;
 use crate::net::bandwidth::Direction;
 use crate::net::clock;
 use crate::net::udp::{BATCH, Batch, Path, with_batch};
+use crate::proxy::bandwidth;
 use crate::proxy::entrance::{self, Asked, Refused};
 use crate::proxy::http::choice::hash_of_address;
 use crate::proxy::udp::asking::Newcomer;
@@ -140,6 +141,11 @@ impl Relay {
         datagram: &[u8],
         admitted: Admitted,
     ) -> Result<u32, Dropped> {
+        // A socket would be much for what is dropped.
+        let (limits, client) = (&scene.entry.bandwidth, path.peer.ip());
+        if bandwidth::is_over(limits, client, Direction::Upload, datagram.len()) {
+            return Err(Dropped::Bandwidth);
+        }
         let ids = scene.settings.ids.as_ref();
         let known = ids.and_then(|ids| ids.find(datagram));
         let (upstream, link) = self.link(scene, path, known.as_ref().map(|(_, it)| it), None)?;
