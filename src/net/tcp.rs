@@ -367,12 +367,22 @@ mod tests {
     async fn what_there_is_no_room_for_is_waited_for() {
         const MUCH: usize = 20 << 20;
         let (mut tcp, mut peer) = pair();
+        let (begin, begun) = std::sync::mpsc::channel();
         let reader = std::thread::spawn(move || {
+            begun.recv().unwrap();
             let mut all = Vec::new();
             peer.read_to_end(&mut all).unwrap();
             all.len()
         });
-        tcp.write_all(&vec![0; MUCH]).await.unwrap();
+        {
+            let much = vec![0; MUCH];
+            let mut write = std::pin::pin!(tcp.write_all(&much));
+            let first =
+                std::future::poll_fn(|cx| Poll::Ready(write.as_mut().poll(cx).is_pending()));
+            assert!(first.await, "it is more than the kernel takes");
+            begin.send(()).unwrap();
+            write.await.unwrap();
+        }
         tcp.shutdown().await.unwrap();
         assert!(tcp.is_watched());
         assert_eq!(reader.join().unwrap(), MUCH);
