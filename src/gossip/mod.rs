@@ -23,7 +23,7 @@ mod simulation;
 
 pub use driver::{Driver, Moment, Orders, Phase, Place, TURN, Topics, bind};
 pub use member::{Member, Standing};
-pub use message::{MAX_PART, Part, Telling};
+pub use message::{MAX_PART, Message, Part, Telling};
 pub use node::{Node, Settings};
-pub use seal::{FleetKey, Refusal};
+pub use seal::{Envelope, FleetKey, MAX_DATAGRAM, Refusal, Session};
 pub use status::{MemberStatus, Shared, Status};

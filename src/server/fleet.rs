@@ -225,7 +225,12 @@ impl Topics for Told {
         answers
     }
 
-    fn retire(&mut self) {}
+    fn retire(&mut self) {
+        self.snapshot
+            .load()
+            .cluster_limits()
+            .for_each(ClusterStore::retire);
+    }
 }
 
 fn telling(kind: u8, (to, bytes): admin::Told) -> Telling {
