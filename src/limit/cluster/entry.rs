@@ -14,6 +14,8 @@ use crate::net::wire::{Reader, put_number};
 
 /// Bytes of a list, so that it fits a datagram with whatever else is in it.
 pub const MAX_PART: usize = 800;
+/// What a count comes to at most, so that sums of counts do not overflow.
+const MAX_COUNT: u64 = (1 << 48) - 1;
 /// Bytes of an entry at most.
 const MAX_ENTRY: usize = 16 + 5 + 4 * 10;
 
@@ -110,23 +112,24 @@ impl Entry {
     fn write(&self, algorithm: Algorithm, to: &mut Vec<u8>) {
         to.extend(self.key.to_bytes());
         put_number(to, self.asked.into());
-        put_number(to, self.counts.current);
-        put_number(to, self.counts.total);
+        // A node that lies must not make lists of others unreadable.
+        let mut count = |count: u64| put_number(to, count.min(MAX_COUNT));
+        count(self.counts.current);
+        count(self.counts.total);
         match algorithm {
             Algorithm::FixedWindow => {}
             Algorithm::SlidingWindow => {
-                put_number(to, self.counts.previous);
-                put_number(to, self.counts.total_previous);
+                count(self.counts.previous);
+                count(self.counts.total_previous);
             }
-            Algorithm::TokenBucket => put_number(to, self.counts.opened),
+            Algorithm::TokenBucket => count(self.counts.opened),
         }
     }
 
     fn read(algorithm: Algorithm, index: u64, reader: &mut Reader<'_>) -> Option<Self> {
         let key = LimitKey::from_bytes(reader.array()?);
         let asked = u32::try_from(reader.number()?).ok()?;
-        // Sums of counts should not overflow.
-        let mut count = || reader.number().filter(|count| *count < 1 << 48);
+        let mut count = || reader.number().filter(|count| *count <= MAX_COUNT);
         let (current, total) = (count()?, count()?);
         let (mut previous, mut total_previous, mut opened) = (0, 0, 0);
         match algorithm {
@@ -185,6 +188,20 @@ mod tests {
             read(Algorithm::SlidingWindow, part).unwrap()
         };
         assert_eq!(parts.iter().flat_map(read).collect::<Vec<_>>(), entries);
+    }
+
+    #[test]
+    fn counts_beyond_all_reason_are_cut_and_not_refused() {
+        let mut huge = entry(1);
+        huge.counts.total = u64::MAX;
+        huge.counts.total_previous = MAX_COUNT + 1;
+        let parts = write(HEAD, Algorithm::SlidingWindow, 7, &[huge]);
+        let read = read(Algorithm::SlidingWindow, &parts[0]).unwrap();
+        let counts = read[0].counts;
+        assert_eq!(
+            (counts.total, counts.total_previous),
+            (MAX_COUNT, MAX_COUNT)
+        );
     }
 
     #[test]
