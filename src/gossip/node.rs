@@ -13,6 +13,10 @@
 //! Every node sends to every other one each interval, and believes of others only what they say of themselves. That is
 //! one way for everything, as fresh as the network allows, and for a hundred nodes less traffic than one busy client.
 
+mod sending;
+#[cfg(test)]
+mod tests;
+
 use std::mem;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -20,10 +24,8 @@ use std::time::{Duration, Instant};
 use super::budget::Budget;
 use super::calls::Calls;
 use super::member::{Member, Members, Standing};
-use super::message::{About, MAX_CLOCK, MAX_CONTACTS, MAX_NAME, Message, Part, Telling};
-use super::seal::{
-    Envelope, FleetKey, MAX_DATAGRAM, OVERHEAD, Refusal, Session, SessionKey, Sessions,
-};
+use super::message::{About, MAX_CLOCK, Message, Part, Telling};
+use super::seal::{Envelope, FleetKey, Refusal, Session, SessionKey, Sessions};
 
 /// Datagrams of unknown sessions that are looked at in a second. Each costs a key.
 const STRANGERS: u32 = 5000;
@@ -404,100 +406,6 @@ impl Node {
         self.call(&missing, now);
     }
 
-    fn call(&mut self, addresses: &[SocketAddr], now: Instant) {
-        for address in addresses {
-            self.send_all(Session::NONE, *address, &[], now);
-        }
-    }
-
-    /// Tells a session that is not known to be there of this one.
-    fn answer(&mut self, to: Session, address: SocketAddr, room: usize, now: Instant) {
-        if !self.answers.take(now) {
-            return;
-        }
-        let message = Message {
-            about: self.about(to, now),
-            contacts: Vec::new(),
-            parts: Vec::new(),
-        };
-        let message = message.write();
-        // A longer name than the caller's is no amplification worth the name.
-        if message.len() + OVERHEAD <= room + MAX_NAME {
-            self.send(to, address, message);
-        }
-    }
-
-    /// Tells a session where somebody else is.
-    fn tell_where(&mut self, contact: SocketAddr, to: Session, address: SocketAddr, now: Instant) {
-        let message = Message {
-            about: self.about(to, now),
-            contacts: vec![contact],
-            parts: Vec::new(),
-        };
-        self.send(to, address, message.write());
-    }
-
-    fn about(&mut self, to: Session, now: Instant) -> About {
-        let micros = self.micros(now);
-        let member = self.members.of_session(to);
-        let echo = member.map(|it| {
-            let held = now.saturating_duration_since(it.heard);
-            (it.about.sent, held.as_micros() as u64)
-        });
-        About {
-            name: self.settings.name.clone(),
-            version: self.settings.version.clone(),
-            generation: self.generation,
-            address: self.settings.advertise,
-            clock: self.clock(now),
-            sent: micros,
-            echo,
-            leaving: self.leaving,
-        }
-    }
-
-    /// Sends parts in as few datagrams as they take, and at least one.
-    fn send_all(&mut self, to: Session, address: SocketAddr, parts: &[&Part], now: Instant) {
-        let mut message = Message {
-            about: self.about(to, now),
-            contacts: self.some_contacts(to),
-            parts: Vec::new(),
-        };
-        let mut size = message.write().len() + OVERHEAD;
-        for part in parts {
-            if size + part.size() > MAX_DATAGRAM {
-                self.send(to, address, message.write());
-                message.contacts.clear();
-                message.parts.clear();
-                size = message.write().len() + OVERHEAD;
-            }
-            size += part.size();
-            message.parts.push(Part::clone(part));
-        }
-        self.send(to, address, message.write());
-    }
-
-    /// Where some of the others are. Who only asks is not told.
-    fn some_contacts(&mut self, to: Session) -> Vec<SocketAddr> {
-        if to == Session::NONE {
-            return Vec::new();
-        }
-        let live = self.members.live().filter(|it| it.session != to);
-        let live: Vec<_> = live.map(|it| it.address).collect();
-        self.random.choose_multiple(live, MAX_CONTACTS)
-    }
-
-    fn send(&mut self, to: Session, address: SocketAddr, message: Vec<u8>) {
-        self.counter += 1;
-        let envelope = Envelope {
-            from: self.session,
-            to,
-            counter: self.counter,
-        };
-        self.outgoing
-            .push((address, self.key.seal(envelope, message)));
-    }
-
     fn elapsed(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.start)
     }
@@ -519,6 +427,3 @@ fn tell_of_change(member: &Member, before: Standing) {
         _ => {}
     }
 }
-
-#[cfg(test)]
-mod tests;

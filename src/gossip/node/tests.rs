@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::gossip::message::MAX_PART;
+use crate::gossip::seal::MAX_DATAGRAM;
 
 const SECRET: &[u8] = b"a secret of two nodes and no more";
 
