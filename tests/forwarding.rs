@@ -180,19 +180,6 @@ fn an_http_1_0_servers_answer_ends_with_its_connection() {
 }
 
 #[test]
-fn interim_answers_of_servers_are_passed_over() {
-    let backend = RawBackend::answering(
-        b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
-    );
-    let proxy = before_script(&backend);
-    let mut client = proxy.connect();
-    for _ in 0..2 {
-        let answer = client.get("/").expect("an answer");
-        assert_eq!((answer.status, answer.text()), (200, "ok"));
-    }
-}
-
-#[test]
 fn pipelined_requests_are_answered_in_order() {
     let backend = Backend::start();
     let proxy = before(&backend);

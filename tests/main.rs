@@ -32,6 +32,7 @@ mod hygiene_answers;
 mod hygiene_bodies;
 mod hygiene_paths;
 mod hygiene_targets;
+mod interim_answers;
 mod layers;
 mod mirror;
 mod overload;

@@ -119,7 +119,8 @@ impl Connection {
         }
     }
 
-    /// Waits for the head of the answer. `to_head` says that HEAD was asked.
+    /// Waits for the head of the answer, or of an [interim](Answer::is_interim) one before it. `to_head` says that HEAD
+    /// was asked.
     ///
     /// # Errors
     /// There is none, or it is no answer.

@@ -38,6 +38,11 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Whether another one follows, to the same request (RFC 9110, section 15.2).
+    pub fn is_interim(&self) -> bool {
+        self.status.is_informational() && self.status != StatusCode::SWITCHING_PROTOCOLS
+    }
+
     /// The answer on a stream of HTTP/2, which is over already if it `is_empty`.
     ///
     /// # Errors
@@ -89,8 +94,8 @@ fn is_bodiless(status: StatusCode, to_head: bool) -> bool {
         || status == StatusCode::NOT_MODIFIED
 }
 
-/// Takes the head of the final answer from the front of `input`, or of one that switches protocols, if it is there
-/// completely. Informational answers before it are dropped (RFC 9110, section 15.2).
+/// Takes the head of an answer from the front of `input`, if it is there completely. It may be an
+/// [interim](Answer::is_interim) one.
 ///
 /// # Errors
 /// What is there cannot be the beginning of an answer. `to_head` says that HEAD was asked.
@@ -99,14 +104,10 @@ pub fn read(
     input: &mut BytesMut,
     to_head: bool,
 ) -> Result<Option<Answer>, Invalid> {
-    while scan.may_be_complete(input) {
-        let Some(answer) = parse(scan, input, to_head)? else {
-            break;
-        };
-        let switches = answer.status == StatusCode::SWITCHING_PROTOCOLS;
-        if switches || !answer.status.is_informational() {
-            return Ok(Some(answer));
-        }
+    if scan.may_be_complete(input)
+        && let Some(answer) = parse(scan, input, to_head)?
+    {
+        return Ok(Some(answer));
     }
     scan.incomplete(input, MAX_SIZE).map(|()| None)
 }
@@ -399,17 +400,24 @@ mod tests {
                     Content-Length: 2\r\n\r\nok";
         for step in 1..text.len() {
             let (mut scan, mut input) = (Scan::default(), BytesMut::new());
-            let mut answer = None;
+            let mut answers = Vec::new();
             for piece in text.as_bytes().chunks(step) {
                 input.extend_from_slice(piece);
-                if answer.is_none() {
-                    answer = read(&mut scan, &mut input, false).unwrap();
+                while answers.len() < 2
+                    && let Some(answer) = read(&mut scan, &mut input, false).unwrap()
+                {
+                    let lines = String::from_utf8(answer.fields.lines).unwrap();
+                    answers.push((answer.status.as_u16(), lines));
                 }
             }
-            let answer = answer.expect("a head");
-            assert_eq!(answer.status, 200);
-            let lines = String::from_utf8(answer.fields.lines).unwrap();
-            assert_eq!(lines, "A: 1\r\nvia: 1.0 x, 1.1 y, 1.1 loadbalancer\r\n");
+            let expected = [
+                (103, "link: x\r\nvia: 1.1 loadbalancer\r\n".to_owned()),
+                (
+                    200,
+                    "A: 1\r\nvia: 1.0 x, 1.1 y, 1.1 loadbalancer\r\n".to_owned(),
+                ),
+            ];
+            assert_eq!(answers, expected, "in steps of {step}");
             assert_eq!(input, "ok", "in steps of {step}");
         }
     }

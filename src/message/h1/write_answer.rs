@@ -56,6 +56,26 @@ impl Fields {
     }
 }
 
+/// Writes an interim answer (RFC 9110, section 15.2), which is but a head, and says nothing of a body.
+pub fn write_interim(out: &mut Vec<u8>, status: StatusCode, fields: &Fields) {
+    begin(out, status, fields);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn begin(out: &mut Vec<u8>, status: StatusCode, fields: &Fields) {
+    let reason = status.canonical_reason().unwrap_or_default();
+    for part in [
+        b"HTTP/1.1 ",
+        status.as_str().as_bytes(),
+        b" ",
+        reason.as_bytes(),
+        b"\r\n",
+        &fields.lines,
+    ] {
+        out.extend_from_slice(part);
+    }
+}
+
 /// Writes an answer's head. `date` is for those that have none (RFC 9110, section 6.6.1).
 pub fn write(
     out: &mut Vec<u8>,
@@ -65,17 +85,8 @@ pub fn write(
     afterwards: Afterwards,
     date: impl FnOnce(&mut Vec<u8>),
 ) {
+    begin(out, status, fields);
     let mut add = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
-    let reason = status.canonical_reason().unwrap_or_default();
-    let status = status.as_str().as_bytes();
-    add(&[
-        b"HTTP/1.1 ",
-        status,
-        b" ",
-        reason.as_bytes(),
-        b"\r\n",
-        &fields.lines,
-    ]);
     match ending {
         Ending::NoBody(Some(length)) | Ending::Length(length) => {
             add(&[b"content-length: ", decimal(length, &mut [0; 20]), b"\r\n"]);

@@ -17,6 +17,7 @@ use super::connection::Client;
 use super::download::ResponseBody;
 use super::error::{Form, ProxyError};
 use super::exchange;
+use super::interim::Interim;
 use super::reply::Reply;
 use super::request_id::X_REQUEST_ID;
 use super::service;
@@ -53,7 +54,11 @@ pub async fn answer(
 ) -> Sent {
     let (version, to_head) = (head.version, head.method == Method::HEAD);
     let takes_trailers = version == Version::HTTP_11 && head.takes_trailers();
-    let (reply, tunnel) = service::serve(&client, &mut head, upload.clone()).await;
+    let (reply, tunnel) = {
+        let interim = Interim::http1(&wire);
+        let interim = (version == Version::HTTP_11).then_some(&interim);
+        service::serve(&client, &mut head, upload.clone(), interim).await
+    };
     drop(head);
     let (ending, has_body) = ending(version, to_head, &reply);
     let Reply {

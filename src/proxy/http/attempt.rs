@@ -186,7 +186,7 @@ pub struct Patience {
     pub until: Option<Instant>,
 }
 
-/// Sends a request and waits for the answer's headers.
+/// Sends a request and waits for the answer's headers. Interim answers are passed on.
 ///
 /// # Errors
 /// Says how far it got.
@@ -231,13 +231,25 @@ pub async fn send(
             }
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
+        if let Some(interim) = request.interim {
+            interim.flush(cx);
+        }
         if let Some(upload) = upload
             && forgets()
             && connection.has_sent()
         {
             upload.forget();
         }
-        match connection.poll_answer(cx, to_head) {
+        let mut polled = connection.poll_answer(cx, to_head);
+        while let Poll::Ready(Ok(answer)) = &polled
+            && answer.is_interim()
+        {
+            if let Some(interim) = request.interim {
+                interim.pass(request.client, answer, cx);
+            }
+            polled = connection.poll_answer(cx, to_head);
+        }
+        match polled {
             Poll::Ready(Ok(answer)) => Poll::Ready(Ok(answer)),
             Poll::Ready(Err(AnswerError::Ended)) => Poll::Ready(Err(lost())),
             Poll::Ready(Err(AnswerError::Invalid(reason))) => {

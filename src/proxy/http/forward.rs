@@ -10,6 +10,7 @@ use super::choice;
 use super::connection::Client;
 use super::error::ProxyError;
 use super::exchange::Exchange;
+use super::interim::Interim;
 use super::outgoing::{Outcome, Outgoing, Reached, deliver, discard, may_repeat, rewind};
 use super::rewrite::{Rewrite, grpc_deadline};
 use super::service::Answered;
@@ -31,6 +32,7 @@ pub async fn forward(
     exchange: &mut Exchange,
     policy: &Forward,
     head: &Head,
+    interim: Option<&Interim<'_>>,
 ) -> Result<Answered, ProxyError> {
     let client = Rc::clone(&exchange.client);
     let local = &client.local;
@@ -61,6 +63,7 @@ pub async fn forward(
         own_cookie,
         is_mirrored: mirror.is_some(),
         upgrade,
+        interim,
     };
     let answered = request.find_answer(exchange).await;
     if let Some(mirror) = mirror {
@@ -83,6 +86,7 @@ struct Request<'a> {
     own_cookie: Option<&'a str>,
     is_mirrored: bool,
     upgrade: Option<HeaderValue>,
+    interim: Option<&'a Interim<'a>>,
 }
 
 impl Request<'_> {
@@ -263,6 +267,7 @@ impl Request<'_> {
             own_cookie: self.own_cookie,
             is_mirrored: self.is_mirrored,
             upgrade: self.upgrade.clone(),
+            interim: self.interim,
         }
     }
 

@@ -135,6 +135,7 @@ impl Copy {
                 own_cookie: self.own_cookie.as_deref(),
                 is_mirrored: false,
                 upgrade: None,
+                interim: None,
             },
             upstream: &self.upstream,
             patience: Patience {

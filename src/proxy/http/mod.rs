@@ -20,6 +20,7 @@ pub mod exchange;
 pub mod forward;
 mod hedge;
 pub mod http2;
+mod interim;
 mod metered;
 mod mirror;
 pub mod open;

@@ -9,6 +9,7 @@ use http::{Method, Uri, Version};
 use tokio::time::Instant;
 
 use super::connection::Client;
+use super::interim::Interim;
 use super::request_id::X_REQUEST_ID;
 use crate::message::h1::RequestHead;
 use crate::message::headers::{self, Trailers};
@@ -41,6 +42,8 @@ pub struct Rewrite<'a> {
     pub is_mirrored: bool,
     /// The protocol that it asks to switch to.
     pub upgrade: Option<HeaderValue>,
+    /// Where answers before the answer go; `None` if nobody wants them.
+    pub interim: Option<&'a Interim<'a>>,
 }
 
 impl Rewrite<'_> {

@@ -15,6 +15,7 @@ use super::download::ResponseBody;
 use super::error::{Form, METHODS, ProxyError};
 use super::exchange::Exchange;
 use super::forward;
+use super::interim::Interim;
 use super::reply::Reply;
 use super::request_id::X_REQUEST_ID;
 use super::routing::{self, host_of};
@@ -24,14 +25,16 @@ use crate::message::Head;
 use crate::message::{Upload, UploadError, host};
 use crate::proxy::snapshot::{Action, LimitKey, RedirectTarget, RouteEntry};
 
-/// Answers a request. If that switches protocols, there is also what the connection becomes.
+/// Answers a request. If that switches protocols, there is also what the connection becomes. The client gets interim
+/// answers of servers as they come, if it knows such.
 pub async fn serve(
     client: &Rc<Client>,
     head: &mut Head,
     upload: Option<Rc<Upload>>,
+    interim: Option<&Interim<'_>>,
 ) -> (Reply, Option<Box<Tunnel>>) {
     let mut exchange = Exchange::open(client, head, upload);
-    let (mut reply, server) = match handle(client, &mut exchange, head).await {
+    let (mut reply, server) = match handle(client, &mut exchange, head, interim).await {
         Ok(Answered::Reply(reply)) => (reply, None),
         Ok(Answered::Switched(reply, server)) => (reply, Some(server)),
         Err(error) => {
@@ -86,6 +89,7 @@ async fn handle(
     client: &Rc<Client>,
     exchange: &mut Exchange,
     head: &mut Head,
+    interim: Option<&Interim<'_>>,
 ) -> Result<Answered, ProxyError> {
     check_method(&head.method)?;
     settle_host(head)?;
@@ -106,7 +110,7 @@ async fn handle(
 
     let mut answer = match &route.action {
         Action::Forward(forward) => match counts_off_last_hop(head) {
-            false => forward::forward(exchange, forward, head).await?,
+            false => forward::forward(exchange, forward, head, interim).await?,
             true => Answered::Reply(
                 Reply::new(StatusCode::OK, ResponseBody::empty()).with(&ALLOW, METHODS.as_bytes()),
             ),

@@ -17,6 +17,7 @@ use super::answer::ending;
 use super::connection::Client;
 use super::download::ResponseBody;
 use super::error::{Form, ProxyError};
+use super::interim::Interim;
 use super::reply::Reply;
 use super::request_id::X_REQUEST_ID;
 use super::service;
@@ -63,7 +64,13 @@ pub fn answer(
     // A block and no `async fn`, which would have room for its arguments twice.
     Some(async move {
         let answered = {
-            let mut work = pin!(service::serve(&client, &mut head, upload.clone()));
+            let interim = Interim::http2(&respond);
+            let mut work = pin!(service::serve(
+                &client,
+                &mut head,
+                upload.clone(),
+                Some(&interim)
+            ));
             poll_fn(|cx| match work.as_mut().poll(cx) {
                 Poll::Ready(answered) => Poll::Ready(Some(answered)),
                 // Taken back, or the connection has ended.

@@ -126,7 +126,8 @@ impl Exchange {
         }
     }
 
-    /// Waits for the head of the answer. `to_head` says that HEAD was asked.
+    /// Waits for the head of the answer, or of an [interim](Answer::is_interim) one before it. `to_head` says that HEAD
+    /// was asked.
     ///
     /// # Errors
     /// There is none, or it is no answer.
@@ -139,6 +140,10 @@ impl Exchange {
         let Some(future) = &mut inner.answer else {
             return Poll::Ready(Err(AnswerError::Ended));
         };
+        if let Poll::Ready(Some(Ok(interim))) = future.poll_informational(cx) {
+            let answer = Answer::of_stream(interim.into_parts().0, false, to_head);
+            return Poll::Ready(answer.map_err(AnswerError::Invalid));
+        }
         match ready!(Pin::new(future).poll(cx)) {
             Ok(response) => {
                 let (head, body) = response.into_parts();
