@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::backend::Backend;
+use crate::support::backend::{Backend, FullPort};
 use crate::support::client::{Connection, message};
 use crate::support::frames::*;
 use crate::support::proxy::{Proxy, RunningProxy};
@@ -152,6 +152,27 @@ fn data_without_content_is_calmed() {
     is_calmed("empty_data", endless(), |_| {
         frame(DATA, 0, 1, b"").repeat(10)
     });
+}
+
+#[test]
+fn small_data_that_waits_is_bounded() {
+    let (backend, connecting) = (Backend::start(), FullPort::new());
+    let proxy = Proxy::new()
+        .setting("workers = 1")
+        .unprobed("app", &[backend.addr()])
+        .unprobed("slow", &[connecting.addr()])
+        .extra(
+            "[[routes]]\nmethods = [\"POST\"]\nupstream = \"slow\"\n[[routes]]\nupstream = \"app\"",
+        )
+        .start();
+    let end = survives(&proxy, || {
+        let mut client = Frames::connect(proxy.addr());
+        client.send(frame(HEADERS, END_HEADERS, 1, post()));
+        client.flood(|_| Some(frame(DATA, 0, 1, b"x").repeat(100)))
+    });
+    let calmed = matches!(end, End::Goaway(ENHANCE_YOUR_CALM) | End::Close);
+    assert!(calmed, "{end:?}");
+    is_named(&proxy, "empty_data");
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::io::{Read, Write};
 
 use crate::http2_requests::{MALFORMED, MALFORMED_OR_END, OK, before_a_server, refused, whole};
-use crate::support::backend::{report, reporting};
+use crate::support::backend::{Backend, FullPort, report, reporting};
 use crate::support::frames::*;
-use crate::support::proxy;
+use crate::support::proxy::{self, Proxy};
 
 #[test]
 fn a_length_is_a_number_and_that_of_the_body() {
@@ -161,4 +161,21 @@ fn pseudo_fields_of_trailers_go_nowhere() {
     client.end_of(1);
     let seen = report(&reports);
     assert_eq!(String::from_utf8_lossy(&seen), "0\r\nx: y\r\n\r\n");
+}
+
+#[test]
+fn many_small_messages_may_wait_for_their_server() {
+    let (backend, connecting) = (Backend::start(), FullPort::new());
+    let proxy = Proxy::new()
+        .unprobed("app", &[backend.addr()])
+        .unprobed("slow", &[connecting.addr()])
+        .extra(
+            "[[routes]]\nmethods = [\"POST\"]\nupstream = \"slow\"\n[[routes]]\nupstream = \"app\"",
+        )
+        .start();
+    let mut client = Frames::connect(proxy.addr());
+    client.send(frame(HEADERS, END_HEADERS, 1, post()));
+    // As many as the window of a stream has room for, of the size that a number has in gRPC.
+    client.send(frame(DATA, 0, 1, [0; 16]).repeat(256 * 1024 / 16));
+    client.is_usable(3);
 }

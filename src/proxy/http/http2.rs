@@ -35,6 +35,9 @@ pub const ALPN: &[u8] = b"h2";
 const MAX_STREAMS: u32 = 100;
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What small frames that wait for their server may cost, as the library counts: 256 each, less their length. With its
+/// default, some thousand short messages of a gRPC call would end the connection.
+const SMALL_FRAMES: usize = 4 * 1024 * 1024;
 /// Bytes of an answer that may wait for the client to take them.
 const SEND_BUFFER: usize = 64 * 1024;
 /// Decoded size of a request's fields, as the RFC counts it; the same as in HTTP/1.1.
@@ -52,6 +55,7 @@ pub async fn serve(stream: Stream, read: BytesMut, client: Rc<Client>, place: Pl
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(MAX_FIELDS_SIZE)
+        .data_frame_budget(SMALL_FRAMES)
         .enable_connect_protocol()
         .handshake(io);
     let limit = client.listener().timeouts.headers;
