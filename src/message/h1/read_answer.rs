@@ -6,7 +6,9 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf, BytesMut};
-use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, HeaderMap, HeaderName, HeaderValue, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
 use http::response::Parts;
 use http::{StatusCode, Version};
 
@@ -190,7 +192,7 @@ impl Sorted {
             for field in fields.iter().filter(wanted) {
                 sorted.add(field)?;
             }
-            sorted.trailers.retain(|name| !nominated.contains(name));
+            sorted.leave_out(&nominated);
         }
         sorted.add_via(version);
         Ok(sorted)
@@ -233,6 +235,20 @@ impl Sorted {
             Kind::Dropped => {}
         }
         Ok(())
+    }
+
+    /// Announces no trailers of these names.
+    fn leave_out(&mut self, nominated: &[HeaderName]) {
+        let before = self.trailers.len();
+        self.trailers.retain(|name| !nominated.contains(name));
+        if self.trailers.len() < before {
+            self.fields.remove(TRAILER.as_str());
+            let rest: Vec<&str> = self.trailers.iter().map(HeaderName::as_str).collect();
+            if !rest.is_empty() {
+                self.fields
+                    .add(TRAILER.as_str(), rest.join(", ").as_bytes());
+            }
+        }
     }
 
     fn add_via(&mut self, received: Version) {
@@ -420,6 +436,24 @@ mod tests {
             assert_eq!(answers, expected, "in steps of {step}");
             assert_eq!(input, "ok", "in steps of {step}");
         }
+    }
+
+    #[test]
+    fn trailers_that_do_not_pass_are_not_announced() {
+        let trailers = |connection: &str| {
+            let text = format!(
+                "HTTP/1.1 200 OK\r\nconnection: {connection}\r\nTrailer: A, b\r\ntrailer: c\r\n\r\n"
+            );
+            let answer = read_whole(&text).unwrap().expect("a head");
+            String::from_utf8(answer.fields.lines).unwrap()
+        };
+        let via = "via: 1.1 loadbalancer\r\n";
+        assert_eq!(
+            trailers("x"),
+            format!("Trailer: A, b\r\ntrailer: c\r\n{via}")
+        );
+        assert_eq!(trailers("a"), format!("trailer: b, c\r\n{via}"));
+        assert_eq!(trailers("c, b, a"), via);
     }
 
     #[test]
