@@ -159,28 +159,24 @@ fn waiting_for_a_turn_is_no_idleness() {
 
 #[test]
 fn a_new_rate_holds_for_what_is_under_way() {
-    let backend = Backend::start();
-    let proxy = limited(&backend, "bandwidth = { download = \"1MB/s\" }").start();
-    let start = Instant::now();
-    thread::scope(|scope| {
-        let fetched = scope.spawn(|| fetch(&proxy, [127, 0, 0, 1], 20 * MB));
-        crate::support::wait_until("it waits", || proxy.metric("lb_bandwidth_waiting") == 1);
-        proxy.change_to(&limited(&backend, "bandwidth = { download = \"100MB/s\" }"));
-        fetched.join().expect("it ends");
-    });
-    let elapsed = start.elapsed();
-    assert!(elapsed < Duration::from_secs(8), "{elapsed:?}");
+    hastened_by("bandwidth = { download = \"100MB/s\" }");
 }
 
 #[test]
 fn a_limit_that_is_taken_away_is_lifted_for_what_is_under_way() {
+    hastened_by("");
+}
+
+/// An answer that would take 20 seconds is done long before, once the route has these keys instead.
+#[track_caller]
+fn hastened_by(route: &str) {
     let backend = Backend::start();
     let proxy = limited(&backend, "bandwidth = { download = \"1MB/s\" }").start();
     let start = Instant::now();
     thread::scope(|scope| {
         let fetched = scope.spawn(|| fetch(&proxy, [127, 0, 0, 1], 20 * MB));
         crate::support::wait_until("it waits", || proxy.metric("lb_bandwidth_waiting") == 1);
-        proxy.change_to(&limited(&backend, ""));
+        proxy.change_to(&limited(&backend, route));
         fetched.join().expect("it ends");
     });
     let elapsed = start.elapsed();
