@@ -44,6 +44,17 @@ fn under_load(proxy: &RunningProxy, event: impl FnOnce()) {
     });
 }
 
+/// Has the process end, and waits until it takes in no new client.
+fn drain(proxy: &RunningProxy) {
+    proxy.process().signal("TERM");
+    proxy.process().wait_for_line("draining");
+    wait_until("it takes nobody in", || {
+        UdpClient::of(proxy.addr()).send("too late");
+        let label = "reason=\"draining\"";
+        proxy.metric_with("lb_udp_datagrams_dropped_total", label) > 0
+    });
+}
+
 #[test]
 fn sessions_go_on_through_a_reload() {
     let (server, other) = (UdpServer::telling_ports(), UdpServer::echo());
@@ -184,13 +195,7 @@ fn a_process_that_ends_takes_in_whom_the_store_is_still_asked_about() {
     wait_until("it is asked", || {
         proxy.metric("lb_udp_datagrams_received_total") == 2
     });
-    proxy.process().signal("TERM");
-    proxy.process().wait_for_line("draining");
-    wait_until("it takes nobody in", || {
-        UdpClient::of(proxy.addr()).send("too late");
-        let label = "reason=\"draining\"";
-        proxy.metric_with("lb_udp_datagrams_dropped_total", label) > 0
-    });
+    drain(&proxy);
     redis.resume();
     assert_eq!(client.receive(), b"may I?");
     assert!(proxy.wait_exit(DEADLINE).success());
@@ -208,13 +213,7 @@ fn a_process_that_ends_waits_for_answers_and_takes_no_new_clients() {
     let client = UdpClient::of(proxy.addr());
     client.send("slowly");
     wait_until("it is asked", || open(&proxy) == 1);
-    proxy.process().signal("TERM");
-    proxy.process().wait_for_line("draining");
-    wait_until("it takes nobody in", || {
-        UdpClient::of(proxy.addr()).send("too late");
-        let label = "reason=\"draining\"";
-        proxy.metric_with("lb_udp_datagrams_dropped_total", label) > 0
-    });
+    drain(&proxy);
     assert_eq!(client.receive(), b"slowly");
     assert!(proxy.wait_exit(DEADLINE).success());
 }
