@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use thiserror::Error;
+use tokio::task::spawn_local;
 
 use super::{http1, http2};
 use crate::message::Upload;
@@ -33,6 +34,16 @@ pub struct Sending {
     pub chunked: bool,
     /// The trailers that pass.
     pub trailers: Trailers,
+}
+
+impl Sending {
+    /// Has a task send `rest` of a request. Its body, if some of that is left, knows of the task and can stop it.
+    pub(super) fn spawn(sending: Option<&Self>, rest: impl Future<Output = ()> + 'static) {
+        let task = spawn_local(rest);
+        if let Some(sending) = sending {
+            sending.upload.taken_by(task);
+        }
+    }
 }
 
 /// Why a request cannot be sent.

@@ -19,7 +19,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderName;
 use tokio::io::AsyncWrite;
-use tokio::task::spawn_local;
 
 use super::announce::Announced;
 use super::connection::{AnswerError, SendError, Sending};
@@ -135,12 +134,7 @@ impl Connection {
     /// Sends the rest of the request in a task, whatever becomes of the answer, until its [`Upload`] is stopped.
     pub fn send_rest(&self) {
         let inner = Rc::clone(&self.0);
-        let upload = inner
-            .borrow()
-            .upload
-            .as_ref()
-            .map(|it| Rc::clone(&it.upload));
-        let task = spawn_local(async move {
+        let rest = async move {
             let sent = poll_fn(|cx| inner.borrow_mut().poll_send(cx)).await;
             // Whoever reads the answer learns of an error.
             if sent.is_err() {
@@ -148,10 +142,8 @@ impl Connection {
                 inner.upload = None;
                 inner.keep_alive = false;
             }
-        });
-        if let Some(upload) = upload {
-            upload.taken_by(task);
-        }
+        };
+        Sending::spawn(self.0.borrow().upload.as_ref(), rest);
     }
 
     /// Waits for the head of the answer, or of an [interim](Answer::is_interim) one before it. `to_head` says that HEAD

@@ -12,7 +12,6 @@ use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
 use http::HeaderMap;
-use tokio::task::spawn_local;
 
 use super::Shared;
 use crate::message::h1::body::Part;
@@ -108,22 +107,13 @@ impl Exchange {
     /// Sends the rest of the request in a task, whatever becomes of the answer, until its [`Upload`] is stopped.
     pub fn send_rest(&self) {
         let stream = Rc::clone(&self.stream);
-        let upload = stream
-            .borrow()
-            .upload
-            .as_ref()
-            .map(|it| Rc::clone(&it.upload));
-        let task = spawn_local(async move {
-            if poll_fn(|cx| stream.borrow_mut().poll_send(cx))
-                .await
-                .is_err()
-            {
+        let rest = async move {
+            let sent = poll_fn(|cx| stream.borrow_mut().poll_send(cx)).await;
+            if sent.is_err() {
                 stream.borrow_mut().upload = None; // whoever reads the answer learns of it
             }
-        });
-        if let Some(upload) = upload {
-            upload.taken_by(task);
-        }
+        };
+        Sending::spawn(self.stream.borrow().upload.as_ref(), rest);
     }
 
     /// Waits for the head of the answer, or of an [interim](Answer::is_interim) one before it. `to_head` says that HEAD
