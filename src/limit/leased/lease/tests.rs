@@ -354,82 +354,102 @@ fn extreme_quotas_do_not_overflow() {
     }
 }
 
-proptest! {
-    /// A fixed window admits no more than its limit, and all of it but what is held, wherever requests come.
-    #[test]
-    fn a_fixed_window_is_never_passed(
+/// Requests to a fleet of which each worker may hold `max` requests, with a limit for this window.
+#[derive(Debug)]
+struct Traffic {
+    limit: u32,
+    max: u32,
+    workers: usize,
+    /// The worker of each request, and the milliseconds before it.
+    steps: Vec<(usize, u64)>,
+}
+
+const WINDOW: u64 = 1000;
+
+prop_compose! {
+    fn traffic(most: usize)(
         limit in 1u32..500,
         max in 1u32..50,
         workers in 1usize..8,
-        steps in prop::collection::vec((0usize..8, 0u64..40), 1..3000),
-    ) {
-        let window = 1000;
-        let mut fleet = Fleet::new(quota(Algorithm::FixedWindow, limit, MS * window), max, workers);
-        let (mut began, mut admitted, mut denied) = (0, 0, false);
-        for (worker, pause) in steps {
+        steps in prop::collection::vec((0usize..8, 0u64..40), 1..most),
+    ) -> Traffic {
+        Traffic { limit, max, workers, steps }
+    }
+}
+
+impl Traffic {
+    /// How much the fleet may hold.
+    fn holdable(&self) -> u32 {
+        self.max * self.workers as u32
+    }
+
+    /// Makes the requests, and has `look` see of each whether it is admitted. No more is ever held than may be.
+    fn run(
+        &self,
+        algorithm: Algorithm,
+        mut look: impl FnMut(&Fleet, bool) -> Result<(), TestCaseError>,
+    ) -> Result<Fleet, TestCaseError> {
+        let quota = quota(algorithm, self.limit, Duration::from_millis(WINDOW));
+        let mut fleet = Fleet::new(quota, self.max, self.workers);
+        for (worker, pause) in &self.steps {
             fleet.now += pause;
-            let allowed = fleet.request(worker % workers);
+            let allowed = fleet.request(worker % self.workers);
+            look(&fleet, allowed)?;
+            prop_assert!(fleet.held() <= self.holdable());
+        }
+        Ok(fleet)
+    }
+}
+
+proptest! {
+    /// A fixed window admits no more than its limit, and all of it but what is held, wherever requests come.
+    #[test]
+    fn a_fixed_window_is_never_passed(traffic in traffic(3000)) {
+        let (mut began, mut admitted, mut denied) = (0, 0, false);
+        let fleet = traffic.run(Algorithm::FixedWindow, |fleet, allowed| {
             if fleet.server.since != began {
                 (began, admitted, denied) = (fleet.server.since, 0, false);
             }
             admitted += u32::from(allowed);
             denied |= !allowed;
-            prop_assert!(admitted <= limit);
-            prop_assert!(fleet.held() <= max * workers as u32);
-        }
+            prop_assert!(admitted <= traffic.limit);
+            Ok(())
+        })?;
         if denied && fleet.server.since == began {
-            prop_assert!(admitted + max * workers as u32 >= limit);
+            prop_assert!(admitted + traffic.holdable() >= traffic.limit);
         }
     }
 
     /// A sliding window's estimate of what was made, and not only counted, never passes its limit.
     #[test]
-    fn a_sliding_window_is_never_passed(
-        limit in 1u32..500,
-        max in 1u32..50,
-        workers in 1usize..8,
-        steps in prop::collection::vec((0usize..8, 0u64..40), 1..3000),
-    ) {
-        let window = 1000;
-        let mut fleet = Fleet::new(quota(Algorithm::SlidingWindow, limit, MS * window), max, workers);
+    fn a_sliding_window_is_never_passed(traffic in traffic(3000)) {
         let mut made: [u64; 130] = [0; 130];
-        for (worker, pause) in steps {
-            fleet.now += pause;
-            let allowed = fleet.request(worker % workers);
-            let (index, offset) = (fleet.now / u64::from(window), fleet.now % u64::from(window));
+        traffic.run(Algorithm::SlidingWindow, |fleet, allowed| {
+            let (index, offset) = (fleet.now / WINDOW, fleet.now % WINDOW);
             // The first window has the second place.
             let at = index as usize + 1;
             made[at] += u64::from(allowed);
-            let estimate = made[at - 1] * (u64::from(window) - offset) + made[at] * u64::from(window);
-            prop_assert!(estimate <= u64::from(limit) * u64::from(window));
-            prop_assert!(fleet.held() <= max * workers as u32);
-        }
+            let estimate = made[at - 1] * (WINDOW - offset) + made[at] * WINDOW;
+            prop_assert!(estimate <= u64::from(traffic.limit) * WINDOW);
+            Ok(())
+        })?;
     }
 
     /// A bucket admits its burst, its rate, and what was held: the bound that the documentation gives.
     #[test]
-    fn a_bucket_is_passed_by_what_is_held_at_most(
-        limit in 1u32..500,
-        max in 1u32..50,
-        workers in 1usize..8,
-        steps in prop::collection::vec((0usize..8, 0u64..40), 1..1000),
-    ) {
-        let window = 1000;
-        let mut fleet = Fleet::new(quota(Algorithm::TokenBucket, limit, MS * window), max, workers);
+    fn a_bucket_is_passed_by_what_is_held_at_most(traffic in traffic(1000)) {
+        let limit = u64::from(traffic.limit);
         let mut admitted = Vec::new();
-        for (worker, pause) in steps {
-            fleet.now += pause;
-            if fleet.request(worker % workers) {
-                admitted.push(fleet.now);
-            }
-            prop_assert!(fleet.held() <= max * workers as u32);
-        }
-        let held = u64::from(max) * workers as u64;
+        traffic.run(Algorithm::TokenBucket, |fleet, allowed| {
+            admitted.extend(allowed.then_some(fleet.now));
+            Ok(())
+        })?;
+        let held = u64::from(traffic.holdable());
         for (first, from) in admitted.iter().enumerate().step_by(7) {
             for (last, to) in admitted.iter().enumerate().skip(first).step_by(11) {
                 let count = (last - first + 1) as u64;
-                let refilled = (to - from) * u64::from(limit) / u64::from(window) + 1;
-                prop_assert!(count <= u64::from(limit) + refilled + held);
+                let refilled = (to - from) * limit / WINDOW + 1;
+                prop_assert!(count <= limit + refilled + held);
             }
         }
     }
