@@ -5,8 +5,9 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
-use loadbalancer::limit::cluster::{Head, MAX_PART, Moment};
+use loadbalancer::limit::cluster::{Head, MAX_PART};
 use loadbalancer::limit::{Algorithm, ClusterStore, LimitKey, Quota};
+use loadbalancer::net::Moment;
 
 fuzz_target!(|list: &[u8]| {
     let ten = NonZeroU32::new(10).expect("it is not zero");

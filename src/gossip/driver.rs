@@ -15,9 +15,7 @@ use super::seal::MAX_DATAGRAM;
 use super::seeds;
 use super::status::{Shared, Status};
 use crate::config::types::ServerAddress;
-
-/// How often topics get a turn.
-pub const TURN: Duration = Duration::from_millis(50);
+use crate::net::moment::{Moment, TURN};
 
 /// Datagrams that are taken before something else gets its turn.
 const BATCH: usize = 256;
@@ -25,21 +23,6 @@ const BATCH: usize = 256;
 const BIND_PAUSE: Duration = Duration::from_millis(50);
 /// How long another process may keep the address before that is worth a line in the log.
 const BIND_PATIENCE: Duration = Duration::from_secs(5);
-
-/// The circumstances of a turn.
-#[derive(Debug, Clone, Copy)]
-pub struct Moment<'a> {
-    /// The time.
-    pub now: Instant,
-    /// The fleet's time in milliseconds, which never goes back.
-    pub clock: u64,
-    /// Time between two rounds.
-    pub interval: Duration,
-    /// The other nodes that take part, by the numbers with which topics hear them.
-    pub peers: &'a [u64],
-    /// How many more are likely to be there, and have not been met yet.
-    pub expected: usize,
-}
 
 /// State that nodes tell each other, each its own.
 pub trait Topics {

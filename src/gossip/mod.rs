@@ -21,7 +21,7 @@ mod status;
 #[cfg(test)]
 mod simulation;
 
-pub use driver::{Driver, Moment, Orders, Phase, Place, TURN, Topics, bind};
+pub use driver::{Driver, Orders, Phase, Place, Topics, bind};
 pub use member::{Member, Standing};
 pub use message::{MAX_PART, Message, Part, Telling};
 pub use node::{Node, Settings};

@@ -5,6 +5,7 @@ pub mod bandwidth;
 pub mod clock;
 pub mod connect;
 pub mod inherited;
+pub mod moment;
 pub mod options;
 pub mod pass;
 pub mod policer;
@@ -25,6 +26,7 @@ pub mod udp;
 pub mod unix;
 pub mod wire;
 
+pub use moment::Moment;
 pub use options::TcpOptions;
 pub use policer::Policer;
 pub use relay::Relay;

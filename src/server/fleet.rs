@@ -14,10 +14,11 @@ use crate::admin::{self, AdminState, Sharing};
 use crate::config::Config;
 use crate::config::model::Cluster;
 use crate::gossip::{
-    self, Driver, FleetKey, MAX_PART, Moment, Node, Orders, Part, Phase, Place, Settings, Shared,
-    Telling, Topics,
+    self, Driver, FleetKey, MAX_PART, Node, Orders, Part, Phase, Place, Settings, Shared, Telling,
+    Topics,
 };
 use crate::limit::{ClusterStore, cluster};
+use crate::net::Moment;
 use crate::proxy::snapshot::Snapshot;
 
 /// Parts of limits.
@@ -185,7 +186,7 @@ impl Told {
         let snapshot = self.snapshot.load();
         let mut limits = snapshot.cluster_limits();
         match limits.find(|it| it.head().limit == head.limit) {
-            Some(limit) => limit.hear(peer, bytes, &of_limit(moment)).then_some(()),
+            Some(limit) => limit.hear(peer, bytes, moment).then_some(()),
             None => Some(()),
         }
     }
@@ -193,13 +194,13 @@ impl Told {
 
 impl Topics for Told {
     fn turn(&mut self, moment: &Moment<'_>) -> Vec<Telling> {
-        let mut told = self.of_limits(|it| it.turn(&of_limit(moment)));
+        let mut told = self.of_limits(|it| it.turn(moment));
         told.extend(self.of_servers(Sharing::turn));
         told
     }
 
     fn round(&mut self, moment: &Moment<'_>) -> Vec<Telling> {
-        let mut told = self.of_limits(|it| it.round(&of_limit(moment)));
+        let mut told = self.of_limits(|it| it.round(moment));
         told.extend(self.of_servers(Sharing::round));
         told
     }
@@ -236,14 +237,4 @@ impl Topics for Told {
 fn telling(kind: u8, (to, bytes): admin::Told) -> Telling {
     let part = Part { kind, bytes };
     Telling { to, part }
-}
-
-fn of_limit<'a>(moment: &Moment<'a>) -> cluster::Moment<'a> {
-    cluster::Moment {
-        now: moment.now,
-        clock: moment.clock,
-        interval: moment.interval,
-        peers: moment.peers,
-        expected: moment.expected,
-    }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::Moment;
 use super::account::Fleet;
+use crate::net::Moment;
 
 /// Rounds after which a node that is there and has not told of a limit does not have it.
 const SILENT_ROUNDS: u64 = 3;

@@ -8,7 +8,8 @@ use super::account::{Account, Fleet, Own, Rule};
 use super::around::Around;
 use super::entry::{Entry, Head};
 use super::slot::Slot;
-use super::{ClusterStore, LimitKey, Moment, Quota};
+use super::{ClusterStore, LimitKey, Quota};
+use crate::net::Moment;
 
 /// Keys that can be hot. What comes beyond stays cold: each node then has its part, and no more.
 const MAX_HOT: usize = 8192;

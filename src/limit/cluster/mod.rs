@@ -26,7 +26,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use foldhash::fast::RandomState;
 use papaya::HashMap;
@@ -36,27 +36,10 @@ pub use self::entry::{Head, MAX_PART};
 use self::slot::Slot;
 use super::bucket::TokenBucket;
 use super::{Algorithm, LimitKey, MemoryStore, Quota, Verdict};
-
-/// How often [`ClusterStore::turn`] should be called.
-pub const TURN: Duration = Duration::from_millis(50);
+use crate::net::Moment;
 
 /// Keys that wait to become hot. What comes beyond asks again with its next request.
 const MAX_CANDIDATES: usize = 1024;
-
-/// The circumstances, as whoever knows the fleet sees them.
-#[derive(Debug, Clone, Copy)]
-pub struct Moment<'a> {
-    /// The time.
-    pub now: Instant,
-    /// The same on the fleet's clock, in milliseconds.
-    pub clock: u64,
-    /// Time between two rounds.
-    pub interval: Duration,
-    /// The other nodes that are there, each by a number of its own.
-    pub peers: &'a [u64],
-    /// How many more are likely to be there, and have not been met yet.
-    pub expected: usize,
-}
 
 /// One limit's counts, shared with other nodes.
 pub struct ClusterStore {
@@ -159,7 +142,8 @@ impl ClusterStore {
         self.book().retire(self);
     }
 
-    /// Settles what the workers have admitted and grants anew. Gives what other nodes should know at once.
+    /// Settles what the workers have admitted and grants anew. Gives what other nodes should know at once. To be called
+    /// each [`TURN`](crate::net::moment::TURN).
     pub fn turn(&self, moment: &Moment<'_>) -> Vec<Vec<u8>> {
         let mut book = self.book();
         if book.is_retired() {

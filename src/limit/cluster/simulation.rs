@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::net::moment::TURN;
 use crate::net::simulated::{Conditions, Network};
 
 const INTERVAL: u64 = 500;

@@ -1,6 +1,7 @@
 //! A store by itself: hot and cold keys, and what it tells.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use super::*;
 

@@ -1,10 +1,10 @@
 //! Windows, which all nodes begin and end at once: who has used little of one has the more of it left.
 
-use super::super::TURN;
 use super::super::share::Claim;
 use super::super::slot::Grant;
 use super::{Account, Counts, Fleet, MARGIN, Other, Own, Rule};
 use crate::limit::Algorithm;
+use crate::net::moment::TURN;
 
 /// Rounds for which a node's rate is taken to go on.
 const HORIZON: u64 = 4;
