@@ -360,8 +360,21 @@ fn an_answer_of_the_proxys_own_to_head_is_complete() {
 #[test]
 fn nothing_else_that_a_peer_says_of_the_client_is_believed() {
     let backend = Backend::start();
-    let fields = ["x-real-ip", "x-forwarded-port"];
-    let claims = fields.map(|name| (name, "192.0.2.1"));
+    let fields = [
+        "x-real-ip",
+        "x-forwarded-port",
+        "x-forwarded-ssl",
+        "x-forwarded-scheme",
+        "x-forwarded-user",
+        "x-forwarded-client-cert",
+        "x-forwarded-uri",
+        "x-forwarded-anything",
+        "front-end-https",
+        "x-original-url",
+        "x-rewrite-url",
+    ];
+    let mut claims = fields.map(|name| (name, "192.0.2.1")).to_vec();
+    claims.push(("proxy", "192.0.2.1:80"));
     for (trusted, expected) in [("10.0.0.0/8", None), ("127.0.0.0/8", Some("192.0.2.1"))] {
         let proxy = Proxy::new()
             .setting(&format!("trusted_proxies = [{trusted:?}]"))
@@ -375,6 +388,8 @@ fn nothing_else_that_a_peer_says_of_the_client_is_believed() {
     }
 }
 
+        // As a variable of CGI it is HTTP_PROXY (CVE-2016-5385), which nobody has a use for.
+        assert_eq!(seen["headers"]["proxy"][0].as_str(), None, "{seen}");
 #[test]
 fn an_absolute_target_is_no_excuse_for_several_hosts() {
     let backend = RawBackend::answering(OK);

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use super::h1::RequestHead;
 use super::h1::write_request::decimal;
-use super::headers::is_identity;
+use super::headers::{is_about_earlier_hops, is_identity};
 use members::{forwarded, list};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -137,13 +137,18 @@ impl Hop {
     }
 
     /// Whether a client's field of this name does not pass as it is: what an untrusted peer says of earlier hops, or what
-    /// it could have a server believe that this proxy said, and the lists that [`write`](Self::write) continues.
+    /// it could have a server believe that this proxy said, the lists that [`write`](Self::write) continues, and `Proxy`,
+    /// which programs that get fields as variables take for the setting `HTTP_PROXY` (CVE-2016-5385).
     pub fn replaces(&self, name: &HeaderName) -> bool {
-        match name.as_str() {
-            "forwarded" | "x-forwarded-for" => true,
-            name if is_identity(name) => !self.trusted,
-            "x-forwarded-host" | "x-forwarded-port" | "x-forwarded-prefix"
-            | "x-forwarded-proto" | "x-forwarded-server" | "x-real-ip" => !self.trusted,
+        let name = name.as_str();
+        // Most names begin with another letter.
+        match name.as_bytes() {
+            [b'f', ..] if name == "forwarded" => true,
+            [b'p', ..] => name == "proxy",
+            [b'x', ..] if name == "x-forwarded-for" => true,
+            [b'c' | b'f' | b'x', ..] => {
+                !self.trusted && (is_about_earlier_hops(name) || is_identity(name))
+            }
             _ => false,
         }
     }

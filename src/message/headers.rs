@@ -214,8 +214,8 @@ fn is_for_one_hop(name: &str) -> bool {
 
 /// Whether only a proxy may say it.
 fn is_a_proxys(name: &str) -> bool {
-    matches!(name, "forwarded" | "via" | "x-real-ip" | "x-request-id")
-        || name.starts_with("x-forwarded-")
+    matches!(name, "forwarded" | "proxy" | "via" | "x-request-id")
+        || is_about_earlier_hops(name)
         || is_identity(name)
 }
 
@@ -227,6 +227,20 @@ pub fn is_identity(name: &str) -> bool {
 /// Whether a client's field has a name that a server may take for that of a field which frames, routes, or is the proxy's
 /// to say. Programs that get fields as variables, as in CGI, cannot tell `X_Forwarded_For` from `X-Forwarded-For`.
 pub fn is_forged(name: &HeaderName) -> bool {
+/// Whether a field of the `X-Forwarded-*` kind says something about a request on its way to a proxy, which servers believe
+/// from one.
+pub fn is_about_earlier_hops(name: &str) -> bool {
+    // Most names begin like none of them.
+    match name.as_bytes() {
+        [b'x', b'-', b'f', ..] => name.starts_with("x-forwarded-"),
+        [b'x', b'-', b'r' | b'o', ..] => {
+            matches!(name, "x-original-url" | "x-real-ip" | "x-rewrite-url")
+        }
+        [b'f', ..] => name == "front-end-https",
+        _ => false,
+    }
+}
+
     let name = name.as_str();
     let usual = |b: u8| b.is_ascii_lowercase() | b.is_ascii_digit() | (b == b'-');
     let unusual = name.bytes().fold(false, |found, b| found | !usual(b));
@@ -375,6 +389,11 @@ mod tests {
             assert!(is_forged(&name) && !may_be_trailer(&name), "{name}");
         }
         for name in [
+            "x_forwarded_ssl",
+            "front_end_https",
+            "front-end_https",
+            "x_original_url",
+            "x-rewrite_url",
             "x_forwarded",
             "x-forwarded-for",
             "content-length",
@@ -384,7 +403,9 @@ mod tests {
             assert!(!is_forged(&HeaderName::from_static(name)), "{name}");
         }
     }
+            "x_original",
 
+            "proxy",
     #[test]
     fn a_server_switches_only_to_what_was_asked_for() {
         let answers = |asked: &'static str, answered: &'static str| {

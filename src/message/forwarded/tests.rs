@@ -279,3 +279,50 @@ fn a_trusted_peer_is_continued_in_the_form_that_it_speaks() {
         ["forwarded: for=1.1.1.1;proto=https, for=10.0.0.1;proto=http"]
     );
 }
+
+#[test]
+fn only_a_trusted_peer_may_tell_of_earlier_hops_and_nobody_of_proxies_to_use() {
+    let replaces = |peer: &str, name| {
+        let hop = Hop::new(peer.parse().unwrap(), &trusted(), false);
+        hop.replaces(&HeaderName::from_static(name))
+    };
+    let (trusted, other) = ("10.0.0.1:5", "192.0.2.1:5");
+    for name in [
+        "x-forwarded-proto",
+        "x-forwarded-host",
+        "x-forwarded-port",
+        "x-forwarded-prefix",
+        "x-forwarded-server",
+        "x-forwarded-ssl",
+        "x-forwarded-scheme",
+        "x-forwarded-user",
+        "x-forwarded-client-cert",
+        "x-forwarded-uri",
+        "x-forwarded-method",
+        "x-forwarded-by",
+        "x-forwarded-",
+        "x-real-ip",
+        "front-end-https",
+        "x-original-url",
+        "x-rewrite-url",
+        "client-cert",
+        "client-cert-chain",
+        "x-client-cert-subject",
+    ] {
+        assert!(replaces(other, name) && !replaces(trusted, name), "{name}");
+    }
+    for name in ["forwarded", "x-forwarded-for", "proxy"] {
+        assert!(replaces(other, name) && replaces(trusted, name), "{name}");
+    }
+    for name in [
+        "from",
+        "proxy-status",
+        "x-forwarded",
+        "x-original",
+        "cookie",
+        "f",
+        "x",
+    ] {
+        assert!(!replaces(other, name) && !replaces(trusted, name), "{name}");
+    }
+}
