@@ -37,11 +37,15 @@ impl Trailers {
     }
 }
 
-/// The protocol that a message asks to switch to, or switches to: its Upgrade field, if Connection names it too.
+/// The protocols that a message asks to switch to, or switches to: what all lines of Upgrade name, if Connection names it
+/// too.
 ///
 /// Other versions of HTTP do not count: over a tunnel a client could then send requests that nobody routes or limits.
 pub fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    let protocol = headers.get(UPGRADE)?;
+    let mut lines = headers.get_all(UPGRADE).into_iter();
+    let (first, is_one) = (lines.next()?, lines.next().is_none());
+    // An empty list asks for nothing.
+    tokens(headers, &UPGRADE).next()?;
     let is_http = |token: &[u8]| {
         let name = token.split(|b| *b == b'/').next().unwrap_or_default();
         ["h2c", "h2", "http", "tls"]
@@ -50,14 +54,18 @@ pub fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     };
     let allowed =
         has_token(headers, &CONNECTION, "upgrade") && !tokens(headers, &UPGRADE).any(is_http);
-    allowed.then(|| protocol.clone())
+    if !allowed || is_one {
+        return allowed.then(|| first.clone());
+    }
+    let all: Vec<&[u8]> = tokens(headers, &UPGRADE).collect();
+    HeaderValue::from_bytes(&all.join(&b", "[..])).ok()
 }
 
 /// Whether a server may switch to the protocols that `answered` names when it was asked for those in `asked`
-/// (RFC 9110, section 7.8).
+/// (RFC 9110, section 7.8). To nothing it may not.
 pub fn answers_upgrade(asked: &HeaderValue, answered: &HeaderValue) -> bool {
     let was_asked = |protocol: &[u8]| list(asked).any(|it| it.eq_ignore_ascii_case(protocol));
-    list(answered).all(was_asked)
+    list(answered).next().is_some() && list(answered).all(was_asked)
 }
 
 /// The trailers that a message says it has.
@@ -212,21 +220,13 @@ fn is_for_one_hop(name: &str) -> bool {
     )
 }
 
-/// Whether only a proxy may say it.
+/// Whether only a proxy may say it, or nobody.
 fn is_a_proxys(name: &str) -> bool {
     matches!(name, "forwarded" | "proxy" | "via" | "x-request-id")
         || is_about_earlier_hops(name)
         || is_identity(name)
 }
 
-/// Whether a field says who a client's certificate says it is (RFC 9440, and our own).
-pub fn is_identity(name: &str) -> bool {
-    matches!(name, "client-cert" | "client-cert-chain") || name.starts_with("x-client-cert-")
-}
-
-/// Whether a client's field has a name that a server may take for that of a field which frames, routes, or is the proxy's
-/// to say. Programs that get fields as variables, as in CGI, cannot tell `X_Forwarded_For` from `X-Forwarded-For`.
-pub fn is_forged(name: &HeaderName) -> bool {
 /// Whether a field of the `X-Forwarded-*` kind says something about a request on its way to a proxy, which servers believe
 /// from one.
 pub fn is_about_earlier_hops(name: &str) -> bool {
@@ -241,6 +241,14 @@ pub fn is_about_earlier_hops(name: &str) -> bool {
     }
 }
 
+/// Whether a field says who a client's certificate says it is (RFC 9440, and our own).
+pub fn is_identity(name: &str) -> bool {
+    matches!(name, "client-cert" | "client-cert-chain") || name.starts_with("x-client-cert-")
+}
+
+/// Whether a client's field has a name that a server may take for that of a field which frames, routes, or is the proxy's
+/// to say. Programs that get fields as variables, as in CGI, cannot tell `X_Forwarded_For` from `X-Forwarded-For`.
+pub fn is_forged(name: &HeaderName) -> bool {
     let name = name.as_str();
     let usual = |b: u8| b.is_ascii_lowercase() | b.is_ascii_digit() | (b == b'-');
     let unusual = name.bytes().fold(false, |found, b| found | !usual(b));
@@ -381,6 +389,11 @@ mod tests {
             "x.forwarded.proto",
             "x_real-ip",
             "x_request_id",
+            "x_forwarded_ssl",
+            "front_end_https",
+            "front-end_https",
+            "x_original_url",
+            "x-rewrite_url",
             "content_length",
             "transfer_encoding",
             "proxy_connection",
@@ -389,13 +402,10 @@ mod tests {
             assert!(is_forged(&name) && !may_be_trailer(&name), "{name}");
         }
         for name in [
-            "x_forwarded_ssl",
-            "front_end_https",
-            "front-end_https",
-            "x_original_url",
-            "x-rewrite_url",
             "x_forwarded",
+            "x_original",
             "x-forwarded-for",
+            "proxy",
             "content-length",
             "my_field",
             "x-sum",
@@ -403,9 +413,7 @@ mod tests {
             assert!(!is_forged(&HeaderName::from_static(name)), "{name}");
         }
     }
-            "x_original",
 
-            "proxy",
     #[test]
     fn a_server_switches_only_to_what_was_asked_for() {
         let answers = |asked: &'static str, answered: &'static str| {
@@ -418,6 +426,9 @@ mod tests {
         assert!(answers("a, b", "b"));
         assert!(!answers("websocket", "b"));
         assert!(!answers("a", "a, b"));
+        for nothing in ["", ",", " , ,"] {
+            assert!(!answers("a", nothing) && !answers(nothing, nothing));
+        }
     }
 
     #[test]
@@ -429,6 +440,19 @@ mod tests {
         assert_eq!(upgrade(&websocket).unwrap(), "websocket");
         assert_eq!(upgrade(&map(&[("upgrade", "websocket")])), None);
         assert_eq!(upgrade(&map(&[("connection", "upgrade")])), None);
+        let lines = |lines: [&'static str; 2]| {
+            let [first, second] = lines.map(|line| ("upgrade", line));
+            upgrade(&map(&[first, ("connection", "upgrade"), second]))
+        };
+        assert_eq!(lines(["a", "b, c"]).unwrap(), "a, b, c");
+        assert_eq!(lines(["a", ","]).unwrap(), "a");
+        assert_eq!(lines([",", "a"]).unwrap(), "a");
+        assert_eq!(lines(["a", "h2c"]), None);
+        assert_eq!(lines([",", ""]), None);
+        for nothing in ["", ",", ", ,"] {
+            let fields = [("connection", "upgrade"), ("upgrade", nothing)];
+            assert_eq!(upgrade(&map(&fields)), None, "{nothing:?}");
+        }
         for http in ["h2c", "websocket, H2C", "HTTP/2.0", "TLS/1.2"] {
             assert_eq!(
                 upgrade(&map(&[("connection", "upgrade"), ("upgrade", http)])),
