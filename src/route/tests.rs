@@ -174,6 +174,9 @@ fn methods_then_headers_decide_between_routes_of_one_path() {
         ("HEAD", &[], "- - /x -"),
         ("GET", &["a=1"], "GET - /x a=1"),
         ("GET", &["a=1", "b=2"], "GET - /x b=2"),
+        // A server may take it for that.
+        ("get", &["a=1"], "GET - /x a=1"),
+        ("pUt", &[], "GET,PUT - /x -"),
     ] {
         let found = find_with(&table, method, "-", "/x", headers);
         assert_eq!(found, Some(expected), "{method} {headers:?}");
