@@ -151,15 +151,18 @@ enum End {
 pub fn serve(opened: Opened, read: BytesMut) -> impl Future<Output = Option<Idle>> {
     let (place, is_new) = (opened.place, opened.is_new);
     let (client, stream) = Client::new(opened);
+    let came = !read.is_empty();
     let wire = Wire::with_input(stream, read);
     let connection = Connection {
-        may_be_http2: client.listener().http2 && is_new,
+        // Over TLS ALPN has said so (RFC 9113, section 3.2).
+        may_be_http2: client.listener().http2 && is_new && !client.hop.is_encrypted(),
         wire: Rc::new(RefCell::new(wire)),
         client: Rc::new(client),
         place,
         since: clock::now(),
         waiting_for: Wait::Request,
         is_new,
+        came,
     };
     connection.serve()
 }
@@ -182,6 +185,8 @@ struct Connection {
     since: Instant,
     /// Whether no request has come since it was opened.
     is_new: bool,
+    /// Whether anything has come since the last request.
+    came: bool,
     /// Whether HTTP/2 is spoken here, and nothing has come yet that is not its preface.
     may_be_http2: bool,
 }
@@ -270,18 +275,23 @@ impl Connection {
                 }
             }
             match wire.poll_read(cx) {
-                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(1..)) => self.came = true,
                 Poll::Ready(_) => return Poll::Ready(Err(End::Close)),
                 Poll::Pending => break,
             }
         }
-        if self.waiting_for == Wait::Request && !wire.input.is_empty() {
+        // Be it nothing but empty lines, of which more and more would else keep it open.
+        if self.waiting_for == Wait::Request && (self.came || !wire.input.is_empty()) {
             self.waiting_for = Wait::Head;
             self.since = clock::now();
         }
         let local = &self.client.local;
         let timeouts = self.client.listener().timeouts;
         let (limit, end) = match self.waiting_for {
+            Wait::Head if wire.input.is_empty() => match local.drain.closes_idle() {
+                true => (DRAIN_GRACE, End::Close),
+                false => (timeouts.headers, End::Close),
+            },
             Wait::Head => (timeouts.headers, End::Linger),
             Wait::Request if local.drain.closes_idle() && self.is_new => (DRAIN_GRACE, End::Close),
             Wait::Request if local.drain.closes_idle() => {
@@ -296,7 +306,7 @@ impl Connection {
         if !local.roster.wait(self.place, cx, self.since + limit) {
             return Poll::Pending;
         }
-        if self.waiting_for == Wait::Head {
+        if matches!(end, End::Linger) {
             let listener = self.client.listener();
             let stats = listener.stats.shard(local.worker);
             stats.header_timeouts.increment();
@@ -319,6 +329,7 @@ impl Connection {
     async fn exchange(&mut self, request: Request) -> Option<End> {
         self.since = clock::now();
         self.is_new = false;
+        self.came = false;
         let Request {
             head,
             framing,
