@@ -13,7 +13,7 @@ use http::{Method, StatusCode, Version};
 use http_body::Body;
 use tokio::time::Instant;
 
-use super::connection::Client;
+use super::client::Client;
 use super::download::ResponseBody;
 use super::error::{Form, ProxyError};
 use super::exchange;

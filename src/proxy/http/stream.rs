@@ -14,7 +14,7 @@ use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 
 use super::answer::ending;
-use super::connection::Client;
+use super::client::Client;
 use super::download::ResponseBody;
 use super::error::{Form, ProxyError};
 use super::interim::Interim;
