@@ -74,6 +74,7 @@ mod tls_servers;
 mod tools;
 mod udp;
 mod udp_changes;
+mod udp_limits;
 mod udp_quic;
 mod upgrades;
 mod websocket;
