@@ -27,6 +27,7 @@ mod http2_connection;
 mod http2_frames;
 mod http2_requests;
 mod http2_servers;
+mod huge_bodies;
 mod hygiene;
 mod hygiene_answers;
 mod hygiene_bodies;
