@@ -34,6 +34,7 @@ mod hygiene_bodies;
 mod hygiene_paths;
 mod hygiene_targets;
 mod interim_answers;
+mod kept_connections;
 mod layers;
 mod mirror;
 mod overload;
