@@ -70,6 +70,7 @@ mod systemd;
 mod tcp;
 mod tcp_options;
 mod tcp_servers;
+mod tcp_tls;
 mod timeouts;
 mod tls;
 mod tls_servers;
