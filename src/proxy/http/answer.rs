@@ -14,7 +14,7 @@ use http_body::Body;
 use tokio::task::coop;
 use tokio::time::Instant;
 
-use super::connection::Client;
+use super::client::Client;
 use super::download::ResponseBody;
 use super::error::{Form, ProxyError};
 use super::exchange;

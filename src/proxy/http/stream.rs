@@ -15,7 +15,7 @@ use http_body::Body as _;
 use tokio::task::coop;
 
 use super::answer::ending;
-use super::connection::Client;
+use super::client::Client;
 use super::download::ResponseBody;
 use super::error::{Form, ProxyError};
 use super::interim::Interim;
