@@ -6,7 +6,8 @@ use std::rc::Rc;
 use bytes::BytesMut;
 use tokio::time::Instant;
 
-use super::connection::{self, Client};
+use super::client::Client;
+use super::connection;
 use super::http2;
 use super::task::{Facts, Idle};
 use crate::net::Transport;
