@@ -17,6 +17,7 @@ use tokio::task::coop;
 use super::Shared;
 use crate::message::h1::body::Part;
 use crate::message::h1::{Answer, Body};
+use crate::message::h2::has_space;
 use crate::message::headers;
 use crate::net::{Stall, clock};
 use crate::upstream::connection::{AnswerError, SendError, Sending};
@@ -192,6 +193,7 @@ impl Exchange {
         let trailers = ready!(stream.poll_trailers(cx).map_err(ended)?);
         body.pass(0, true)?;
         Poll::Ready(Ok(match trailers {
+            Some(trailers) if has_space(&trailers) => return Poll::Ready(Err(AnswerError::Ended)),
             Some(mut trailers) => {
                 headers::keep_trailers(&mut trailers);
                 Part::Trailers(trailers)
