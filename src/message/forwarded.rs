@@ -88,6 +88,11 @@ impl Hop {
         }
     }
 
+    /// Has nothing believed that comes over it, as the peer does not say who is behind it.
+    pub fn distrust(&mut self) {
+        self.trusted = false;
+    }
+
     /// Who is at the other end.
     pub fn peer(&self) -> IpAddr {
         self.peer

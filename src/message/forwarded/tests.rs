@@ -326,3 +326,14 @@ fn only_a_trusted_peer_may_tell_of_earlier_hops_and_nobody_of_proxies_to_use() {
         assert!(!replaces(other, name) && !replaces(trusted, name), "{name}");
     }
 }
+
+#[test]
+fn nothing_is_believed_of_somebody_whom_a_trusted_peer_does_not_name() {
+    let trusted = trusted();
+    let mut hop = Hop::new("10.0.0.1:5".parse().unwrap(), &trusted, false);
+    let claim = headers(&[("x-forwarded-for", "198.51.100.7")]);
+    assert_eq!(hop.client(&claim, &trusted).to_string(), "198.51.100.7");
+    hop.distrust();
+    assert_eq!(hop.client(&claim, &trusted), hop.peer());
+    assert!(!hop.is_trusted() && hop.replaces(&X_FORWARDED_PROTO));
+}

@@ -45,7 +45,10 @@ impl Client {
         } = opened;
         let view = local.view();
         let trusted = &view.snapshot.trusted_proxies;
-        let hop = Hop::new(peer, trusted, transport.is_encrypted());
+        let mut hop = Hop::new(peer, trusted, transport.is_encrypted());
+        if facts.as_ref().is_some_and(|facts| facts.is_unknown) {
+            hop.distrust();
+        }
         let certificates = transport.peer_certificates();
         let identity = certificates.and_then(tls::identity).map(Box::new);
         let entry = &view.snapshot.listeners[listener];

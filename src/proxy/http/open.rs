@@ -71,12 +71,14 @@ pub async fn open(mut opened: Opened, deadline: Instant) -> After {
         };
         let Introduction {
             client,
+            is_unknown,
             destination,
             counted,
         } = introduction;
         opened.peer = client;
         opened.facts = Some(Box::new(Facts {
             counted,
+            is_unknown,
             destination,
             presence: None,
         }));
