@@ -64,8 +64,12 @@ pub fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
 /// Whether a server may switch to the protocols that `answered` names when it was asked for those in `asked`
 /// (RFC 9110, section 7.8). To nothing it may not.
 pub fn answers_upgrade(asked: &HeaderValue, answered: &HeaderValue) -> bool {
-    let was_asked = |protocol: &[u8]| list(asked).any(|it| it.eq_ignore_ascii_case(protocol));
-    list(answered).next().is_some() && list(answered).all(was_asked)
+    let was_asked = |protocol: &[u8]| {
+        let mut asked = list(asked).take(MAX_OPTIONS);
+        asked.any(|it| it.eq_ignore_ascii_case(protocol))
+    };
+    let count = list(answered).take(MAX_OPTIONS + 1).count();
+    (1..=MAX_OPTIONS).contains(&count) && list(answered).all(was_asked)
 }
 
 /// The trailers that a message says it has.

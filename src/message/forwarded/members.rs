@@ -5,10 +5,13 @@
 use std::iter;
 use std::net::{IpAddr, SocketAddr};
 
-/// The addresses in a line of X-Forwarded-For, from the last to the first; `None` is a member that is none.
+/// The addresses in a line of X-Forwarded-For, from the last to the first; `None` is a member that is none. Empty ones do not
+/// count (RFC 9110, section 5.6.1).
 pub(super) fn list(line: &[u8]) -> impl Iterator<Item = Option<IpAddr>> {
     line.rsplit(|b| *b == b',')
-        .map(|member| node_address(member.trim_ascii()))
+        .map(<[u8]>::trim_ascii)
+        .filter(|member| !member.is_empty())
+        .map(node_address)
 }
 
 /// The addresses in a line of Forwarded, from the last to the first; `None` is a member without one,
@@ -16,12 +19,17 @@ pub(super) fn list(line: &[u8]) -> impl Iterator<Item = Option<IpAddr>> {
 pub(super) fn forwarded(line: &[u8]) -> impl Iterator<Item = Option<IpAddr>> {
     let mut rest = Some(line);
     iter::from_fn(move || {
-        let line = rest.take()?;
-        let Some(begin) = last_member(line) else {
-            return Some(None);
-        };
-        rest = begin.checked_sub(1).map(|comma| &line[..comma]);
-        Some(forwarded_for(&line[begin..]))
+        loop {
+            let line = rest.take()?;
+            let Some(begin) = last_member(line) else {
+                return Some(None);
+            };
+            rest = begin.checked_sub(1).map(|comma| &line[..comma]);
+            let member = line[begin..].trim_ascii();
+            if !member.is_empty() {
+                return Some(forwarded_for(member));
+            }
+        }
     })
 }
 

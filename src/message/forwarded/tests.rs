@@ -66,6 +66,8 @@ fn trusted_hops_are_walked_from_the_right() {
             &[("x-forwarded-for", "198.51.100.7, nonsense, 10.2.3.4")],
             "10.2.3.4",
         ),
+        (&[("x-forwarded-for", "198.51.100.7, , ")], "198.51.100.7"),
+        (&[("forwarded", "for=198.51.100.7,, ")], "198.51.100.7"),
         (&[("x-forwarded-for", "10.9.9.9")], "10.9.9.9"),
         (&[("x-forwarded-for", "198.51.100.7:4711")], "198.51.100.7"),
         (
