@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io::Write;
+use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,6 +18,13 @@ use crate::support::proxy::{Proxy, RunningProxy, before_script};
 const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nlink: </x>; rel=preload\r\n\r\n";
 const NO_RETRIES: &str = "[[routes]]\nupstream = \"app\"\nretry = { attempts = 0 }";
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+/// The hints, as a head of HTTP/2.
+fn hints() -> Response<()> {
+    let hints = Response::builder().status(103);
+    let hints = hints.header("link", "</x>; rel=preload").body(());
+    hints.expect("an answer")
+}
 
 /// What the test has seen of what a server waits for.
 type Seen = Arc<Semaphore>;
@@ -48,10 +56,7 @@ fn hinting_http2() -> (Http2Backend, Seen) {
     let backend = Http2Backend::start(move |mut asked| {
         let awaited = Arc::clone(&awaited);
         async move {
-            let hints = Response::builder().status(103);
-            let hints = hints.header("link", "</x>; rel=preload").body(());
-            let hints = hints.expect("an answer");
-            asked.respond.send_informational(hints).expect("a stream");
+            asked.respond.send_informational(hints()).expect("a stream");
             wait_for(&awaited).await;
             asked.answer("ok");
         }
@@ -268,29 +273,52 @@ fn who_has_begun_to_answer_had_not_closed_the_connection() {
 #[test]
 fn a_stream_that_ends_with_hints_is_not_asked_for_again() {
     let asked = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&asked);
+    let (count, seen) = (Arc::clone(&asked), Seen::new(Semaphore::new(0)));
+    let awaited = Arc::clone(&seen);
     let backend = Http2Backend::start(move |mut asked| {
-        count.fetch_add(1, Ordering::SeqCst);
+        let (number, awaited) = (count.fetch_add(1, Ordering::SeqCst), Arc::clone(&awaited));
         async move {
-            let hints = Response::builder().status(103).body(());
-            let hints = hints.expect("an answer");
-            asked.respond.send_informational(hints).expect("a stream");
+            if number == 0 {
+                return asked.answer("ok");
+            }
+            asked.respond.send_informational(hints()).expect("a stream");
+            wait_for(&awaited).await;
             asked.respond.send_reset(Reason::INTERNAL_ERROR);
         }
     });
     let proxy = Proxy::new()
+        .setting("workers = 1")
         .unprobed_with("app", &[backend.addr()], "protocol = \"http2\"")
         .extra(NO_RETRIES)
         .start();
     let mut client = proxy.connect();
+    assert_eq!(client.get("/").expect("an answer").status, 200);
     client
         .send_raw(message("GET", "/", &[], b""))
         .expect("sent");
-    let mut answer = client.read_response(false).expect("an answer");
-    if answer.status == 103 {
-        // The reset may have overtaken it.
-        answer = client.read_response(false).expect("an answer");
-    }
-    assert_eq!(answer.status, 502);
-    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    is_hint(
+        &client.read_response(false).expect("hints"),
+        "2.0 loadbalancer",
+    );
+    seen.add_permits(1);
+    assert_eq!(client.read_response(false).expect("an answer").status, 502);
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn a_server_of_http_2_cannot_flood_either() {
+    let backend = Http2Backend::start(|mut asked| async move {
+        for _ in 0..20_000 {
+            asked.respond.send_informational(hints()).expect("a stream");
+        }
+        asked.answer("ok");
+    });
+    let proxy = before_http2(&backend);
+    let mut client = proxy.connect();
+    client
+        .send_raw(message("GET", "/", &[], b""))
+        .expect("sent");
+    let mut statuses = iter::repeat_with(|| client.read_response(false).expect("an answer").status);
+    let last = statuses.find(|status| *status != 103);
+    assert_eq!(last, Some(502));
 }

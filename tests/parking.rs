@@ -1,8 +1,12 @@
 //! Connections that wait for a request are parked, which costs little and which no client notices.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use crate::proxy_protocol::LINE;
 use crate::support::client::message;
+use crate::support::http2::{self, connect_over, exchange, runtime};
 use crate::support::proxy::{Proxy, RunningProxy};
 use crate::support::{DEADLINE, wait_until};
 
@@ -183,5 +187,25 @@ fn parked_connections_keep_no_buffers() {
     let most = before + 6 * CLIENTS as u64;
     wait_until("the memory is given back", || {
         proxy.metric("lb_connections_parked") == CLIENTS as u64 && proxy.process().rss_kib() < most
+    });
+}
+
+#[test]
+fn a_connection_is_new_until_its_first_request_even_if_it_was_parked_behind_a_proxy_header() {
+    let proxy = proxy()
+        .setting("trusted_proxies = [\"127.0.0.1\"]")
+        .listener("proxy_protocol = \"required\"")
+        .start();
+    let mut socket = TcpStream::connect(proxy.addr()).expect("a connection");
+    parked(&proxy, 1);
+    socket.write_all(LINE).expect("sent");
+    parked(&proxy, 0);
+    parked(&proxy, 1);
+    runtime().block_on(async {
+        socket.set_nonblocking(true).expect("a socket");
+        let socket = tokio::net::TcpStream::from_std(socket).expect("a socket");
+        let client = connect_over(socket).await;
+        let answer = exchange(&client, http2::get("/a"), b"").await;
+        assert_eq!(answer.expect("an answer").body, b"a");
     });
 }

@@ -8,7 +8,7 @@ mod source;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use h2::RecvStream;
 use h2::server::SendResponse;
 use http_body::Frame;
 use thiserror::Error;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, coop};
 
 use self::source::{Expectation, Origin, Source};
 use super::h1::body::Part;
@@ -231,7 +231,7 @@ impl Upload {
         self.taken().await;
     }
 
-    /// Its next part.
+    /// Its next part, which counts like a read of a socket, so that a body in crumbs does not keep others waiting.
     ///
     /// # Errors
     /// It failed, which [`error`](Self::error) says from then on.
@@ -246,6 +246,7 @@ impl Upload {
             self.finished.set(true);
             return Poll::Ready(None);
         }
+        let turn = ready!(coop::poll_proceed(cx));
         let source = &mut *self.source.borrow_mut();
         let part = match source.poll_part(cx) {
             Poll::Ready(Ok(part)) => part,
@@ -261,6 +262,7 @@ impl Upload {
                 return Poll::Pending;
             }
         };
+        turn.made_progress();
         source.stall.progress();
         if let Some(pace) = &mut source.pace {
             pace.came();

@@ -13,6 +13,7 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::coop;
 
 use super::splice::Pipe;
 
@@ -66,7 +67,8 @@ impl Tcp {
     pub fn poll_silent(&mut self, cx: &mut Context<'_>) -> bool {
         loop {
             if self.poll_readable(cx).is_pending() {
-                return true;
+                // At the end of a task's turn the runtime says nothing, whatever there is.
+                return coop::has_budget_remaining() || self.is_silent_now();
             }
             // The last read may have left that open: it asked for no more than there was.
             match self.try_read(&mut [0]) {

@@ -2,12 +2,12 @@
 
 use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use thiserror::Error;
-use tokio::task::spawn_local;
+use tokio::task::{coop, spawn_local};
 
 use super::{http1, http2};
 use crate::message::Upload;
@@ -163,7 +163,8 @@ impl Connection {
         }
     }
 
-    /// Waits for the next part of the answer's body.
+    /// Waits for the next part of the answer's body. A part counts like a read of a socket, so that a body in crumbs does
+    /// not keep others waiting.
     ///
     /// # Errors
     /// It broke off, or is malformed.
@@ -172,10 +173,13 @@ impl Connection {
         cx: &mut Context<'_>,
         body: &mut Body,
     ) -> Poll<Result<Part, AnswerError>> {
-        match self {
+        let turn = ready!(coop::poll_proceed(cx));
+        let part = ready!(match self {
             Self::Http1(connection) => connection.poll_body(cx, body),
             Self::Http2(exchange) => exchange.poll_body(cx, body),
-        }
+        });
+        turn.made_progress();
+        Poll::Ready(part)
     }
 
     /// Takes the socket back after the server has switched protocols, with what it sent after its answer. There is no

@@ -19,7 +19,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderName;
 use tokio::io::AsyncWrite;
-use tokio::task::coop;
 
 use super::announce::Announced;
 use super::connection::{AnswerError, SendError, Sending};
@@ -270,8 +269,7 @@ impl Inner {
         }
     }
 
-    /// Takes what the client has sent of its body, up to a reasonable amount; whether there may be more now. A part counts
-    /// like a read of a socket, so that a body in crumbs does not keep others waiting.
+    /// Takes what the client has sent of its body, up to a reasonable amount; whether there may be more now.
     fn take_upload(&mut self, cx: &mut Context<'_>) -> Result<bool, SendError> {
         let Self { upload, wire, .. } = self;
         let output = &mut wire.output;
@@ -279,14 +277,7 @@ impl Inner {
             if output.is_full() {
                 return Ok(true);
             }
-            let Poll::Ready(turn) = coop::poll_proceed(cx) else {
-                return Ok(false);
-            };
-            let polled = sending.upload.poll_frame(cx);
-            if polled.is_ready() {
-                turn.made_progress();
-            }
-            match polled {
+            match sending.upload.poll_frame(cx) {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Some(Err(_))) => return Err(SendError::Upload),
                 Poll::Ready(Some(Ok(frame))) => {

@@ -75,7 +75,7 @@ struct Shared {
     idle: Duration,
     streams: Cell<usize>,
     freed: Rc<Freed>,
-    /// Whether something was answered over it.
+    /// Whether a stream has come to its end.
     served: Cell<bool>,
     /// Set when its task has ended, or the server has said that it takes no more streams.
     closed: Cell<bool>,

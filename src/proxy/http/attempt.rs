@@ -252,12 +252,12 @@ pub async fn send(
                 interim.pass(request.client, answer, cx);
             }
             interims += 1;
-            if interims >= MAX_INTERIMS {
+            if interims > MAX_INTERIMS {
                 return Poll::Ready(Err(Failure::BadAnswer(Invalid::TooLarge)));
             }
-            polled = match interims % INTERIMS_AT_ONCE {
-                // Others have their turn, and so have the deadlines below.
-                0 => {
+            polled = match connection {
+                // Others have their turn, and so have the deadlines below. What there is of a stream is in memory already.
+                Connection::Http1(_) if interims.is_multiple_of(INTERIMS_AT_ONCE) => {
                     cx.waker().wake_by_ref();
                     Poll::Pending
                 }
@@ -281,6 +281,8 @@ pub async fn send(
 
 /// Whether a deadline, if there is one, has passed.
 fn is_over(deadline: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> bool {
+    // The timer says nothing while there is so much to do that the task's turn is over.
+    let is_over = |it: &mut Pin<Box<Sleep>>| it.deadline() <= clock::now();
     let deadline = deadline.as_mut();
-    deadline.is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
+    deadline.is_some_and(|it| it.as_mut().poll(cx).is_ready() || is_over(it))
 }

@@ -121,6 +121,7 @@ impl Connection {
                         transport,
                         peer,
                         since,
+                        is_new: self.is_new,
                         facts: self.client.facts.take(),
                     });
                 }
@@ -200,18 +201,16 @@ impl Connection {
         let local = &self.client.local;
         let timeouts = self.client.listener().timeouts;
         let (limit, end) = match self.waiting_for {
-            Wait::Head if wire.input.is_empty() => match local.drain.closes_idle() {
-                true => (DRAIN_GRACE, End::Close),
-                false => (timeouts.headers, End::Close),
-            },
-            Wait::Head => (timeouts.headers, End::Linger),
-            Wait::Request if local.drain.closes_idle() && self.is_new => (DRAIN_GRACE, End::Close),
-            Wait::Request if local.drain.closes_idle() => {
+            Wait::Head if !wire.input.is_empty() => (timeouts.headers, End::Linger),
+            _ if local.drain.closes_idle() && self.is_new => (DRAIN_GRACE, End::Close),
+            _ if local.drain.closes_idle() => {
                 return match wire.stream.transport().has_bytes() {
                     true => Poll::Pending, // it will be woken to read them
                     false => Poll::Ready(Err(End::Close)),
                 };
             }
+            // Nothing but empty lines has come.
+            Wait::Head => (timeouts.headers, End::Close),
             Wait::Request if timeouts.keep_alive > PARK_AFTER => (PARK_AFTER, End::Park),
             Wait::Request => (timeouts.keep_alive, End::Close),
         };

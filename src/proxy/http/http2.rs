@@ -36,8 +36,8 @@ pub const ALPN: &[u8] = b"h2";
 const MAX_STREAMS: u32 = 100;
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// What small frames that wait for their server may cost, as the library counts: 256 each, less their length. With its
-/// default, some thousand short messages of a gRPC call would end the connection.
+/// What small frames that wait for their server may cost on a connection, as the library counts: 256 each, less their
+/// length. That are some 16,000 short messages of gRPC; its default has room for 2,000, with which the connection ends.
 const SMALL_FRAMES: usize = 4 * 1024 * 1024;
 /// Bytes of an answer that may wait for the client to take them.
 const SEND_BUFFER: usize = 64 * 1024;

@@ -12,7 +12,6 @@ use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONTENT_LENGTH, COOKIE, DATE, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
-use tokio::task::coop;
 
 use super::answer::ending;
 use super::client::Client;
@@ -253,11 +252,7 @@ impl Sending {
                     return Poll::Ready(Ok(()));
                 }
             }
-            // A part counts like a read of a socket, so that a body in crumbs does not keep others waiting.
-            let turn = ready!(coop::poll_proceed(cx));
-            let polled = ready!(Pin::new(&mut self.body).poll_frame(cx));
-            turn.made_progress();
-            match polled {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 None => return Poll::Ready(self.stream.send_data(Bytes::new(), true)),
                 Some(Err(_)) => return Poll::Ready(Err(self.reset(Reason::INTERNAL_ERROR))),
                 Some(Ok(frame)) => match frame.into_data() {

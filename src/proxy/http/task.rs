@@ -76,6 +76,8 @@ enum Past {
     Accepted,
     /// Nothing yet.
     Nothing,
+    /// What comes before requests, such as a TLS handshake.
+    Preamble,
     /// Requests and answers.
     Exchanges,
 }
@@ -157,6 +159,8 @@ pub struct Idle {
     pub peer: SocketAddr,
     /// When the wait for the next request began.
     pub since: Instant,
+    /// Whether it has had no request yet.
+    pub is_new: bool,
     /// What else is known of it.
     pub facts: Option<Box<Facts>>,
 }
@@ -250,7 +254,10 @@ impl ClientTask {
         self.state = State::Parked(Parked {
             transport: idle.transport,
             deadline: idle.since + self.seat.listener().timeouts.keep_alive,
-            past: Past::Exchanges,
+            past: match idle.is_new {
+                true => Past::Preamble,
+                false => Past::Exchanges,
+            },
             facts: idle.facts,
         });
     }
@@ -278,7 +285,7 @@ impl Parked {
     /// Waits for something to come.
     fn poll(&mut self, cx: &mut Context<'_>, seat: &Seat) -> Poll<Woken> {
         let local = &*seat.local;
-        let polled = if self.past < Past::Exchanges && seat.listener().has_preamble() {
+        let polled = if self.past < Past::Preamble && seat.listener().has_preamble() {
             let polled = self.transport.poll_readable(cx);
             polled.map(|readable| readable.map_or(Woken::Gone, |()| Woken::Readable))
         } else {

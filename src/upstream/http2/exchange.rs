@@ -12,7 +12,6 @@ use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
 use http::HeaderMap;
-use tokio::task::coop;
 
 use super::Shared;
 use crate::message::h1::body::Part;
@@ -144,14 +143,12 @@ impl Exchange {
             return Poll::Ready(Err(AnswerError::Ended));
         };
         if let Poll::Ready(Some(Ok(interim))) = future.poll_informational(cx) {
-            self.connection.served.set(true);
             inner.stale = false;
             let answer = Answer::of_stream(interim.into_parts().0, false, to_head);
             return Poll::Ready(answer.map_err(AnswerError::Invalid));
         }
         match ready!(Pin::new(future).poll(cx)) {
             Ok(response) => {
-                self.connection.served.set(true);
                 let (head, body) = response.into_parts();
                 let is_empty = body.is_end_stream();
                 inner.body = Some(body);
@@ -205,6 +202,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        self.connection.served.set(true);
         let streams = self.connection.streams.get() - 1;
         self.connection.streams.set(streams);
         if streams == 0 {
@@ -242,11 +240,7 @@ impl Inner {
                 true => {}
                 false => return self.lost(),
             }
-            // A part counts like a read of a socket, so that a body in crumbs does not keep others waiting.
-            let turn = ready!(coop::poll_proceed(cx));
-            let polled = ready!(sending.upload.poll_frame(cx));
-            turn.made_progress();
-            let frame = match polled {
+            let frame = match ready!(sending.upload.poll_frame(cx)) {
                 Some(Err(_)) => {
                     send.send_reset(Reason::CANCEL);
                     return Poll::Ready(Err(SendError::Upload));
