@@ -21,6 +21,7 @@ use std::mem;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::alarm::Forgeries;
 use super::budget::Budget;
 use super::calls::Calls;
 use super::member::{Member, Members, Standing};
@@ -81,6 +82,7 @@ pub struct Node {
     leaving: bool,
     name_taken: Option<Instant>,
     refused: [u64; Refusal::ALL.len()],
+    forgeries: Forgeries,
     random: fastrand::Rng,
     outgoing: Vec<Outgoing>,
 }
@@ -115,6 +117,7 @@ impl Node {
             leaving: false,
             name_taken: None,
             refused: [0; Refusal::ALL.len()],
+            forgeries: Forgeries::default(),
             random,
             outgoing: Vec::new(),
         }
@@ -262,8 +265,18 @@ impl Node {
         if let Err(refusal) = taken {
             let at = Refusal::ALL.iter().position(|it| *it == refusal);
             self.refused[at.expect("it is one of all")] += 1;
+            if refusal == Refusal::Forged {
+                self.tell_of_forgery(from, now);
+            }
         }
         taken
+    }
+
+    /// Anybody can send such datagrams, and from any address: how often it is told must not depend on either.
+    fn tell_of_forgery(&mut self, from: SocketAddr, now: Instant) {
+        if let Some(count) = self.forgeries.note(now) {
+            tracing::warn!(%from, count, "datagrams for the cluster do not open: a node there has another cluster.key, or they are forged (told at most once a minute)");
+        }
     }
 
     fn take(
