@@ -16,6 +16,7 @@ mod durations;
 mod effective;
 mod environment;
 mod error;
+mod foreign;
 mod forms;
 mod key_path;
 mod keys;
