@@ -289,3 +289,34 @@ fn check_and_the_start_tell_of_files_that_cannot_be_used() {
         assert!(output.contains("missing.txt\": No such file"), "{output}");
     }
 }
+
+/// A client behind a proxy that this one trusts cannot be taken for that proxy, nor for somebody else, by what it sent to it:
+/// what that has added at the end counts.
+#[test]
+fn a_client_cannot_hide_behind_the_proxy_that_it_comes_from() {
+    let proxy = Proxy::new()
+        .setting("workers = 1\ntrusted_proxies = [\"127.0.0.1\"]")
+        .extra("[[routes]]\nallow = [\"127.0.0.0/8\", \"192.0.2.0/24\"]\nrespond = {}")
+        .start();
+    let status = |line: &[u8]| {
+        let bytes = [b"GET / HTTP/1.1\r\nhost: test\r\n", line, b"\r\n\r\n"].concat();
+        let answer = proxy.connect().request(bytes);
+        answer.expect("an answer").status
+    };
+    let lines: [&[u8]; 9] = [
+        b"x-forwarded-for: 203.0.113.5",
+        b"x-forwarded-for: \xff, 203.0.113.5",
+        b"x-forwarded-for: 192.0.2.1\xff, 203.0.113.5",
+        b"forwarded: \xff, for=203.0.113.5",
+        b"forwarded: for=\", for=203.0.113.5",
+        b"forwarded: for=\", for=203.0.113.5;proto=http;host=\"x,for=192.0.2.1\"",
+        b"forwarded: for=203.0.113.5;proto=http;host=\"x,for=192.0.2.1\"",
+        b"forwarded: host=\"x;for=192.0.2.1\";for=203.0.113.5",
+        b"forwarded: host=\"x\\\",for=192.0.2.1\";for=203.0.113.5",
+    ];
+    for line in lines {
+        assert_eq!(status(line), 403, "{}", String::from_utf8_lossy(line));
+    }
+    assert_eq!(status(b"x-forwarded-for: \xff, 192.0.2.1"), 200);
+    assert_eq!(status(b"forwarded: for=\", for=192.0.2.1"), 200);
+}

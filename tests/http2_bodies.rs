@@ -142,6 +142,29 @@ fn trailers_end_their_stream_and_are_fields() {
 }
 
 #[test]
+fn values_of_trailers_have_no_space_around_them() {
+    for value in [&b" y"[..], b"y ", b"\ty", b"y\t", b" "] {
+        let (backend, reports) = reporting(|connection| {
+            let mut seen = Vec::new();
+            _ = connection.stream.read_to_end(&mut seen);
+            Ok(seen)
+        });
+        let proxy = proxy::before_script(&backend);
+        let mut client = Frames::connect(proxy.addr());
+        client.send(frame(HEADERS, END_HEADERS, 1, post()));
+        client.send(frame(DATA, 0, 1, b"hello"));
+        client.send(frame(HEADERS, WHOLE, 1, block(&[(b"x", value)])));
+        let end = client.end_of(1);
+        assert_eq!(end, End::Answer(400), "{value:?}");
+        if backend.connections() > 0 {
+            let seen = report(&reports);
+            let seen = String::from_utf8_lossy(&seen);
+            assert!(!seen.contains("\r\n0\r\n"), "{value:?}: {seen}");
+        }
+    }
+}
+
+#[test]
 fn pseudo_fields_of_trailers_go_nowhere() {
     let (backend, reports) = reporting(|connection| {
         connection.read_head()?;

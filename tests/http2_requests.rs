@@ -275,6 +275,7 @@ fn an_authority_is_a_host_without_a_user() {
         "a,b",
         "test:99999",
         "t\u{e9}st",
+        &"x".repeat(256),
     ] {
         let bytes = whole(fields_with(&[(":authority", Some(authority))]));
         refused(&format!("{authority:?}"), bytes, expected);

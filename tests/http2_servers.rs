@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::{Reason, server};
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
 use crate::support::client::{self, message};
 use crate::support::http2::{
@@ -227,6 +227,31 @@ fn a_stream_that_breaks_off_is_no_whole_answer() {
         let answer = exchange(&client, get("/"), b"").await;
         assert!(answer.expect_err("a reset").is_reset());
     });
+}
+
+#[test]
+fn trailers_with_space_around_a_value_are_no_end_of_an_answer() {
+    for value in [" y", "y ", "\ty", "y\t"] {
+        let backend = Http2Backend::start(move |mut asked| async move {
+            let mut sending = asked.begin(Response::new(()));
+            let half = Bytes::from_static(b"half");
+            sending.send_data(half, false).expect("a stream");
+            let fields = [(
+                HeaderName::from_static("x"),
+                HeaderValue::from_static(value),
+            )];
+            let sent = sending.send_trailers(HeaderMap::from_iter(fields));
+            sent.expect("a stream");
+        });
+        let proxy = before(&backend);
+        let answer = proxy.connect().request(message("GET", "/", &[], b""));
+        assert!(answer.is_err(), "{value:?}: {answer:?}");
+        runtime().block_on(async {
+            let client = connect(proxy.addr()).await;
+            let answer = exchange(&client, get("/"), b"").await;
+            assert!(answer.expect_err("a reset").is_reset(), "{value:?}");
+        });
+    }
 }
 
 #[test]

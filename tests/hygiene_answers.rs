@@ -119,6 +119,18 @@ fn a_switch_to_another_protocol_than_was_asked_for_is_502() {
         ),
         (
             "echo",
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\nupgrade: other\r\n\r\n",
+        ),
+        (
+            "echo",
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: ,\r\n\r\n",
+        ),
+        (
+            ",",
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: ,\r\n\r\n",
+        ),
+        (
+            "echo",
             "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\r\n",
         ),
         (

@@ -201,6 +201,53 @@ fn connect_and_trace_end_the_connection_in_any_case() {
 }
 
 #[test]
+fn a_host_has_255_bytes_and_no_rule_is_lost_on_a_longer_one() {
+    let proxy = Proxy::new()
+        .extra(
+            "[[routes]]\nhosts = [\"*.sub.example\"]\nrespond = { status = 403 }\n\
+             [[routes]]\nrespond = {}",
+        )
+        .start();
+    let host = |length: usize| {
+        let label = "x".repeat(length - ".sub.example".len());
+        label + ".sub.example"
+    };
+    let ask = |target: &str, host: &str| {
+        let bytes = message("GET", target, &[("host", host)], b"");
+        request(proxy.addr(), bytes).status
+    };
+    for (length, status) in [(254, 403), (255, 403), (256, 400), (257, 400), (300, 400)] {
+        for end in ["", ":80", ":00080"] {
+            let host = host(length) + end;
+            assert_eq!(ask("/", &host), status, "{length} {end}");
+            let target = format!("http://{host}/");
+            assert_eq!(ask(&target, "test"), status, "{length} {end}");
+        }
+    }
+    assert_eq!(ask("/", &(host(254) + ".")), 403);
+    assert_eq!(ask("/", &(host(255) + ".")), 400);
+    assert_eq!(ask("/", "sub.example"), 200);
+}
+
+#[test]
+fn a_rule_for_a_method_is_one_for_it_in_any_case() {
+    let proxy = Proxy::new()
+        .extra(
+            "[[routes]]\nmethods = [\"DELETE\", \"PURGE\"]\nrespond = { status = 403 }\n\
+             [[routes]]\nrespond = {}",
+        )
+        .start();
+    for method in ["DELETE", "delete", "Delete", "dELETE", "PURGE", "purge"] {
+        let answer = request(proxy.addr(), message(method, "/x", &[], b""));
+        assert_eq!(answer.status, 403, "{method}");
+    }
+    for method in ["GET", "DELETES", "DELET"] {
+        let answer = request(proxy.addr(), message(method, "/x", &[], b""));
+        assert_eq!(answer.status, 200, "{method}");
+    }
+}
+
+#[test]
 fn methods_pass_in_their_own_case() {
     let backend = RawBackend::answering(OK);
     let proxy = before_script(&backend);

@@ -3,7 +3,9 @@
 use std::future::poll_fn;
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use h2::Reason;
 use http::{Response, StatusCode};
 use tokio::sync::Semaphore;
 
@@ -13,6 +15,7 @@ use crate::support::http2::{Http2Backend, connect, get, read, runtime, soon};
 use crate::support::proxy::{Proxy, RunningProxy, before_script};
 
 const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nlink: </x>; rel=preload\r\n\r\n";
+const NO_RETRIES: &str = "[[routes]]\nupstream = \"app\"\nretry = { attempts = 0 }";
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// What the test has seen of what a server waits for.
@@ -156,11 +159,12 @@ fn all_of_them_pass_in_order_but_100_which_is_the_proxys_own() {
     assert_eq!(backend.connections(), 1);
 }
 
-#[test]
-fn a_server_cannot_flood_a_client_with_them() {
-    let backend = RawBackend::start(|connection| {
+/// What a client gets of a server that sends hints, so many or without end, and then perhaps an answer: how many, and
+/// what comes behind.
+fn flooded(count: usize) -> (usize, u16) {
+    let backend = RawBackend::start(move |connection| {
         connection.read_head()?;
-        for _ in 0..100_000 {
+        for _ in 0..count {
             connection.stream.write_all(HINTS.as_bytes())?;
         }
         connection.stream.write_all(OK.as_bytes())
@@ -171,15 +175,23 @@ fn a_server_cannot_flood_a_client_with_them() {
         .send_raw(message("GET", "/", &[], b""))
         .expect("sent");
     let mut hints = 0;
-    let answer = loop {
+    loop {
         let answer = client.read_response(false).expect("an answer");
         if answer.status != 103 {
-            break answer;
+            return (hints, answer.status);
         }
         hints += 1;
-    };
-    assert_eq!((answer.status, answer.text()), (200, "ok"));
-    assert_eq!(hints, 64);
+    }
+}
+
+#[test]
+fn a_server_cannot_flood_a_client_with_them() {
+    assert_eq!(flooded(5000), (64, 200));
+}
+
+#[test]
+fn a_server_that_says_nothing_else_does_not_answer() {
+    assert_eq!(flooded(usize::MAX), (64, 502));
 }
 
 #[test]
@@ -226,4 +238,59 @@ fn hints_without_an_answer_are_none() {
         let answer = client.read_response(false).expect("an answer");
         assert_eq!(answer.status, expected);
     }
+}
+
+#[test]
+fn who_has_begun_to_answer_had_not_closed_the_connection() {
+    let backend = RawBackend::start(|connection| {
+        connection.read_head()?;
+        connection.stream.write_all(OK.as_bytes())?;
+        connection.read_head()?;
+        connection.stream.write_all(HINTS.as_bytes())
+    });
+    let proxy = Proxy::new()
+        .setting("workers = 1")
+        .unprobed("app", &[backend.addr()])
+        .extra(NO_RETRIES)
+        .start();
+    let mut client = proxy.connect();
+    assert_eq!(client.get("/").expect("an answer").status, 200);
+    client
+        .send_raw(message("GET", "/", &[], b""))
+        .expect("sent");
+    for expected in [103, 502] {
+        let answer = client.read_response(false).expect("an answer");
+        assert_eq!(answer.status, expected);
+    }
+    assert_eq!(backend.heads().len(), 2);
+}
+
+#[test]
+fn a_stream_that_ends_with_hints_is_not_asked_for_again() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let backend = Http2Backend::start(move |mut asked| {
+        count.fetch_add(1, Ordering::SeqCst);
+        async move {
+            let hints = Response::builder().status(103).body(());
+            let hints = hints.expect("an answer");
+            asked.respond.send_informational(hints).expect("a stream");
+            asked.respond.send_reset(Reason::INTERNAL_ERROR);
+        }
+    });
+    let proxy = Proxy::new()
+        .unprobed_with("app", &[backend.addr()], "protocol = \"http2\"")
+        .extra(NO_RETRIES)
+        .start();
+    let mut client = proxy.connect();
+    client
+        .send_raw(message("GET", "/", &[], b""))
+        .expect("sent");
+    let mut answer = client.read_response(false).expect("an answer");
+    if answer.status == 103 {
+        // The reset may have overtaken it.
+        answer = client.read_response(false).expect("an answer");
+    }
+    assert_eq!(answer.status, 502);
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
 }

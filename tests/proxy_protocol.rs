@@ -82,20 +82,31 @@ fn the_client_is_who_the_header_says() {
         let fields = seen(&proxy, &header, &[("x-forwarded-for", "203.0.113.9")]);
         assert_eq!(fields["x-forwarded-for"][0], client, "{shown:?}");
     }
-    // These say nothing of a client, so it is the sender, who is believed in its fields too.
-    for header in [
-        b"PROXY UNKNOWN\r\n".to_vec(),
-        b"PROXY UNKNOWN 192.0.2.7 198.51.100.1 4321 443\r\n".to_vec(),
-        binary(0x20, 0, &[]),
-        binary(0x20, 0x11, &block_4),
-        binary(0x21, 0, &[]),
+    // These say nothing of a client, so its address is the sender's. Only one that speaks for itself is believed in its
+    // fields too: anybody may be behind another.
+    let own = "203.0.113.9, 127.0.0.1";
+    for (header, list) in [
+        (b"PROXY UNKNOWN\r\n".to_vec(), "127.0.0.1"),
+        (
+            b"PROXY UNKNOWN 192.0.2.7 198.51.100.1 4321 443\r\n".to_vec(),
+            "127.0.0.1",
+        ),
+        (binary(0x21, 0, &[]), "127.0.0.1"),
+        (binary(0x21, 0x12, &block_4), "127.0.0.1"),
+        (binary(0x21, 0x31, &[b'/'; 216]), "127.0.0.1"),
+        (binary(0x20, 0, &[]), own),
+        (binary(0x20, 0x11, &block_4), own),
     ] {
         let shown = String::from_utf8_lossy(&header).into_owned();
         let fields = seen(&proxy, &header, &[]);
         assert_eq!(fields["x-forwarded-for"][0], "127.0.0.1", "{shown:?}");
-        let fields = seen(&proxy, &header, &[("x-forwarded-for", "203.0.113.9")]);
-        let list = fields["x-forwarded-for"][0].as_str().expect("a field");
-        assert!(list.starts_with("203.0.113.9"), "{shown:?}: {list}");
+        let claim = [
+            ("x-forwarded-for", "203.0.113.9"),
+            ("x-real-ip", "203.0.113.9"),
+        ];
+        let fields = seen(&proxy, &header, &claim);
+        assert_eq!(fields["x-forwarded-for"][0], list, "{shown:?}");
+        assert_eq!(fields["x-real-ip"].is_null(), list != own, "{shown:?}");
     }
     assert_eq!(proxy.metric("lb_proxy_header_failures_total"), 0);
 }

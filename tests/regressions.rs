@@ -331,6 +331,9 @@ fn not_every_upgrade_is_passed_on() {
         "GET / HTTP/1.1\r\nhost: test\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\n\
          http2-settings: AAMAAABkAAQAAP__\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: echo, H2C\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: echo\r\nupgrade: h2c\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: ,\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade:\r\n\r\n",
         "GET / HTTP/1.0\r\nhost: test\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n",
     ];
     for bytes in requests {
@@ -360,8 +363,21 @@ fn an_answer_of_the_proxys_own_to_head_is_complete() {
 #[test]
 fn nothing_else_that_a_peer_says_of_the_client_is_believed() {
     let backend = Backend::start();
-    let fields = ["x-real-ip", "x-forwarded-port"];
-    let claims = fields.map(|name| (name, "192.0.2.1"));
+    let fields = [
+        "x-real-ip",
+        "x-forwarded-port",
+        "x-forwarded-ssl",
+        "x-forwarded-scheme",
+        "x-forwarded-user",
+        "x-forwarded-client-cert",
+        "x-forwarded-uri",
+        "x-forwarded-anything",
+        "front-end-https",
+        "x-original-url",
+        "x-rewrite-url",
+    ];
+    let mut claims = fields.map(|name| (name, "192.0.2.1")).to_vec();
+    claims.push(("proxy", "192.0.2.1:80"));
     for (trusted, expected) in [("10.0.0.0/8", None), ("127.0.0.0/8", Some("192.0.2.1"))] {
         let proxy = Proxy::new()
             .setting(&format!("trusted_proxies = [{trusted:?}]"))
@@ -372,6 +388,8 @@ fn nothing_else_that_a_peer_says_of_the_client_is_believed() {
             let value = seen["headers"][name][0].as_str();
             assert_eq!(value, expected, "{name} of {seen}");
         }
+        // As a variable of CGI it is HTTP_PROXY (CVE-2016-5385), which nobody has a use for.
+        assert_eq!(seen["headers"]["proxy"][0].as_str(), None, "{seen}");
     }
 }
 

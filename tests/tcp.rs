@@ -1,5 +1,5 @@
 //! Listeners with `mode = "tcp"`: bytes are passed on as they are. `tcp_servers` has who gets them,
-//! `passthrough` TLS that is passed on by name.
+//! `passthrough` TLS that is passed on by name, `tcp_tls` TLS that ends or begins here.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -58,6 +58,30 @@ fn headers_that_trickle_in_are_no_excuse() {
 }
 
 #[test]
+fn empty_lines_are_no_excuse_either() {
+    let backend = Backend::start();
+    let proxy = Proxy::new()
+        .listener("timeouts = { headers = \"300ms\" }")
+        .upstream("app", &[backend.addr()])
+        .start();
+    let (mut new, mut used) = (proxy.connect(), proxy.connect());
+    assert_eq!(used.get("/health").expect("an answer").status, 200);
+    for client in [&mut new, &mut used] {
+        let start = Instant::now();
+        // They are no request that could be answered with 408.
+        client.send_raw("\r\n").expect("sent");
+        assert_eq!(client.read_to_end().expect("the proxy closes"), b"");
+        at_the_limit(start);
+    }
+    let mut client = proxy.connect();
+    let start = Instant::now();
+    while client.send_raw("\r\n").is_ok() && start.elapsed() < DEADLINE {
+        thread::sleep(Duration::from_millis(20));
+    }
+    at_the_limit(start);
+}
+
+#[test]
 fn a_connection_without_requests_is_closed_silently() {
     let backend = Backend::start();
     let proxy = Proxy::new()

@@ -132,6 +132,22 @@ fn http_2_is_spoken_with_those_who_offer_it() {
 }
 
 #[test]
+fn http_2_is_spoken_with_nobody_who_did_not_offer_it() {
+    let (authority, backend) = (Authority::new(), Backend::start());
+    let proxy = before(&backend, &[&authority.issue(&["localhost"])], "");
+    let mut client = authority.anonymous();
+    for offered in [vec![], vec![b"http/1.1".to_vec()]] {
+        client.alpn_protocols = offered;
+        let mut client = open(&proxy, &client);
+        client
+            .send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            .expect("sent");
+        let answer = client.read_until("\r\n").expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 505 "), "{answer}");
+    }
+}
+
+#[test]
 fn http_without_tls_is_told_so() {
     let (authority, backend) = (Authority::new(), Backend::start());
     let proxy = before(&backend, &[&authority.issue(&["localhost"])], "");

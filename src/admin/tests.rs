@@ -1,6 +1,7 @@
 //! The API as its users see it: through the router, or a real socket.
 
 mod access;
+mod changes;
 mod connections;
 mod document;
 mod following;

@@ -130,7 +130,7 @@ pub struct Route {
     pub hosts: Vec<HostPattern>,
     /// Empty matches every path.
     pub paths: Vec<PathPattern>,
-    /// Empty matches every method.
+    /// In upper case, for requests in any case; empty matches every method.
     pub methods: Vec<Method>,
     /// All must be present with exactly this value.
     pub headers: Vec<(HeaderName, HeaderValue)>,

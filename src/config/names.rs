@@ -130,7 +130,7 @@ impl FromStr for MethodName {
         let upper = text.to_ascii_uppercase();
         if upper != text {
             return Err(Invalid::new(format!(
-                "{text:?} is in lower case, and methods are case-sensitive; expected {upper:?}"
+                "{text:?} is in lower case; expected {upper:?}, which matches in any case"
             )));
         }
         Method::from_bytes(text.as_bytes()).map(Self).map_err(|_| {

@@ -1,7 +1,6 @@
 //! What gives a [`Node`] its socket and its time.
 
-use std::io;
-use std::net::{SocketAddr, UdpSocket as StdSocket};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use tokio::time::{self, Interval, MissedTickBehavior, interval, sleep};
 use super::alarm::{Company, Loneliness};
 use super::message::{Part, Telling};
 use super::node::Node;
+use super::place::{Place, bind_later, usable};
 use super::seal::MAX_DATAGRAM;
 use super::seeds;
 use super::status::{Shared, Status};
@@ -20,10 +20,6 @@ use crate::net::moment::{Moment, TURN};
 
 /// Datagrams that are taken before something else gets its turn.
 const BATCH: usize = 256;
-/// Pause between two tries to bind.
-const BIND_PAUSE: Duration = Duration::from_millis(50);
-/// How long another process may keep the address before that is worth a line in the log.
-const BIND_PATIENCE: Duration = Duration::from_secs(5);
 
 /// State that nodes tell each other, each its own.
 pub trait Topics {
@@ -66,15 +62,6 @@ pub struct Orders {
     pub dead_after: Duration,
     /// Whether it takes part.
     pub phase: Phase,
-}
-
-/// A node's socket.
-#[derive(Debug)]
-pub enum Place {
-    /// Ready to be used.
-    Bound(StdSocket),
-    /// To be bound as soon as another process lets go of it.
-    Later(SocketAddr),
 }
 
 /// A node with all that it needs to run.
@@ -305,49 +292,15 @@ async fn receive(socket: Option<&UdpSocket>, buffer: &mut [u8]) -> (usize, Socke
     }
 }
 
-fn usable(socket: StdSocket) -> Option<UdpSocket> {
-    UdpSocket::from_std(socket)
-        .inspect_err(|error| tracing::error!(%error, "the cluster's socket cannot be used"))
-        .ok()
-}
-
-/// Binds as soon as that is possible; never, if there is nothing to be bound.
-async fn bind_later(address: Option<SocketAddr>) -> UdpSocket {
-    let Some(address) = address else {
-        return std::future::pending().await;
-    };
-    let start = time::Instant::now();
-    let mut told = false;
-    loop {
-        let error = match bind(address).and_then(UdpSocket::from_std) {
-            Ok(socket) => return socket,
-            Err(error) => error,
-        };
-        // The process before this one lets go of it when this one is ready.
-        let is_soon = error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < BIND_PATIENCE;
-        if !is_soon && !std::mem::replace(&mut told, true) {
-            tracing::error!(%address, %error, "cannot listen for the cluster (cluster.listen), and goes on trying");
-        }
-        sleep(BIND_PAUSE).await;
-    }
-}
-
-/// A socket at this address.
-///
-/// # Errors
-/// It cannot be bound.
-pub fn bind(address: SocketAddr) -> io::Result<StdSocket> {
-    let socket = StdSocket::bind(address)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket as StdSocket;
+
     use tokio::time::timeout;
 
     use super::*;
     use crate::gossip::node::Settings;
+    use crate::gossip::place::bind;
     use crate::gossip::seal::FleetKey;
 
     const LIMIT: Duration = Duration::from_secs(30);

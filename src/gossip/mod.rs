@@ -15,6 +15,7 @@ mod driver;
 mod member;
 mod message;
 mod node;
+mod place;
 mod seal;
 mod seeds;
 mod status;
@@ -22,9 +23,10 @@ mod status;
 #[cfg(test)]
 mod simulation;
 
-pub use driver::{Driver, Orders, Phase, Place, Topics, bind};
+pub use driver::{Driver, Orders, Phase, Topics};
 pub use member::{Member, Standing};
 pub use message::{MAX_PART, Message, Part, Telling};
 pub use node::{Node, Settings};
+pub use place::{Place, bind};
 pub use seal::{Envelope, FleetKey, MAX_DATAGRAM, Refusal, Session};
 pub use status::{MemberStatus, Shared, Status};

@@ -1,5 +1,9 @@
 //! Where a request came from: X-Forwarded-* and Forwarded (RFC 7239), and whom to believe.
 
+mod members;
+#[cfg(test)]
+mod tests;
+
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,7 +12,8 @@ use ipnet::IpNet;
 
 use super::h1::RequestHead;
 use super::h1::write_request::decimal;
-use super::headers::is_identity;
+use super::headers::{is_about_earlier_hops, is_identity};
+use members::{forwarded, list};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -83,6 +88,11 @@ impl Hop {
         }
     }
 
+    /// Has nothing believed that comes over it, as the peer does not say who is behind it.
+    pub fn distrust(&mut self) {
+        self.trusted = false;
+    }
+
     /// Who is at the other end.
     pub fn peer(&self) -> IpAddr {
         self.peer
@@ -120,22 +130,30 @@ impl Hop {
             }
             None => false, // what stands before something unreadable was said by nobody we know
         };
+        let lines = |name| headers.get_all(name).into_iter().rev();
         if headers.contains_key(X_FORWARDED_FOR) {
-            _ = members(headers, X_FORWARDED_FOR).all(|member| believe(node_address(member)));
+            let mut members = lines(X_FORWARDED_FOR).flat_map(|line| list(line.as_bytes()));
+            _ = members.all(&mut believe);
         } else {
-            _ = members(headers, FORWARDED).all(|member| believe(forwarded_for(member)));
+            let mut members = lines(FORWARDED).flat_map(|line| forwarded(line.as_bytes()));
+            _ = members.all(&mut believe);
         }
         client
     }
 
     /// Whether a client's field of this name does not pass as it is: what an untrusted peer says of earlier hops, or what
-    /// it could have a server believe that this proxy said, and the lists that [`write`](Self::write) continues.
+    /// it could have a server believe that this proxy said, the lists that [`write`](Self::write) continues, and `Proxy`,
+    /// which programs that get fields as variables take for the setting `HTTP_PROXY` (CVE-2016-5385).
     pub fn replaces(&self, name: &HeaderName) -> bool {
-        match name.as_str() {
-            "forwarded" | "x-forwarded-for" => true,
-            name if is_identity(name) => !self.trusted,
-            "x-forwarded-host" | "x-forwarded-port" | "x-forwarded-prefix"
-            | "x-forwarded-proto" | "x-forwarded-server" | "x-real-ip" => !self.trusted,
+        let name = name.as_str();
+        // Most names begin with another letter.
+        match name.as_bytes() {
+            [b'f', ..] if name == "forwarded" => true,
+            [b'p', ..] => name == "proxy",
+            [b'x', ..] if name == "x-forwarded-for" => true,
+            [b'c' | b'f' | b'x', ..] => {
+                !self.trusted && (is_about_earlier_hops(name) || is_identity(name))
+            }
             _ => false,
         }
     }
@@ -195,216 +213,4 @@ fn plain(host: &HeaderValue) -> bool {
     host.as_bytes()
         .iter()
         .all(|c| c.is_ascii_alphanumeric() || b".-_:[]%".contains(c))
-}
-
-/// A list field's members, from the last to the first.
-fn members(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
-    let lines: Vec<&HeaderValue> = headers.get_all(name).into_iter().collect();
-    lines
-        .into_iter()
-        .rev()
-        .flat_map(|line| line.to_str().unwrap_or("?").rsplit(','))
-        .map(str::trim)
-}
-
-/// The address in one member of Forwarded.
-fn forwarded_for(member: &str) -> Option<IpAddr> {
-    let mut pairs = member
-        .split(';')
-        .filter_map(|pair| pair.trim().split_once('='));
-    let (_, node) = pairs.find(|(name, _)| name.eq_ignore_ascii_case("for"))?;
-    node_address(node.trim_matches('"'))
-}
-
-/// An address with or without port, IPv6 with or without brackets.
-fn node_address(node: &str) -> Option<IpAddr> {
-    let bare = node
-        .strip_prefix('[')
-        .and_then(|rest| rest.split_once(']'))
-        .map_or(node, |(address, _)| address);
-    bare.parse()
-        .ok()
-        .or_else(|| node.parse::<SocketAddr>().ok().map(|a| a.ip()))
-        .map(|ip: IpAddr| ip.to_canonical())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(*name, HeaderValue::from_static(value));
-        }
-        headers
-    }
-
-    #[test]
-    fn an_address_is_written_as_usual() {
-        for address in [
-            "0.0.0.0",
-            "127.0.0.1",
-            "255.255.255.255",
-            "10.20.3.100",
-            "2001:db8::1",
-        ] {
-            let (text, length) = text_of(address.parse().unwrap());
-            assert_eq!(&text[..length], address.as_bytes());
-        }
-        let longest = "1111:2222:3333:4444:5555:6666:7777:8888".parse().unwrap();
-        assert_eq!(text_of(longest).1, 39);
-    }
-
-    fn trusted() -> TrustedProxies {
-        TrustedProxies::new(vec![
-            "10.0.0.0/8".parse().unwrap(),
-            "fd00::/8".parse().unwrap(),
-        ])
-    }
-
-    fn client_of(peer: &str, lines: &[(&'static str, &'static str)]) -> String {
-        let trusted = trusted();
-        Hop::new(peer.parse().unwrap(), &trusted, false)
-            .client(&headers(lines), &trusted)
-            .to_string()
-    }
-
-    #[test]
-    fn an_untrusted_peer_is_the_client_whatever_it_says() {
-        assert_eq!(
-            client_of("192.0.2.1:5", &[("x-forwarded-for", "198.51.100.7")]),
-            "192.0.2.1"
-        );
-    }
-
-    #[test]
-    fn trusted_hops_are_walked_from_the_right() {
-        let cases: &[(&[(&'static str, &'static str)], &str)] = &[
-            (&[], "10.0.0.1"),
-            (&[("x-forwarded-for", "198.51.100.7")], "198.51.100.7"),
-            (
-                &[("x-forwarded-for", "6.6.6.6, 198.51.100.7, 10.2.3.4")],
-                "198.51.100.7",
-            ),
-            (
-                &[
-                    ("x-forwarded-for", "198.51.100.7"),
-                    ("x-forwarded-for", "10.2.3.4"),
-                ],
-                "198.51.100.7",
-            ),
-            (
-                &[("x-forwarded-for", "198.51.100.7, nonsense, 10.2.3.4")],
-                "10.2.3.4",
-            ),
-            (&[("x-forwarded-for", "10.9.9.9")], "10.9.9.9"),
-            (&[("x-forwarded-for", "198.51.100.7:4711")], "198.51.100.7"),
-            (
-                &[(
-                    "forwarded",
-                    "for=198.51.100.7;proto=https, for=\"[fd00::1]:80\"",
-                )],
-                "198.51.100.7",
-            ),
-            (
-                &[("forwarded", "For=\"[2001:db8::1]:4711\"")],
-                "2001:db8::1",
-            ),
-        ];
-        for (lines, client) in cases {
-            assert_eq!(client_of("10.0.0.1:5", lines), *client, "{lines:?}");
-        }
-    }
-
-    /// The forwarding fields that a server gets of what `peer` sent, in lines.
-    fn sent(peer: &str, lines: &[(&'static str, &'static str)], host: Option<&str>) -> Vec<String> {
-        let hop = Hop::new(peer.parse().unwrap(), &trusted(), false);
-        let fields = headers(lines);
-        let mut out = Vec::new();
-        let mut head = RequestHead::begin(&mut out, &http::Method::GET, ["/", ""]);
-        for (name, value) in fields.iter().filter(|(name, _)| !hop.replaces(name)) {
-            head.field(name, value);
-        }
-        let host = host.map(|host| HeaderValue::from_str(host).unwrap());
-        hop.write(&mut head, &fields, host.as_ref(), |_| false);
-        let text = String::from_utf8(out).unwrap();
-        let mut lines: Vec<_> = text.lines().skip(1).map(str::to_owned).collect();
-        lines.sort();
-        lines
-    }
-
-    #[test]
-    fn an_untrusted_peers_fields_are_replaced() {
-        let evil = [
-            ("x-forwarded-for", "1.1.1.1"),
-            ("x-forwarded-proto", "https"),
-            ("x-forwarded-host", "evil"),
-            ("x-real-ip", "1.1.1.1"),
-            ("forwarded", "for=1.1.1.1"),
-        ];
-        assert_eq!(
-            sent("[2001:db8::1]:5", &evil, Some("a:80")),
-            [
-                "forwarded: for=\"[2001:db8::1]\";proto=http;host=\"a:80\"",
-                "x-forwarded-for: 2001:db8::1",
-                "x-forwarded-host: a:80",
-                "x-forwarded-proto: http",
-            ]
-        );
-    }
-
-    #[test]
-    fn a_host_that_would_need_escapes_stays_out_of_forwarded() {
-        assert_eq!(
-            sent("192.0.2.1:5", &[], Some("a\"b")),
-            [
-                "forwarded: for=192.0.2.1;proto=http",
-                "x-forwarded-for: 192.0.2.1",
-                "x-forwarded-host: a\"b",
-                "x-forwarded-proto: http",
-            ]
-        );
-    }
-
-    #[test]
-    fn a_trusted_peers_fields_are_continued() {
-        let outer = [
-            ("x-forwarded-for", "1.1.1.1"),
-            ("x-forwarded-proto", "https"),
-            ("x-forwarded-host", "outer"),
-            ("x-real-ip", "1.1.1.1"),
-            ("forwarded", "for=1.1.1.1"),
-        ];
-        assert_eq!(
-            sent("10.0.0.1:5", &outer, None),
-            [
-                "forwarded: for=1.1.1.1, for=10.0.0.1;proto=http",
-                "x-forwarded-for: 1.1.1.1, 10.0.0.1",
-                "x-forwarded-host: outer",
-                "x-forwarded-proto: https",
-                "x-real-ip: 1.1.1.1",
-            ]
-        );
-    }
-
-    #[test]
-    fn a_trusted_peer_is_continued_in_the_form_that_it_speaks() {
-        let x = [
-            ("x-forwarded-for", "1.1.1.1"),
-            ("x-forwarded-proto", "https"),
-        ];
-        assert_eq!(
-            sent("10.0.0.1:5", &x, None),
-            [
-                "x-forwarded-for: 1.1.1.1, 10.0.0.1",
-                "x-forwarded-proto: https"
-            ]
-        );
-        let standard = [("forwarded", "for=1.1.1.1;proto=https")];
-        assert_eq!(
-            sent("10.0.0.1:5", &standard, None),
-            ["forwarded: for=1.1.1.1;proto=https, for=10.0.0.1;proto=http"]
-        );
-    }
 }

@@ -37,11 +37,15 @@ impl Trailers {
     }
 }
 
-/// The protocol that a message asks to switch to, or switches to: its Upgrade field, if Connection names it too.
+/// The protocols that a message asks to switch to, or switches to: what all lines of Upgrade name, if Connection names it
+/// too.
 ///
 /// Other versions of HTTP do not count: over a tunnel a client could then send requests that nobody routes or limits.
 pub fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    let protocol = headers.get(UPGRADE)?;
+    let mut lines = headers.get_all(UPGRADE).into_iter();
+    let (first, is_one) = (lines.next()?, lines.next().is_none());
+    // An empty list asks for nothing.
+    tokens(headers, &UPGRADE).next()?;
     let is_http = |token: &[u8]| {
         let name = token.split(|b| *b == b'/').next().unwrap_or_default();
         ["h2c", "h2", "http", "tls"]
@@ -50,14 +54,22 @@ pub fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     };
     let allowed =
         has_token(headers, &CONNECTION, "upgrade") && !tokens(headers, &UPGRADE).any(is_http);
-    allowed.then(|| protocol.clone())
+    if !allowed || is_one {
+        return allowed.then(|| first.clone());
+    }
+    let all: Vec<&[u8]> = tokens(headers, &UPGRADE).collect();
+    HeaderValue::from_bytes(&all.join(&b", "[..])).ok()
 }
 
 /// Whether a server may switch to the protocols that `answered` names when it was asked for those in `asked`
-/// (RFC 9110, section 7.8).
+/// (RFC 9110, section 7.8). To nothing it may not.
 pub fn answers_upgrade(asked: &HeaderValue, answered: &HeaderValue) -> bool {
-    let was_asked = |protocol: &[u8]| list(asked).any(|it| it.eq_ignore_ascii_case(protocol));
-    list(answered).all(was_asked)
+    let was_asked = |protocol: &[u8]| {
+        let mut asked = list(asked).take(MAX_OPTIONS);
+        asked.any(|it| it.eq_ignore_ascii_case(protocol))
+    };
+    let count = list(answered).take(MAX_OPTIONS + 1).count();
+    (1..=MAX_OPTIONS).contains(&count) && list(answered).all(was_asked)
 }
 
 /// The trailers that a message says it has.
@@ -212,11 +224,25 @@ fn is_for_one_hop(name: &str) -> bool {
     )
 }
 
-/// Whether only a proxy may say it.
+/// Whether only a proxy may say it, or nobody.
 fn is_a_proxys(name: &str) -> bool {
-    matches!(name, "forwarded" | "via" | "x-real-ip" | "x-request-id")
-        || name.starts_with("x-forwarded-")
+    matches!(name, "forwarded" | "proxy" | "via" | "x-request-id")
+        || is_about_earlier_hops(name)
         || is_identity(name)
+}
+
+/// Whether a field of the `X-Forwarded-*` kind says something about a request on its way to a proxy, which servers believe
+/// from one.
+pub fn is_about_earlier_hops(name: &str) -> bool {
+    // Most names begin like none of them.
+    match name.as_bytes() {
+        [b'x', b'-', b'f', ..] => name.starts_with("x-forwarded-"),
+        [b'x', b'-', b'r' | b'o', ..] => {
+            matches!(name, "x-original-url" | "x-real-ip" | "x-rewrite-url")
+        }
+        [b'f', ..] => name == "front-end-https",
+        _ => false,
+    }
 }
 
 /// Whether a field says who a client's certificate says it is (RFC 9440, and our own).
@@ -367,6 +393,11 @@ mod tests {
             "x.forwarded.proto",
             "x_real-ip",
             "x_request_id",
+            "x_forwarded_ssl",
+            "front_end_https",
+            "front-end_https",
+            "x_original_url",
+            "x-rewrite_url",
             "content_length",
             "transfer_encoding",
             "proxy_connection",
@@ -376,7 +407,9 @@ mod tests {
         }
         for name in [
             "x_forwarded",
+            "x_original",
             "x-forwarded-for",
+            "proxy",
             "content-length",
             "my_field",
             "x-sum",
@@ -397,6 +430,9 @@ mod tests {
         assert!(answers("a, b", "b"));
         assert!(!answers("websocket", "b"));
         assert!(!answers("a", "a, b"));
+        for nothing in ["", ",", " , ,"] {
+            assert!(!answers("a", nothing) && !answers(nothing, nothing));
+        }
     }
 
     #[test]
@@ -408,6 +444,19 @@ mod tests {
         assert_eq!(upgrade(&websocket).unwrap(), "websocket");
         assert_eq!(upgrade(&map(&[("upgrade", "websocket")])), None);
         assert_eq!(upgrade(&map(&[("connection", "upgrade")])), None);
+        let lines = |lines: [&'static str; 2]| {
+            let [first, second] = lines.map(|line| ("upgrade", line));
+            upgrade(&map(&[first, ("connection", "upgrade"), second]))
+        };
+        assert_eq!(lines(["a", "b, c"]).unwrap(), "a, b, c");
+        assert_eq!(lines(["a", ","]).unwrap(), "a");
+        assert_eq!(lines([",", "a"]).unwrap(), "a");
+        assert_eq!(lines(["a", "h2c"]), None);
+        assert_eq!(lines([",", ""]), None);
+        for nothing in ["", ",", ", ,"] {
+            let fields = [("connection", "upgrade"), ("upgrade", nothing)];
+            assert_eq!(upgrade(&map(&fields)), None, "{nothing:?}");
+        }
         for http in ["h2c", "websocket, H2C", "HTTP/2.0", "TLS/1.2"] {
             assert_eq!(
                 upgrade(&map(&[("connection", "upgrade"), ("upgrade", http)])),

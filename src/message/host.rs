@@ -6,7 +6,8 @@ use std::net::Ipv6Addr;
 ///
 /// It is stricter than RFC 3986, which lets a name hold escapes and punctuation: no name in use has any, one server takes
 /// `%61` for `a` and another does not, and a comma would make a list of the fields in which a host is passed on. Labels
-/// are not empty, but for the one behind a final dot. A port may be empty, as RFC 3986 says, and is at most 65535.
+/// are not empty, but for the one behind a final dot. A name has at most 255 bytes (RFC 1035, section 2.3.4): rules are not
+/// asked about longer ones. A port may be empty, as RFC 3986 says, and is at most 65535.
 pub fn is_valid(text: &[u8]) -> bool {
     if let [b'[', rest @ ..] = text {
         return rest.iter().position(|b| *b == b']').is_some_and(|end| {
@@ -21,12 +22,15 @@ pub fn is_valid(text: &[u8]) -> bool {
         let is_empty = place == label;
         match byte {
             b'.' if !is_empty => label = place + 1,
-            b':' if place > 0 => return is_port(&text[place..]),
+            b':' if place > 0 => return place <= LONGEST && is_port(&text[place..]),
             _ => return false,
         }
     }
-    !text.is_empty()
+    (1..=LONGEST).contains(&text.len())
 }
+
+/// Of the longest name, in bytes.
+const LONGEST: usize = 255;
 
 /// What a label is made of.
 const IN_LABEL: [bool; 256] = {
@@ -81,6 +85,19 @@ mod tests {
         ] {
             assert!(is_valid(host.as_bytes()), "{host}");
         }
+    }
+
+    #[test]
+    fn a_name_has_255_bytes_and_a_port_is_no_part_of_it() {
+        for end in ["", ":", ":80", ":00000000000080"] {
+            for (length, valid) in [(254, true), (255, true), (256, false), (3000, false)] {
+                let host = "a.".repeat(length / 2) + &"b"[..length % 2] + end;
+                assert_eq!(is_valid(host.as_bytes()), valid, "{length} {end}");
+            }
+        }
+        assert!(is_valid(
+            b"[1111:2222:3333:4444:5555:6666:123.123.123.123]:65535"
+        ));
     }
 
     #[test]

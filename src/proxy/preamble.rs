@@ -45,6 +45,8 @@ pub enum PreambleError {
 pub struct Introduction {
     /// Who the client is.
     pub client: SocketAddr,
+    /// Whether it is not known, and the address is the sender's.
+    pub is_unknown: bool,
     /// Where it thinks it is connected to.
     pub destination: Option<SocketAddr>,
     /// Counts it for its address.
@@ -74,6 +76,7 @@ pub async fn introduce(
     };
     let mut introduction = Introduction {
         client: peer,
+        is_unknown: source == Source::Unknown,
         destination: None,
         counted: None,
     };

@@ -37,9 +37,15 @@ impl Matcher {
         self.methods.is_empty() && self.headers.is_empty()
     }
 
-    /// A header that occurs several times meets a condition with any of its values.
+    /// A header that occurs several times meets a condition with any of its values. A method is met in any case: to servers
+    /// `delete` may be `DELETE`, and is not to get around a rule for that.
     pub(super) fn matches(&self, method: &Method, headers: &HeaderMap) -> bool {
-        (self.methods.is_empty() || self.methods.contains(method))
+        let is_named = || {
+            let method = method.as_str();
+            let mut named = self.methods.iter().map(Method::as_str);
+            named.any(|named| named.eq_ignore_ascii_case(method))
+        };
+        (self.methods.is_empty() || is_named())
             && self
                 .headers
                 .iter()

@@ -17,7 +17,7 @@ pub struct RouteSpec {
     pub hosts: Vec<Host>,
     /// One of these paths.
     pub paths: Vec<Path>,
-    /// One of these methods. `GET` does not include `HEAD`.
+    /// One of these methods, in any case. `GET` does not include `HEAD`.
     pub methods: Vec<Method>,
     /// All of these headers, with exactly this value; of a header that occurs several times one value suffices.
     pub headers: Vec<(HeaderName, HeaderValue)>,

@@ -77,11 +77,12 @@ impl Connection {
         }
     }
 
-    /// Whether its server may have closed it meanwhile, as it serves, or has served, others.
+    /// Whether its server may have closed it before it could know of the request, as it has served others; or says that it
+    /// has done nothing about it.
     pub fn may_be_stale(&self) -> bool {
         match self {
             Self::Http1(connection) => connection.reused(),
-            Self::Http2(_) => true,
+            Self::Http2(exchange) => exchange.may_be_stale(),
         }
     }
 

@@ -8,9 +8,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::announce::Announced;
 use super::connection::Connection;
-use super::group::{Protocol, Settings};
 use super::http1;
 use super::local::LocalEndpoint;
+use super::settings::{Protocol, Settings};
 use crate::config::types::ServerAddress;
 use crate::net::{Stream, Tcp, Traffic, Transport, connect, tls};
 use crate::tls::ClientTls;

@@ -9,139 +9,17 @@ use thiserror::Error;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::announce::Announces;
 use super::endpoint::{Endpoint, Spec};
-use super::protection::Protection;
+use super::members::Members;
 use super::queue::Queue;
+use super::settings::Settings;
 use super::slow_start;
 use super::stats::UpstreamStats;
 use crate::balance::{Balancer, Kind, Member};
 use crate::config::types::ServerAddress;
 use crate::health;
-use crate::limit::Rates;
 use crate::limit::bandwidth::Limits;
 use crate::metrics::Sharded;
-use crate::net::TcpOptions;
-use crate::tls::ClientTls;
-
-/// The version of HTTP that servers speak.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Protocol {
-    /// HTTP/1.1.
-    #[default]
-    Http1,
-    /// HTTP/2, without TLS by prior knowledge.
-    Http2,
-    /// What they choose in the TLS handshake.
-    Auto,
-}
-
-/// An upstream's policy.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// How a server is chosen.
-    pub strategy: Kind,
-    /// What probes do and when; `None` takes every server to be healthy.
-    pub health: Option<(health::Probe, health::Settings)>,
-    /// The port that is probed in place of the server's own.
-    pub health_port: Option<u16>,
-    /// The version of HTTP that its servers speak.
-    pub protocol: Protocol,
-    /// How to speak TLS with them; `None` speaks none.
-    pub tls: Option<Arc<ClientTls>>,
-    /// The PROXY header that connections to its servers begin with, if any.
-    pub announces: Option<Announces>,
-    /// What connections to its servers have.
-    pub tcp: TcpOptions,
-    /// Bytes a second of each server, all its clients together.
-    pub bandwidth: Rates,
-    /// TCP connect, and then the TLS handshake.
-    pub connect: Duration,
-    /// From the request's end to the response's headers.
-    pub response: Duration,
-    /// Without progress of a body or tunnel.
-    pub idle: Duration,
-    /// How long a pooled connection may be unused.
-    pub pool_idle: Duration,
-    /// How requests and servers are kept from each other where that is better for both.
-    pub protection: Protection,
-}
-
-impl Settings {
-    /// How many connection failures in a row speak for a server that is down, if its health is checked at all.
-    pub(super) fn fall(&self) -> Option<u32> {
-        let health = self.health.as_ref();
-        health.map(|(_, settings)| settings.fall.get())
-    }
-
-    /// Whether connections that were opened under `former` are as good as new ones.
-    pub fn connects_like(&self, former: &Self) -> bool {
-        let same_tls = match (&self.tls, &former.tls) {
-            (Some(tls), Some(former)) => Arc::ptr_eq(tls, former),
-            (None, None) => true,
-            _ => false,
-        };
-        same_tls && self.protocol == former.protocol && self.announces == former.announces
-    }
-}
-
-/// The eligible servers, in the order that their balancer knows, and the policy that holds for them: published as one.
-#[derive(Debug)]
-pub struct Members {
-    /// The upstream's policy.
-    pub settings: Arc<Settings>,
-    /// Healthy, not draining, weight above 0, not ejected (or all are needed).
-    pub endpoints: Vec<Arc<Endpoint>>,
-    /// Ejected, but otherwise like those: for requests that none of those could be reached with.
-    pub spare: Vec<Arc<Endpoint>>,
-    /// Chooses among the eligible ones.
-    pub balancer: Balancer,
-    /// Their identities and indices, in order.
-    by_identity: Vec<(u64, u32)>,
-}
-
-impl Members {
-    fn new(
-        settings: Arc<Settings>,
-        endpoints: Vec<Arc<Endpoint>>,
-        spare: Vec<Arc<Endpoint>>,
-        balancer: Balancer,
-    ) -> Self {
-        let identities = endpoints.iter().map(|endpoint| endpoint.identity());
-        let mut by_identity: Vec<_> = identities.zip(0..).collect();
-        by_identity.sort_unstable();
-        Self {
-            settings,
-            endpoints,
-            spare,
-            balancer,
-            by_identity,
-        }
-    }
-
-    /// The index of the server of this identity, if it is eligible.
-    pub fn find(&self, identity: u64) -> Option<usize> {
-        let found = self
-            .by_identity
-            .binary_search_by_key(&identity, |(it, _)| *it);
-        found.ok().map(|index| self.by_identity[index].1 as usize)
-    }
-
-    /// How many requests the servers have room for, counted up to `most`; without servers nothing is in the way.
-    pub(super) fn room(&self, most: usize) -> usize {
-        if self.endpoints.is_empty() {
-            return most;
-        }
-        let mut room = 0;
-        for endpoint in &self.endpoints {
-            room += endpoint.load().room() as usize;
-            if room >= most {
-                break;
-            }
-        }
-        room.min(most)
-    }
-}
 
 /// A named group of servers and its policy.
 #[derive(Debug)]

@@ -19,6 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderName;
 use tokio::io::AsyncWrite;
+use tokio::task::coop;
 
 use super::announce::Announced;
 use super::connection::{AnswerError, SendError, Sending};
@@ -157,11 +158,16 @@ impl Connection {
         to_head: bool,
     ) -> Poll<Result<Answer, AnswerError>> {
         let Inner {
-            wire, keep_alive, ..
+            wire,
+            keep_alive,
+            reused,
+            ..
         } = &mut *self.0.borrow_mut();
         loop {
             if let Some(answer) = read_answer::read(&mut wire.scan, &mut wire.input, to_head)? {
                 *keep_alive = answer.keep_alive;
+                // A server that speaks had not closed it.
+                *reused &= !answer.is_interim();
                 return Poll::Ready(Ok(answer));
             }
             if !matches!(ready!(wire.poll_read(cx)), Ok(1..)) {
@@ -264,7 +270,8 @@ impl Inner {
         }
     }
 
-    /// Takes what the client has sent of its body, up to a reasonable amount; whether there may be more now.
+    /// Takes what the client has sent of its body, up to a reasonable amount; whether there may be more now. A part counts
+    /// like a read of a socket, so that a body in crumbs does not keep others waiting.
     fn take_upload(&mut self, cx: &mut Context<'_>) -> Result<bool, SendError> {
         let Self { upload, wire, .. } = self;
         let output = &mut wire.output;
@@ -272,7 +279,14 @@ impl Inner {
             if output.is_full() {
                 return Ok(true);
             }
-            match sending.upload.poll_frame(cx) {
+            let Poll::Ready(turn) = coop::poll_proceed(cx) else {
+                return Ok(false);
+            };
+            let polled = sending.upload.poll_frame(cx);
+            if polled.is_ready() {
+                turn.made_progress();
+            }
+            match polled {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Some(Err(_))) => return Err(SendError::Upload),
                 Poll::Ready(Some(Ok(frame))) => {

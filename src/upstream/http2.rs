@@ -75,6 +75,8 @@ struct Shared {
     idle: Duration,
     streams: Cell<usize>,
     freed: Rc<Freed>,
+    /// Whether something was answered over it.
+    served: Cell<bool>,
     /// Set when its task has ended, or the server has said that it takes no more streams.
     closed: Cell<bool>,
     since: Instant,
@@ -160,6 +162,7 @@ impl Pool {
             idle,
             streams: Cell::new(0),
             freed: Rc::clone(&self.freed),
+            served: Cell::new(false),
             closed: Cell::new(false),
             since: clock::now(),
             idle_since: Cell::new(clock::now()),

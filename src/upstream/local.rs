@@ -17,8 +17,10 @@ use super::budget::Budget;
 use super::connection::Connection;
 use super::dial;
 use super::endpoint::Endpoint;
-use super::group::{Members, Protocol, Settings, Upstream};
+use super::group::Upstream;
+use super::members::Members;
 use super::quantile::Quantile;
+use super::settings::{Protocol, Settings};
 use crate::net::{Traffic, Transport, clock, connect};
 
 /// Tries after a request's first that a worker may make each second, however few requests there are.

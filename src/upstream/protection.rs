@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::group::Protocol;
+use super::settings::Protocol;
 use super::{adaptive, ejection, queue};
 
 /// Requests that one connection of HTTP/2 takes at a time.

@@ -13,7 +13,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::endpoint::{Endpoint, Origin, Spec};
-use super::group::{Settings, Upstream};
+use super::group::Upstream;
+use super::settings::Settings;
 use crate::config::types::ServerAddress;
 use crate::health;
 

@@ -12,8 +12,9 @@ use tokio::time::{sleep, timeout};
 
 use super::announce::Announces;
 use super::endpoint::Endpoint;
-use super::group::{Protocol, Upstream};
+use super::group::Upstream;
 use super::regulator::regulate;
+use super::settings::Protocol;
 use crate::config::types::ServerAddress;
 use crate::health;
 

@@ -5,13 +5,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
 use http::{Response, StatusCode};
 
 use super::UploadError;
 use crate::message::h1::body::Part;
 use crate::message::h1::{Body, Wire};
+use crate::message::h2::has_space;
 use crate::message::headers;
 use crate::message::pace::Pace;
 use crate::net::Stall;
@@ -162,6 +163,10 @@ fn poll_stream(body: &mut RecvStream, cx: &mut Context<'_>) -> Poll<Result<Part,
     }
     let trailers = ready!(body.poll_trailers(cx)?);
     Poll::Ready(Ok(match trailers {
+        // Malformed (RFC 9113, section 8.2.1).
+        Some(trailers) if has_space(&trailers) => {
+            return Poll::Ready(Err(Reason::PROTOCOL_ERROR.into()));
+        }
         Some(mut trailers) => {
             headers::keep_trailers(&mut trailers);
             Part::Trailers(trailers)

@@ -2,7 +2,7 @@
 
 use http::header::HOST;
 use http::uri::{PathAndQuery, Scheme};
-use http::{Method, Uri};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 use thiserror::Error;
 
 use crate::message::Head;
@@ -32,12 +32,8 @@ pub enum Malformed {
 /// # Errors
 /// It is malformed: its stream should be reset with PROTOCOL_ERROR.
 pub fn check(head: &Head) -> Result<(), Malformed> {
-    let is_space = |b: Option<&u8>| matches!(b, Some(b' ' | b'\t'));
-    for value in head.headers.values() {
-        let value = value.as_bytes();
-        if is_space(value.first()) || is_space(value.last()) {
-            return Err(Malformed::Space);
-        }
+    if has_space(&head.headers) {
+        return Err(Malformed::Space);
     }
     if head.content_length().is_err() {
         return Err(Malformed::Length);
@@ -54,6 +50,13 @@ pub fn check(head: &Head) -> Result<(), Malformed> {
         _ if has_path(uri, &head.method) => Ok(()),
         _ => Err(Malformed::Path),
     }
+}
+
+/// Whether the value of a field, of a head or among trailers, begins or ends with white space, which the h2 crate passes on.
+pub fn has_space(fields: &HeaderMap) -> bool {
+    let is_space = |b: Option<&u8>| matches!(b, Some(b' ' | b'\t'));
+    let mut values = fields.values().map(HeaderValue::as_bytes);
+    values.any(|value| is_space(value.first()) || is_space(value.last()))
 }
 
 fn has_path(uri: &Uri, method: &Method) -> bool {
@@ -100,6 +103,29 @@ mod tests {
         assert_eq!(check(&head("GET", hosted, &[("host", "a")])), Ok(()));
         let tunnel = target(None, Some("a:443"), None);
         assert_eq!(check(&head("CONNECT", tunnel, &[])), Ok(()));
+    }
+
+    #[test]
+    fn space_is_around_a_value_or_in_it() {
+        for (value, expected) in [
+            ("", false),
+            ("a b\tc", false),
+            (" ", true),
+            ("\t", true),
+            (" a", true),
+            ("a ", true),
+            ("\ta", true),
+            ("a\t", true),
+        ] {
+            let name = |name: &'static str| http::HeaderName::from_static(name);
+            let value = HeaderValue::from_static(value);
+            let fields = [
+                (name("x"), HeaderValue::from_static("y")),
+                (name("z"), value),
+            ];
+            let fields = HeaderMap::from_iter(fields);
+            assert_eq!(has_space(&fields), expected, "{fields:?}");
+        }
     }
 
     #[test]

@@ -11,6 +11,6 @@ mod recent;
 pub use fault::{Fault, Flood, LAST_WORDS_LENGTH};
 pub use limits::Limits;
 pub use liveness::{Liveness, Step};
-pub use malformed::{Malformed, check};
+pub use malformed::{Malformed, check, has_space};
 pub use meter::Meter;
 pub use recent::Recent;

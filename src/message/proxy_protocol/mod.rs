@@ -48,9 +48,11 @@ pub enum Parsed {
 /// Between whom a connection really is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// Between its own two ends: the sender speaks for itself (LOCAL, as in health checks), or does not know or say
-    /// for whom (UNKNOWN, UNSPEC), or for whom has no address that counts here (Unix sockets, datagrams).
+    /// Between its own two ends: the sender speaks for itself (LOCAL, as in health checks).
     Own,
+    /// The sender does not know or say for whom it speaks (UNKNOWN, UNSPEC), or that has no address that counts here (Unix
+    /// sockets, datagrams).
+    Unknown,
     /// Between these two.
     Proxied {
         /// Who connected to the sender, or to the first of several.

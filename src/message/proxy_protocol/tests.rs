@@ -77,11 +77,11 @@ fn lines_of_version_1_are_read() {
             "PROXY TCP6 ::ffff:192.168.0.1 ::ffff:c0a8:b 56324 443\r\n",
             v4,
         ),
-        ("PROXY UNKNOWN\r\n", Source::Own),
-        ("PROXY UNKNOWN what \0 ever\r\n", Source::Own),
+        ("PROXY UNKNOWN\r\n", Source::Unknown),
+        ("PROXY UNKNOWN what \0 ever\r\n", Source::Unknown),
         (
             &format!("PROXY UNKNOWN {}\r\n", "f".repeat(91)),
-            Source::Own,
+            Source::Unknown,
         ),
     ];
     for (line, source) in cases {
@@ -178,15 +178,15 @@ fn headers_of_version_2_are_read() {
         (v2(0, 0, b""), Source::Own),
         (v2(0, 0xff, b"whatever"), Source::Own),
         (v2(0, 0x11, &V4_ADDRESSES), Source::Own),
-        (v2(1, 0, b"whatever"), Source::Own),
-        (v2(1, 0x10, b""), Source::Own),
-        (v2(1, 0x01, b""), Source::Own),
-        (v2(1, 0x12, &V4_ADDRESSES), Source::Own),
-        (v2(1, 0x22, &[0; 36]), Source::Own),
-        (v2(1, 0x31, &[b'/'; 216]), Source::Own),
+        (v2(1, 0, b"whatever"), Source::Unknown),
+        (v2(1, 0x10, b""), Source::Unknown),
+        (v2(1, 0x01, b""), Source::Unknown),
+        (v2(1, 0x12, &V4_ADDRESSES), Source::Unknown),
+        (v2(1, 0x22, &[0; 36]), Source::Unknown),
+        (v2(1, 0x31, &[b'/'; 216]), Source::Unknown),
         (
             v2(1, 0x32, &[&[b'/'; 216][..], &noop].concat()),
-            Source::Own,
+            Source::Unknown,
         ),
     ];
     for (header, source) in cases {
@@ -350,11 +350,11 @@ proptest! {
 
 #[test]
 fn the_headers_that_tell_of_nobody_do() {
-    for header in [super::UNKNOWN, super::LOCAL] {
-        let own = Parsed::Complete {
-            length: header.len(),
-            source: Source::Own,
-        };
-        assert_eq!(parse(header), Ok(own));
+    for (header, source) in [
+        (super::UNKNOWN, Source::Unknown),
+        (super::LOCAL, Source::Own),
+    ] {
+        let length = header.len();
+        assert_eq!(parse(header), Ok(Parsed::Complete { length, source }));
     }
 }

@@ -86,7 +86,7 @@ impl<'a> Line<'a> {
             Some(b"\r") => Ok(Read::Missing(1)),
             Some([b'\r', b'\n', after @ ..]) => Ok(Read::Done {
                 left: after.len(),
-                source: Source::Own,
+                source: Source::Unknown,
             }),
             Some(_) => Err(InvalidHeader::Line),
         }

@@ -76,8 +76,9 @@ pub(super) fn parse(input: &[u8]) -> Result<Parsed, InvalidHeader> {
         check_extensions(header, FIXED + addresses)?;
     }
     let source = match (family, transport) {
-        (INET | INET6, STREAM) if speaks => ends(&header[FIXED..FIXED + addresses]),
-        _ => Source::Own,
+        _ if !speaks => Source::Own,
+        (INET | INET6, STREAM) => ends(&header[FIXED..FIXED + addresses]),
+        _ => Source::Unknown,
     };
     Ok(Parsed::Complete { length, source })
 }

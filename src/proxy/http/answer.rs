@@ -11,9 +11,10 @@ use std::time::Duration;
 use http::header::{HeaderMap, HeaderName};
 use http::{Method, StatusCode, Version};
 use http_body::Body;
+use tokio::task::coop;
 use tokio::time::Instant;
 
-use super::connection::Client;
+use super::client::Client;
 use super::download::ResponseBody;
 use super::error::{Form, ProxyError};
 use super::exchange;
@@ -198,13 +199,20 @@ impl Sending {
         }
     }
 
-    /// Takes what there is of the body, up to a reasonable amount; whether more is to be waited for.
+    /// Takes what there is of the body, up to a reasonable amount; whether more is to be waited for. A part counts like a
+    /// read of a socket, so that a body in crumbs does not keep others waiting.
     fn take(&mut self, cx: &mut Context<'_>) -> Result<bool, Broken> {
         while let Some(body) = &mut self.body {
             if self.wire.borrow().output.is_full() {
                 return Ok(false);
             }
+            let Poll::Ready(turn) = coop::poll_proceed(cx) else {
+                return Ok(true);
+            };
             let polled = Pin::new(&mut *body).poll_frame(cx);
+            if polled.is_ready() {
+                turn.made_progress();
+            }
             let output = &mut self.wire.borrow_mut().output;
             match polled {
                 Poll::Pending => return Ok(true),

@@ -21,6 +21,10 @@ use crate::net::connect::is_local;
 use crate::upstream::connection::{AnswerError, SendError};
 use crate::upstream::{Connection, InFlight, LocalEndpoint, RetryReason, is_too_many};
 
+/// Interim answers of one try that are looked at in one turn, and in all: a server that has more to say does not answer.
+const INTERIMS_AT_ONCE: u32 = 16;
+const MAX_INTERIMS: u32 = 10_000;
+
 /// A try: counts as load of its server, and in the server's metrics, until it is dropped.
 #[derive(Debug)]
 pub struct Attempt {
@@ -216,7 +220,7 @@ pub async fn send(
         connection.begin(cx, head, request.body(), patience.limit)
     };
     let mut deadline = patience.until.map(|at| Box::pin(sleep_until(at)));
-    let mut begun = false;
+    let (mut begun, mut interims) = (false, 0);
     poll_fn(|cx| {
         if !begun {
             begun = true;
@@ -247,7 +251,18 @@ pub async fn send(
             if let Some(interim) = request.interim {
                 interim.pass(request.client, answer, cx);
             }
-            polled = connection.poll_answer(cx, to_head);
+            interims += 1;
+            if interims >= MAX_INTERIMS {
+                return Poll::Ready(Err(Failure::BadAnswer(Invalid::TooLarge)));
+            }
+            polled = match interims % INTERIMS_AT_ONCE {
+                // Others have their turn, and so have the deadlines below.
+                0 => {
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                _ => connection.poll_answer(cx, to_head),
+            };
         }
         match polled {
             Poll::Ready(Ok(answer)) => Poll::Ready(Ok(answer)),

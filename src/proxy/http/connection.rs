@@ -10,10 +10,8 @@
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,20 +20,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
 use super::answer::{self, Sent};
+use super::client::Client;
 use super::error::ProxyError;
 use super::http2;
 use super::open::Opened;
-use super::task::{DRAIN_GRACE, Facts, Idle, PARK_AFTER, Presence};
+use super::task::{DRAIN_GRACE, Idle, PARK_AFTER};
 use super::tunnel::Tunnel;
 use crate::message::Upload;
-use crate::message::forwarded::Hop;
 use crate::message::h1::{Framing, Request, Wire, read_request};
-use crate::net::{Stream, Traffic, clock};
-use crate::proxy::local::{Listener, Local};
+use crate::net::{Stream, clock};
 use crate::proxy::roster::Place;
-use crate::proxy::view::View;
-use crate::tls::{self, ClientIdentity};
-use crate::upstream::Announced;
 
 /// How long, and for how much, an unread request body is read and thrown away after the answer, so that the close does
 /// not reset the connection before the client has read the answer (RFC 9112, section 9.6).
@@ -45,88 +39,6 @@ const LINGER_BYTES: u64 = 1024 * 1024;
 /// How long a request on a new connection may take until it is watched whether its client has gone away. To have it
 /// watched is what a short connection can do without.
 const WATCH_AFTER: Duration = Duration::from_millis(100);
-
-/// A client's connection, as its requests see it.
-#[derive(Debug)]
-pub struct Client {
-    /// The worker's own state.
-    pub local: Rc<Local>,
-    /// Index into the snapshots' listeners.
-    pub listener: usize,
-    /// Its address, by the word of a PROXY header if there was one.
-    pub peer: SocketAddr,
-    /// The hop that the connection is.
-    pub hop: Hop,
-    /// Who its certificate says it is.
-    pub identity: Option<Box<ClientIdentity>>,
-    /// What the connection was announced to be, for servers that want to know.
-    announced: Option<Announced>,
-    facts: RefCell<Option<Box<Facts>>>,
-}
-
-impl Client {
-    /// The client at the other end of a connection, and its bytes, counted and not waited for for ever.
-    pub fn new(opened: Opened) -> (Self, Stream) {
-        let Opened {
-            transport,
-            peer,
-            listener,
-            local,
-            mut facts,
-            ..
-        } = opened;
-        let view = local.view();
-        let trusted = &view.snapshot.trusted_proxies;
-        let hop = Hop::new(peer, trusted, transport.is_encrypted());
-        let certificates = transport.peer_certificates();
-        let identity = certificates.and_then(tls::identity).map(Box::new);
-        let entry = &view.snapshot.listeners[listener];
-        let traffic = Traffic::new(Arc::clone(&entry.bytes), local.worker);
-        // Not asked for in vain: it is a system call.
-        let announced = view.snapshot.announces.then(|| {
-            let told = facts.as_ref().and_then(|facts| facts.destination);
-            let socket = transport.tcp().socket();
-            let own = || socket?.local_addr().ok()?.as_socket();
-            let presence = &mut facts.get_or_insert_default().presence;
-            presence.get_or_insert_with(|| Presence::new(&local, peer));
-            Announced::new(peer, told.or_else(own))
-        });
-        let stream = Stream::new(transport, traffic, entry.timeouts.idle);
-        let client = Self {
-            local,
-            listener,
-            peer,
-            hop,
-            identity,
-            announced,
-            facts: RefCell::new(facts),
-        };
-        (client, stream)
-    }
-
-    /// What a server that takes PROXY headers is to be told of the connection, under this configuration.
-    pub fn announced(&self, view: &View) -> Option<Announced> {
-        if self.announced.is_some() || !view.snapshot.announces {
-            return self.announced;
-        }
-        // When the connection began, no server wanted to know.
-        let facts = &mut *self.facts.borrow_mut();
-        let facts = facts.get_or_insert_default();
-        let presence = || Presence::new(&self.local, self.peer);
-        facts.presence.get_or_insert_with(presence);
-        Some(Announced::new(self.peer, facts.destination))
-    }
-
-    /// The listener that accepted it.
-    pub fn listener(&self) -> Listener {
-        self.local.listener(self.listener)
-    }
-
-    /// Whether the connection is to end as soon as what is under way is done.
-    pub fn is_ending(&self) -> bool {
-        self.local.is_ending(self.listener)
-    }
-}
 
 /// Why a connection is served no more.
 enum End {
@@ -151,15 +63,18 @@ enum End {
 pub fn serve(opened: Opened, read: BytesMut) -> impl Future<Output = Option<Idle>> {
     let (place, is_new) = (opened.place, opened.is_new);
     let (client, stream) = Client::new(opened);
+    let came = !read.is_empty();
     let wire = Wire::with_input(stream, read);
     let connection = Connection {
-        may_be_http2: client.listener().http2 && is_new,
+        // Over TLS ALPN has said so (RFC 9113, section 3.2).
+        may_be_http2: client.listener().http2 && is_new && !client.hop.is_encrypted(),
         wire: Rc::new(RefCell::new(wire)),
         client: Rc::new(client),
         place,
         since: clock::now(),
         waiting_for: Wait::Request,
         is_new,
+        came,
     };
     connection.serve()
 }
@@ -182,6 +97,8 @@ struct Connection {
     since: Instant,
     /// Whether no request has come since it was opened.
     is_new: bool,
+    /// Whether anything has come since the last request.
+    came: bool,
     /// Whether HTTP/2 is spoken here, and nothing has come yet that is not its preface.
     may_be_http2: bool,
 }
@@ -270,18 +187,23 @@ impl Connection {
                 }
             }
             match wire.poll_read(cx) {
-                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(1..)) => self.came = true,
                 Poll::Ready(_) => return Poll::Ready(Err(End::Close)),
                 Poll::Pending => break,
             }
         }
-        if self.waiting_for == Wait::Request && !wire.input.is_empty() {
+        // Be it nothing but empty lines, of which more and more would else keep it open.
+        if self.waiting_for == Wait::Request && (self.came || !wire.input.is_empty()) {
             self.waiting_for = Wait::Head;
             self.since = clock::now();
         }
         let local = &self.client.local;
         let timeouts = self.client.listener().timeouts;
         let (limit, end) = match self.waiting_for {
+            Wait::Head if wire.input.is_empty() => match local.drain.closes_idle() {
+                true => (DRAIN_GRACE, End::Close),
+                false => (timeouts.headers, End::Close),
+            },
             Wait::Head => (timeouts.headers, End::Linger),
             Wait::Request if local.drain.closes_idle() && self.is_new => (DRAIN_GRACE, End::Close),
             Wait::Request if local.drain.closes_idle() => {
@@ -296,7 +218,7 @@ impl Connection {
         if !local.roster.wait(self.place, cx, self.since + limit) {
             return Poll::Pending;
         }
-        if self.waiting_for == Wait::Head {
+        if matches!(end, End::Linger) {
             let listener = self.client.listener();
             let stats = listener.stats.shard(local.worker);
             stats.header_timeouts.increment();
@@ -319,6 +241,7 @@ impl Connection {
     async fn exchange(&mut self, request: Request) -> Option<End> {
         self.since = clock::now();
         self.is_new = false;
+        self.came = false;
         let Request {
             head,
             framing,

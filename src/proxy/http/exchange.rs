@@ -12,7 +12,7 @@ use http::{Method, StatusCode, Uri, Version};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::connection::Client;
+use super::client::Client;
 use crate::message::Head;
 use crate::message::{Upload, UploadError};
 use crate::metrics::access_log::Record;

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::attempt::{Attempt, Failure, Patience};
 use super::choice;
-use super::connection::Client;
+use super::client::Client;
 use super::error::ProxyError;
 use super::exchange::Exchange;
 use super::interim::Interim;

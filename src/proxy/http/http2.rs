@@ -17,7 +17,8 @@ use http::Request;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout};
 
-use super::connection::{Client, linger};
+use super::client::Client;
+use super::connection::linger;
 use super::metered::{Metered, Seen};
 use super::stream;
 use crate::message::h2::{Fault, Flood, Liveness, Step};

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use http::{Response, StatusCode};
 
-use super::connection::Client;
+use super::client::Client;
 use crate::message::h1::{Answer, Wire, write_answer};
 
 /// So many bytes of them are passed on for one request, and each counts for some: what a client does not read must not

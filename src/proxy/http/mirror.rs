@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::attempt::{Attempt, Patience};
 use super::choice::hash_of;
-use super::connection::Client;
+use super::client::Client;
 use super::exchange::Exchange;
 use super::outgoing::{Outgoing, drain};
 use super::rewrite::Rewrite;

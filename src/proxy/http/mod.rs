@@ -2,16 +2,18 @@
 //!
 //! Read in this order: [`task`] is a client's connection, from its accept to its close; [`open`] takes what comes before
 //! HTTP; [`connection`] serves HTTP/1.1 while there are requests, [`http2`] a connection of HTTP/2, and [`stream`] each of
-//! its streams. From there on all requests are alike: [`service`] takes one through [`routing`], limits and the route's
-//! action; [`forward`] finds a server that answers: [`choice`] tells which upstream, [`sticky`] who belongs to a server,
-//! [`tries`] who is next, [`outgoing`] is one try, [`attempt`] its doing and accounts, [`rewrite`] the request as servers get
-//! it, [`hedge`] two tries at a time, and [`mirror`] a copy that nobody waits for; [`download`] is the answer's body, in which everything that must live as long as the request rides, and [`answer`]
-//! sends it in HTTP/1.1; [`exchange`] is the record of one request and its answer; [`tunnel`] is what a connection becomes
-//! after a switch of protocols, and [`websocket`] what a stream does.
+//! its streams; [`client`] is what they know of whom they serve. From there on all requests are alike: [`service`] takes
+//! one through [`routing`], limits and the route's action; [`forward`] finds a server that answers: [`choice`] tells which
+//! upstream, [`sticky`] who belongs to a server, [`tries`] who is next, [`outgoing`] is one try, [`attempt`] its doing and
+//! accounts, [`rewrite`] the request as servers get it, [`hedge`] two tries at a time, and [`mirror`] a copy that nobody
+//! waits for; [`download`] is the answer's body, in which everything that must live as long as the request rides, and
+//! [`answer`] sends it in HTTP/1.1; [`exchange`] is the record of one request and its answer; [`tunnel`] is what a
+//! connection becomes after a switch of protocols, and [`websocket`] what a stream does.
 
 pub mod answer;
 pub mod attempt;
 pub mod choice;
+pub mod client;
 pub mod connection;
 pub mod date;
 pub mod download;

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use bytes::BytesMut;
 use tokio::time::Instant;
 
-use super::connection::{self, Client};
+use super::client::Client;
+use super::connection;
 use super::http2;
 use super::task::{Facts, Idle};
 use crate::net::Transport;
@@ -70,12 +71,14 @@ pub async fn open(mut opened: Opened, deadline: Instant) -> After {
         };
         let Introduction {
             client,
+            is_unknown,
             destination,
             counted,
         } = introduction;
         opened.peer = client;
         opened.facts = Some(Box::new(Facts {
             counted,
+            is_unknown,
             destination,
             presence: None,
         }));

@@ -8,7 +8,7 @@ use http::uri::PathAndQuery;
 use http::{Method, Uri, Version};
 use tokio::time::Instant;
 
-use super::connection::Client;
+use super::client::Client;
 use super::interim::Interim;
 use super::request_id::X_REQUEST_ID;
 use crate::message::h1::RequestHead;

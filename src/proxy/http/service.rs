@@ -10,7 +10,7 @@ use http::header::{
 use http::uri::{Authority, PathAndQuery};
 use http::{Method, StatusCode, Uri, Version};
 
-use super::connection::Client;
+use super::client::Client;
 use super::download::ResponseBody;
 use super::error::{Form, METHODS, ProxyError};
 use super::exchange::Exchange;

@@ -12,9 +12,10 @@ use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONTENT_LENGTH, COOKIE, DATE, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
+use tokio::task::coop;
 
 use super::answer::ending;
-use super::connection::Client;
+use super::client::Client;
 use super::download::ResponseBody;
 use super::error::{Form, ProxyError};
 use super::interim::Interim;
@@ -252,7 +253,11 @@ impl Sending {
                     return Poll::Ready(Ok(()));
                 }
             }
-            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            // A part counts like a read of a socket, so that a body in crumbs does not keep others waiting.
+            let turn = ready!(coop::poll_proceed(cx));
+            let polled = ready!(Pin::new(&mut self.body).poll_frame(cx));
+            turn.made_progress();
+            match polled {
                 None => return Poll::Ready(self.stream.send_data(Bytes::new(), true)),
                 Some(Err(_)) => return Poll::Ready(Err(self.reset(Reason::INTERNAL_ERROR))),
                 Some(Ok(frame)) => match frame.into_data() {

@@ -86,6 +86,8 @@ enum Past {
 pub struct Facts {
     /// Counts it for its address.
     pub counted: Option<Counted>,
+    /// Whether nobody knows who is behind the peer, so that nothing is believed of what comes from it.
+    pub is_unknown: bool,
     /// Where the client thinks it is connected to.
     pub destination: Option<SocketAddr>,
     /// There as long as the client, if servers are told of it.

@@ -84,6 +84,7 @@ pub async fn open(mut caller: Caller, mut tcp: Tcp) -> Option<Box<Session>> {
             client,
             destination,
             counted,
+            ..
         } = introduced.await?;
         caller.client = client;
         caller.destination = destination;

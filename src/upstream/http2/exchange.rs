@@ -12,10 +12,12 @@ use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
 use http::HeaderMap;
+use tokio::task::coop;
 
 use super::Shared;
 use crate::message::h1::body::Part;
 use crate::message::h1::{Answer, Body};
+use crate::message::h2::has_space;
 use crate::message::headers;
 use crate::net::{Stall, clock};
 use crate::upstream::connection::{AnswerError, SendError, Sending};
@@ -40,6 +42,8 @@ struct Inner {
     room: Stall,
     /// Whether the server may have seen the request.
     seen: bool,
+    /// Whether it was sent over a connection that had served others, and has had no word of an answer.
+    stale: bool,
 }
 
 impl Exchange {
@@ -59,6 +63,7 @@ impl Exchange {
                 overdue: Stall::new(Duration::MAX),
                 room: Stall::new(connection.idle),
                 seen: false,
+                stale: false,
             })),
         }
     }
@@ -66,6 +71,13 @@ impl Exchange {
     /// Whether the server may have seen some of the request.
     pub fn has_sent(&self) -> bool {
         self.stream.borrow().seen
+    }
+
+    /// Whether its connection may have ended before the server could know of the request, or the server says that it has
+    /// done nothing about it.
+    pub fn may_be_stale(&self) -> bool {
+        let stream = self.stream.borrow();
+        stream.stale || !stream.seen
     }
 
     /// Sends a request, whose head is written as HTTP/1.1 has it. Its answer may take `limit`, counted from when
@@ -84,6 +96,7 @@ impl Exchange {
             io::Error::other(error)
         })?;
         inner.seen = true;
+        inner.stale = self.connection.served.get();
         inner.overdue.restart(limit);
         inner.answer = Some(answer);
         inner.send = Some(send);
@@ -131,11 +144,14 @@ impl Exchange {
             return Poll::Ready(Err(AnswerError::Ended));
         };
         if let Poll::Ready(Some(Ok(interim))) = future.poll_informational(cx) {
+            self.connection.served.set(true);
+            inner.stale = false;
             let answer = Answer::of_stream(interim.into_parts().0, false, to_head);
             return Poll::Ready(answer.map_err(AnswerError::Invalid));
         }
         match ready!(Pin::new(future).poll(cx)) {
             Ok(response) => {
+                self.connection.served.set(true);
                 let (head, body) = response.into_parts();
                 let is_empty = body.is_end_stream();
                 inner.body = Some(body);
@@ -177,6 +193,7 @@ impl Exchange {
         let trailers = ready!(stream.poll_trailers(cx).map_err(ended)?);
         body.pass(0, true)?;
         Poll::Ready(Ok(match trailers {
+            Some(trailers) if has_space(&trailers) => return Poll::Ready(Err(AnswerError::Ended)),
             Some(mut trailers) => {
                 headers::keep_trailers(&mut trailers);
                 Part::Trailers(trailers)
@@ -225,7 +242,11 @@ impl Inner {
                 true => {}
                 false => return self.lost(),
             }
-            let frame = match ready!(sending.upload.poll_frame(cx)) {
+            // A part counts like a read of a socket, so that a body in crumbs does not keep others waiting.
+            let turn = ready!(coop::poll_proceed(cx));
+            let polled = ready!(sending.upload.poll_frame(cx));
+            turn.made_progress();
+            let frame = match polled {
                 Some(Err(_)) => {
                     send.send_reset(Reason::CANCEL);
                     return Poll::Ready(Err(SendError::Upload));

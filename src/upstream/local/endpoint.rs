@@ -16,9 +16,9 @@ use crate::balance::{Candidate, Load};
 use crate::upstream::announce::Announced;
 use crate::upstream::connection::Connection;
 use crate::upstream::endpoint::Endpoint;
-use crate::upstream::group::{Protocol, Settings};
 use crate::upstream::http2;
 use crate::upstream::pool::Pool;
+use crate::upstream::settings::{Protocol, Settings};
 use crate::upstream::sockets::OpenSocket;
 
 /// A server, with this worker's connections to it.
