@@ -109,15 +109,11 @@ fn each_name_leads_to_its_server_which_proves_who_it_is() {
     // What is nobody's is closed here, or goes to the others.
     let refused = tls::connect(proxy.addr(), "elsewhere.test", &client);
     let error = refused.err().expect("nobody takes it").to_string();
-    assert!(error.contains("UnrecognizedName"), "{error}");
+    assert!(error.contains("UnrecognisedName"), "{error}");
     let counted = || proxy.metric_with("lb_tcp_connections_ended_total", "reason=\"no_route\"");
     wait_until("it is counted", || counted() == 1);
-    let lines = proxy.process().output();
-    let line = lines.lines().find(|it| it.contains("\"no_route\""));
-    assert!(
-        line.is_some_and(|it| it.contains("\"name\":\"elsewhere.test\"")),
-        "{lines}"
-    );
+    let line = proxy.process().wait_for_line("\"no_route\"");
+    assert!(line.contains("\"name\":\"elsewhere.test\""), "{line}");
     let table = format!("{table}\nupstream = \"two\"");
     proxy.change_to(&sorting(
         &table.replace("\"*.example\" = \"one\"", ""),
