@@ -77,3 +77,36 @@ pub fn of_networks(error: &FileError, lists: &[(KeyPath, Sources)]) -> Vec<Fault
     };
     error.lines().into_iter().map(fault).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn at(error: TlsError) -> String {
+        let both = PathBuf::from("both.pem");
+        let tls = UpstreamTls {
+            ca: Some(PathBuf::from("ca.pem")),
+            server_name: None,
+            client: Some((both.clone(), both)),
+            insecure_skip_verify: false,
+        };
+        let table = KeyPath::default().key("redis");
+        let faults = of_tls(&error.into(), &table, &of_client(&tls, &table));
+        faults[0].key.to_string()
+    }
+
+    #[test]
+    fn each_file_is_told_by_the_key_that_names_it() {
+        let path = |name: &str| PathBuf::from(name);
+        for (error, key) in [
+            (TlsError::NoCertificate(path("ca.pem")), "redis.ca"),
+            (TlsError::NoCertificate(path("both.pem")), "redis.cert"),
+            (TlsError::NoKey(path("both.pem")), "redis.key"),
+            (TlsError::NoSystemRoots(Vec::new()), "redis"),
+        ] {
+            assert_eq!(at(error), key);
+        }
+    }
+}
