@@ -75,10 +75,10 @@ fn main() -> ExitCode {
         }
     };
     if arguments.check {
-        match server::check(&config) {
+        match server::check(&config, &source) {
             Ok(warnings) => warnings.iter().for_each(|it| eprintln!("warning: {it}")),
             Err(errors) => {
-                eprintln!("{}", errors.join("\n"));
+                eprintln!("{errors}");
                 return ExitCode::FAILURE;
             }
         }

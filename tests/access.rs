@@ -237,6 +237,10 @@ fn files_are_taken_over_when_they_change_and_bad_ones_are_not() {
     let refused = proxy.reload();
     assert_eq!(refused.status, 422, "{}", refused.text());
     assert!(refused.text().contains("list.txt:2"), "{}", refused.text());
+    let errors = refused.json()["errors"].clone();
+    let key = errors[0]["key"].as_str().expect("it names the key");
+    assert!(key.contains(".deny["), "{errors}");
+    assert!(errors[0]["line"].is_u64() && errors[0]["file"].is_string());
 
     list.write("127.0.0.7\n");
     wait_until("the list in order", || !serves(&proxy, [127, 0, 0, 7]));

@@ -101,6 +101,10 @@ fn mistakes_have_their_statuses_and_change_nothing() {
         assert_eq!(answer.status, 400, "{body}");
         assert!(answer.text().contains(part), "{body}: {}", answer.text());
     }
+    let path = format!("/servers/{}", backend.addr());
+    let shown = call(&proxy, "PATCH", &path, &json!({ "draining": false }));
+    assert_eq!(shown.status, 400);
+    assert!(shown.text().contains("`drain`"), "{}", shown.text());
     assert_eq!(
         call(
             &proxy,

@@ -86,8 +86,8 @@ fn check_reads_all_certificates() {
     assert_eq!(
         lines,
         [
-            "listener \"secure\": server.key: is not the key of the (first) certificate in server.crt",
-            "upstream \"app\": missing.crt: cannot be read: No such file or directory (os error 2)",
+            "lb.toml:6: listeners[0].tls.certificates[0].key: server.key: is not the key of the (first) certificate in server.crt",
+            "lb.toml:11: upstreams[0].tls.ca: missing.crt: cannot be read: No such file or directory (os error 2)",
         ]
     );
     // A start ends like a check.

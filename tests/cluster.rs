@@ -233,6 +233,32 @@ fn another_key_is_another_fleet() {
     assert_eq!((nodes(&one), nodes(&stranger)), (1, 1));
     let missing = stranger.admin_json("/cluster")["missing_seeds"].clone();
     assert_eq!(missing, serde_json::json!([gossip(&one).to_string()]));
+    let line = one.process().wait_for_line("do not open");
+    let sender = gossip(&stranger).to_string();
+    assert!(line.contains("WARN") && line.contains(&sender), "{line}");
+    stranger.process().wait_for_line("no other node");
+    let told = one.process().output().matches("do not open").count();
+    assert_eq!(told, 1, "once a minute");
+}
+
+#[test]
+fn a_node_that_nobody_answers_says_so_until_it_has_met_somebody() {
+    let silent = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let silent = silent.local_addr().expect("it is bound");
+    let one = start("one", &[], LIMIT);
+    let other = start("other", &[silent], LIMIT);
+    let line = other.process().wait_for_line("no other node");
+    assert!(
+        line.contains("WARN") && line.contains(&silent.to_string()),
+        "{line}"
+    );
+    other.change_to(&config("other", &[gossip(&one)], LIMIT));
+    other.process().wait_for_line("the cluster was found");
+    let output = one.process().output();
+    assert!(
+        !output.contains("no other node"),
+        "it has nobody to look for"
+    );
 }
 
 #[test]

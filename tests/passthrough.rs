@@ -96,7 +96,9 @@ fn each_name_leads_to_its_server_which_proves_who_it_is() {
     let two = Site::start(&authority.issue_as("two", &["c.b.example", "other.example"]));
     let table =
         "sni = { \"a.example\" = \"one\", \"*.b.example\" = \"two\", \"*.example\" = \"one\" }";
-    let proxy = sorting(table, one.addr(), two.addr()).start();
+    let proxy = sorting(table, one.addr(), two.addr())
+        .extra("[access_log]\nformat = \"json\"")
+        .start();
     let client = authority.anonymous();
     for name in ["a.example", "c.b.example", "b.a.example"] {
         assert!(
@@ -106,9 +108,12 @@ fn each_name_leads_to_its_server_which_proves_who_it_is() {
     }
     // What is nobody's is closed here, or goes to the others.
     let refused = tls::connect(proxy.addr(), "elsewhere.test", &client);
-    let kind = refused.err().expect("nobody takes it").kind();
-    assert_eq!(kind, ErrorKind::ConnectionReset);
-    wait_until("it is counted", || bad_hellos(&proxy) == 1);
+    let error = refused.err().expect("nobody takes it").to_string();
+    assert!(error.contains("UnrecognisedName"), "{error}");
+    let counted = || proxy.metric_with("lb_tcp_connections_ended_total", "reason=\"no_route\"");
+    wait_until("it is counted", || counted() == 1);
+    let line = proxy.process().wait_for_line("\"no_route\"");
+    assert!(line.contains("\"name\":\"elsewhere.test\""), "{line}");
     let table = format!("{table}\nupstream = \"two\"");
     proxy.change_to(&sorting(
         &table.replace("\"*.example\" = \"one\"", ""),

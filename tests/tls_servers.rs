@@ -134,6 +134,43 @@ fn probes_speak_tls_too() {
 }
 
 #[test]
+fn probes_of_tcp_shake_hands() {
+    let (authority, backend) = (Authority::new(), Backend::start());
+    let ca = authority.ca();
+    let probed = |server: &RunningProxy, name: &str| {
+        Proxy::new()
+            .listener("mode = \"tcp\"\nupstream = \"app\"")
+            .upstream_with(
+                "app",
+                &[server.addr()],
+                &format!(
+                    "tls = {{ ca = {ca:?}, server_name = {name:?} }}\nhealth_check = {{ kind = \"tcp\", interval = \"100ms\" }}"
+                ),
+            )
+            .start()
+    };
+    let good = server(&backend, &authority.issue(&["a.example"]), "", "");
+    let proxy = probed(&good, "a.example");
+    proxy.process().wait_for_line("server is up");
+    assert_eq!(proxy.get("/").status, 200);
+    // Whose certificate is bad is down before a client gets to it, and the log says why.
+    let of_authority = server(&backend, &authority.own(), "", "");
+    for (server, name, reason) in [
+        (
+            &good,
+            "b.example",
+            "server_name in the upstream's tls says which name",
+        ),
+        (&of_authority, "a.example", "it is an authority's own"),
+    ] {
+        let proxy = probed(server, name);
+        let line = proxy.process().wait_for_line("server is down");
+        assert!(line.contains(reason), "{line}");
+        assert_eq!(proxy.metric("lb_server_eligible"), 0, "{name}");
+    }
+}
+
+#[test]
 fn an_upgrade_goes_to_a_server_that_also_speaks_http_2() {
     let (authority, backend) = (Authority::new(), Backend::start());
     let server = server(&backend, &authority.issue(&["localhost"]), "", "");

@@ -43,6 +43,13 @@ fn lines(path: &Path, bad: &BadLines) -> Vec<String> {
 }
 
 impl FileError {
+    /// The file.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Read { path, .. } | Self::Lines { path, .. } => path,
+        }
+    }
+
     /// Each thing that is wrong, on one line.
     pub fn lines(&self) -> Vec<String> {
         match self {

@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 
 use super::AdminState;
 use super::error::{ApiError, ErrorBody};
-use crate::config::{ConfigError, Place};
+use crate::config::{ConfigError, Fault, Place};
 
 /// What the admin API and whoever reloads the configuration share.
 #[derive(Debug)]
@@ -134,6 +134,15 @@ impl From<&ConfigError> for Problem {
             line,
             key: error.key.clone(),
             message: error.message.clone(),
+        }
+    }
+}
+
+impl From<&Fault> for Problem {
+    fn from(fault: &Fault) -> Self {
+        Self {
+            key: Some(fault.key.to_string()),
+            ..Self::from(fault.message.clone())
         }
     }
 }

@@ -11,6 +11,7 @@ use serde_path_to_error::{Segment as ErrorSegment, Track};
 use super::deserializer::Node;
 use super::environment::Overrides;
 use super::error::Problems;
+use super::foreign;
 use super::forms::Table;
 use super::key_path::{KeyPath, Segment};
 use super::keys;
@@ -38,10 +39,7 @@ pub(super) fn decode(mut tree: Value, overrides: &mut Overrides) -> (Root, Probl
                     *value = Value::from(text);
                     continue;
                 }
-                let message = match keys::example_of_list(&path) {
-                    Some(example) => format!("{mistake}, for example {example}"),
-                    None => mistake.to_string(),
-                };
+                let message = explain(&mistake, &path, &mut tree);
                 let removed = remove(&mut tree, &path);
                 problems.add(path, message);
                 if !removed {
@@ -49,6 +47,21 @@ pub(super) fn decode(mut tree: Value, overrides: &mut Overrides) -> (Root, Probl
                 }
             }
         }
+    }
+}
+
+/// What is wrong with the value at `path`, and what would be right.
+fn explain(mistake: &Mistake, path: &KeyPath, tree: &mut Value) -> String {
+    let value = path.find_mut(tree).map(|it| &*it);
+    if let Some(advice) = value.and_then(|it| foreign::value(path, it)) {
+        return format!("{mistake}; {advice}");
+    }
+    // Of what is in a table already, an example of the whole would say little.
+    let is_table = value.is_some_and(Value::is_object);
+    let of_table = foreign::example_of_table(path).filter(|_| !is_table);
+    match keys::example_of_list(path).or(of_table) {
+        Some(example) => format!("{mistake}, for example {example}"),
+        None => mistake.to_string(),
     }
 }
 
@@ -210,6 +223,30 @@ mod tests {
             (
                 json!({ "rate_limit": { "store": "clster" } }),
                 r#"rate_limit.store: "clster" is not one of "memory", "redis", "redis_leased", "cluster"; did you mean "cluster"?"#,
+            ),
+            (
+                json!({ "upstreams": [{ "strategy": "leastconn" }] }),
+                r#"; that is "least_connections" here"#,
+            ),
+            (
+                json!({ "listeners": [{ "proxy_protocol": "v2" }] }),
+                "; versions are for upstreams, which are sent headers",
+            ),
+            (
+                json!({ "listeners": [{ "bind": "127.0.0.1:1" }] }),
+                r#"listeners[0].bind: is not a key of the configuration; it is called "listen" here"#,
+            ),
+            (
+                json!({ "listeners": [{ "rate_limit": { "requests": 1 } }] }),
+                r#"; requests are limited by "rate_limit" of the top level and of routes, connections by "connection_rate""#,
+            ),
+            (
+                json!({ "listeners": [{ "connection_rate": "5/s" }] }),
+                r#"expected a table, for example connection_rate = { connections = 5, window = "1s" }"#,
+            ),
+            (
+                json!({ "upstreams": [{ "bandwidth": "1MB/s" }] }),
+                r#"expected a table, for example bandwidth = { download = "1MB/s" }"#,
             ),
             (
                 json!({ "admin": ["127.0.0.1:1"] }),

@@ -37,6 +37,34 @@ pub enum Place {
     Variable(String),
 }
 
+/// What is wrong with a value, and only shows when it is used: a file, mostly.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The key.
+    pub key: KeyPath,
+    /// What is wrong with it and what is expected.
+    pub message: String,
+}
+
+/// Some of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Faults(pub Vec<Fault>);
+
+impl std::error::Error for Faults {}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<_> = self.0.iter().map(Fault::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.message)
+    }
+}
+
 impl Errors {
     /// Sorts `errors` by their place: the file as a whole, its lines, the environment.
     pub(super) fn new(mut errors: Vec<ConfigError>) -> Self {

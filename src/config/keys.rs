@@ -4,6 +4,7 @@ use serde::de::value::Error;
 use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
 
+use super::foreign;
 use super::key_path::{KeyPath, Segment};
 use super::schema;
 use super::suggest;
@@ -90,7 +91,10 @@ pub(super) fn explain_unknown(path: &KeyPath) -> String {
         Some((table, Segment::Key(key))) => (table.pattern(), key.clone()),
         _ => (String::new(), path.pattern()),
     };
-    let hint = suggest::hint(&key, keys_in(&table).iter().copied());
+    let hint = match foreign::key(&table, &key) {
+        Some(advice) => format!("; {advice}"),
+        None => suggest::hint(&key, keys_in(&table).iter().copied()),
+    };
     format!("is not a key of the configuration{hint}")
 }
 

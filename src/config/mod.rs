@@ -16,6 +16,7 @@ mod durations;
 mod effective;
 mod environment;
 mod error;
+mod foreign;
 mod forms;
 mod key_path;
 mod keys;
@@ -41,7 +42,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 pub use effective::effective;
-pub use error::{ConfigError, Errors, Place};
+pub use error::{ConfigError, Errors, Fault, Faults, Place};
+pub use key_path::KeyPath;
 pub use model::Config;
 pub use restart::{keep_what_needs_a_restart, restart_needed};
 
@@ -131,18 +133,47 @@ pub fn parse(
         return Ok(config);
     }
     errors.extend(problems.into_iter().map(|(at, message)| ConfigError {
-        place: match overrides.variable(&at) {
-            Some(variable) => Place::Variable(variable.to_owned()),
-            None => Place::File {
-                name: name.to_owned(),
-                line: lines.line(&at),
-                column: None,
-            },
-        },
+        place: place_of(&at, name, &overrides, Some(&lines)),
         key: Some(at.to_string()),
         message,
     }));
     Err(Errors::new(errors))
+}
+
+/// Where in the file at `path`, or in `env`, the keys of `faults` are, which were found after both had been read.
+pub fn place(path: &Path, env: impl Iterator<Item = (String, String)>, faults: Faults) -> Errors {
+    let name = path.display().to_string();
+    let env: BTreeMap<String, String> = env.collect();
+    // What has gone wrong with the file meanwhile is not what is asked: then there are no lines.
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let format = Format::of(path);
+    let lines = format.and_then(|format| Lines::of(text, format).ok());
+    let tree = format.and_then(|format| tree(text, format).ok());
+    let mut tree = tree.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    let (overrides, _) = environment::apply(&env, &mut tree);
+    let errors = faults.0.into_iter().map(|fault| ConfigError {
+        place: place_of(&fault.key, &name, &overrides, lines.as_ref()),
+        key: Some(fault.key.to_string()),
+        message: fault.message,
+    });
+    Errors::new(errors.collect())
+}
+
+fn place_of(
+    key: &KeyPath,
+    file: &str,
+    overrides: &environment::Overrides,
+    lines: Option<&Lines<'_>>,
+) -> Place {
+    match overrides.variable(key) {
+        Some(variable) => Place::Variable(variable.to_owned()),
+        None => Place::File {
+            name: file.to_owned(),
+            line: lines.and_then(|lines| lines.line(key)),
+            column: None,
+        },
+    }
 }
 
 /// The values of `text`. (The `config` crate's builder is not used, because it takes top-level keys for paths.)

@@ -8,6 +8,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::time::{self, Interval, MissedTickBehavior, interval, sleep};
 
+use super::alarm::{Company, Loneliness};
 use super::message::{Part, Telling};
 use super::node::Node;
 use super::place::{Place, bind_later, usable};
@@ -76,6 +77,9 @@ pub struct Driver<T> {
     peers: Vec<u64>,
     /// Whether seeds have become addresses.
     looked_up: bool,
+    /// How many addresses.
+    seeds: usize,
+    loneliness: Loneliness,
 }
 
 impl<T: Topics> Driver<T> {
@@ -96,6 +100,8 @@ impl<T: Topics> Driver<T> {
             unsent: 0,
             peers: Vec::new(),
             looked_up: false,
+            seeds: 0,
+            loneliness: Loneliness::default(),
         }
     }
 
@@ -143,6 +149,7 @@ impl<T: Topics> Driver<T> {
                 Ok(()) = seeds.changed() => {
                     let seeds = seeds.borrow_and_update().clone();
                     self.looked_up = true;
+                    self.seeds = seeds.len();
                     self.node.set_seeds(seeds);
                     self.node.call_missing(Instant::now());
                 }
@@ -174,12 +181,34 @@ impl<T: Topics> Driver<T> {
         let mut parts = self.at(now, |topics, moment| topics.turn(moment));
         parts.extend(self.at(now, |topics, moment| topics.round(moment)));
         self.node.round(&parts, now);
+        self.tell_of_company(now);
         self.shared.publish(Status {
             received: self.received,
             sent: self.sent,
             unsent: self.unsent,
             ..Status::of(&self.node, now)
         });
+    }
+
+    /// Nobody else would notice: a node that finds no other admits the whole of each limit.
+    fn tell_of_company(&mut self, now: Instant) {
+        let orders = self.orders.borrow();
+        let mut missing = self.node.missing_seeds().peekable();
+        // Names that have not become addresses are missing too; a seed that is this very node is not.
+        let is_missing = missing.peek().is_some() || (self.seeds == 0 && !orders.seeds.is_empty());
+        let alone = is_missing && self.node.members().live().next().is_none();
+        let alone = alone && orders.phase == Phase::Serving;
+        match self.loneliness.look(alone, orders.dead_after, now) {
+            Some(Company::Nobody(lasted)) => {
+                let seeds: Vec<_> = orders.seeds.iter().map(ToString::to_string).collect();
+                let seeds = seeds.join(" ");
+                tracing::warn!(%seeds, ?lasted, "no other node of the cluster answers: limits hold for this node alone. Are the seeds' addresses right, is cluster.key the same everywhere, and does UDP pass the firewalls?");
+            }
+            Some(Company::Somebody) => {
+                tracing::info!("the cluster was found: this node is no longer alone");
+            }
+            None => {}
+        }
     }
 
     fn take(&mut self, datagram: &[u8], from: SocketAddr) {

@@ -8,6 +8,7 @@
 //! This module knows nothing of what is told. A [`Node`] has neither socket nor clock, so that fleets of them can be
 //! tested in memory, with any network and in any order.
 
+mod alarm;
 mod budget;
 mod calls;
 mod driver;

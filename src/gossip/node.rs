@@ -22,6 +22,7 @@ use std::mem;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::alarm::Forgeries;
 use super::budget::Budget;
 use super::calls::Calls;
 use super::member::{Members, Standing};
@@ -80,6 +81,7 @@ pub struct Node {
     leaving: bool,
     name_taken: Option<Instant>,
     refused: [u64; Refusal::ALL.len()],
+    forgeries: Forgeries,
     random: fastrand::Rng,
     outgoing: Vec<Outgoing>,
 }
@@ -114,6 +116,7 @@ impl Node {
             leaving: false,
             name_taken: None,
             refused: [0; Refusal::ALL.len()],
+            forgeries: Forgeries::default(),
             random,
             outgoing: Vec::new(),
         }

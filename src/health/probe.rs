@@ -16,10 +16,12 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
 use super::dns::Rcode;
 use super::reach::{self, Target};
+use crate::net::Transport;
 
 mod datagram;
 mod grpc;
@@ -230,14 +232,31 @@ async fn finish<T: 'static>(mut body: Incoming, _driver: JoinSet<T>) {
     let _ = tokio::time::timeout(BODY_TIMEOUT, read).await;
 }
 
-/// A TCP connection that is accepted; it is closed without a byte.
+/// A TCP connection that is accepted, and with TLS a handshake that succeeds; it is closed without a byte of content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TcpProbe;
 
 impl HealthProbe for TcpProbe {
     async fn probe(&self, target: &Target) -> Result<(), ProbeError> {
-        reach::connect(target).await.map(drop)
+        if target.secure.is_none() {
+            return reach::connect(target).await.map(drop);
+        }
+        // No protocol is offered, as what is spoken inside is not known.
+        let stream = reach::open_for(target, Vec::new()).await?;
+        tokio::spawn(take_leave(stream));
+        Ok(())
     }
+}
+
+/// Ends a session of TLS as it should be, and takes what the server still says (tickets): else it would see a reset.
+async fn take_leave(mut stream: Transport) {
+    let goodbye = async {
+        stream.shutdown().await?;
+        let mut rest = stream.take(BODY_LIMIT as u64);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
+    };
+    // Ended or not, nothing depends on it any more.
+    let _ = tokio::time::timeout(BODY_TIMEOUT, goodbye).await;
 }
 
 /// Any of the probes.

@@ -68,16 +68,7 @@ pub(super) async fn open(
     target: &Target,
     speaks: Speaks,
 ) -> Result<(Transport, Version), ProbeError> {
-    let mut tcp = Tcp::from(connect(target).await?);
-    tcp.write_all(target.header)
-        .await
-        .map_err(ProbeError::Tls)?;
-    let transport = match &target.secure {
-        None => tcp.into(),
-        Some(secure) => handshake(tcp, secure, speaks)
-            .await
-            .map_err(ProbeError::Tls)?,
-    };
+    let transport = open_for(target, speaks.offers()).await?;
     let version = match (speaks, transport.alpn()) {
         (Speaks::Http2, _) | (Speaks::Either, Some(HTTP2)) => Version::HTTP_2,
         _ => Version::HTTP_11,
@@ -85,13 +76,31 @@ pub(super) async fn open(
     Ok((transport, version))
 }
 
-async fn handshake(tcp: Tcp, secure: &Secure, speaks: Speaks) -> io::Result<Transport> {
+/// Opens a connection as far as requests need it: with a PROXY header and a TLS handshake, which offers these protocols, where
+/// there are such.
+pub(super) async fn open_for(
+    target: &Target,
+    protocols: Vec<Vec<u8>>,
+) -> Result<Transport, ProbeError> {
+    let mut tcp = Tcp::from(connect(target).await?);
+    tcp.write_all(target.header)
+        .await
+        .map_err(ProbeError::Tls)?;
+    match &target.secure {
+        None => Ok(tcp.into()),
+        Some(secure) => handshake(tcp, secure, protocols)
+            .await
+            .map_err(ProbeError::Tls),
+    }
+}
+
+async fn handshake(tcp: Tcp, secure: &Secure, protocols: Vec<Vec<u8>>) -> io::Result<Transport> {
     let name = secure
         .tls
         .server_name(&secure.host)
         .map_err(io::Error::other)?;
     let mut config = secure.tls.current();
-    Arc::make_mut(&mut config).alpn_protocols = speaks.offers();
+    Arc::make_mut(&mut config).alpn_protocols = protocols;
     let stream = tls::connect(tcp, config, name).await?;
     Ok(Transport::Tls(stream))
 }

@@ -1,17 +1,17 @@
 //! The TLS of all listeners and upstreams, and towards Redis: made of the configuration, and kept up to date with the files that it names.
 
-use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use thiserror::Error;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::faults;
 use crate::config::model::{
     self, Config, Listener, Mode, Protocol, TlsVersion, Upstream, UpstreamTls,
 };
+use crate::config::{Fault, Faults, KeyPath};
 use crate::proxy::build::TlsMaterial;
 use crate::tls::{
     Alpn, CertificateFiles, ClientAuth, ClientSettings, ClientTls, MinVersion, Refresh,
@@ -20,25 +20,6 @@ use crate::tls::{
 
 /// Time between two looks at the files.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// What is wrong with the TLS of listeners and upstreams, one a line.
-#[derive(Debug, Error)]
-pub struct CertificateErrors(Vec<(String, TlsErrors)>);
-
-impl CertificateErrors {
-    /// Each on one line.
-    pub fn lines(&self) -> impl Iterator<Item = String> {
-        self.0
-            .iter()
-            .flat_map(|(whose, errors)| errors.iter().map(move |error| format!("{whose}: {error}")))
-    }
-}
-
-impl fmt::Display for CertificateErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.lines().collect::<Vec<_>>().join("\n"))
-    }
-}
 
 /// The TLS of everything that has it.
 #[derive(Debug, Clone, Default)]
@@ -74,7 +55,7 @@ impl Certificates {
 ///
 /// # Errors
 /// All that are in the files.
-pub fn load(config: &Config) -> Result<Certificates, CertificateErrors> {
+pub fn load(config: &Config) -> Result<Certificates, Faults> {
     load_after(&Certificates::default(), config)
 }
 
@@ -82,31 +63,36 @@ pub fn load(config: &Config) -> Result<Certificates, CertificateErrors> {
 ///
 /// # Errors
 /// All that are in the files.
-pub fn load_after(
-    former: &Certificates,
-    config: &Config,
-) -> Result<Certificates, CertificateErrors> {
+pub fn load_after(former: &Certificates, config: &Config) -> Result<Certificates, Faults> {
     let mut errors = Vec::new();
     let mut certificates = Certificates::default();
-    for listener in &config.listeners {
+    for (index, listener) in config.listeners.iter().enumerate() {
         let name = format!("listener {:?}", listener.name);
         let tls = server_settings(listener).map(|settings| match named(&former.servers, &name) {
             Some(former) => ServerTls::load_after(former, settings),
             None => ServerTls::load(settings).map(Arc::new),
         });
-        let tls = keep(&name, tls, &mut errors);
+        let tls = keep(tls, &mut errors, |wrong| {
+            let at = tls_of("listeners", index);
+            let named = listener.tls.as_ref().map(|it| faults::of_listener(it, &at));
+            faults::of_tls(wrong, &at, &named.unwrap_or_default())
+        });
         certificates
             .servers
             .extend(tls.iter().map(|tls| (name.clone(), Arc::clone(tls))));
         certificates.material.listeners.push(tls);
     }
-    for upstream in &config.upstreams {
+    for (index, upstream) in config.upstreams.iter().enumerate() {
         let name = format!("upstream {:?}", upstream.name);
         let tls = upstream_settings(upstream).map(|settings| match named(&former.clients, &name) {
             Some(former) => ClientTls::load_after(former, settings),
             None => ClientTls::load(settings).map(Arc::new),
         });
-        let tls = keep(&name, tls, &mut errors);
+        let tls = keep(tls, &mut errors, |wrong| {
+            let at = tls_of("upstreams", index);
+            let named = upstream.tls.as_ref().map(|it| faults::of_client(it, &at));
+            faults::of_tls(wrong, &at, &named.unwrap_or_default())
+        });
         certificates
             .clients
             .extend(tls.iter().map(|tls| (name.clone(), Arc::clone(tls))));
@@ -114,18 +100,22 @@ pub fn load_after(
     }
     if let Some(tls) = config.redis.as_ref().and_then(|redis| redis.tls.as_ref()) {
         let name = "redis".to_owned();
+        let at = KeyPath::default().key("redis");
+        let named_files = faults::of_client(tls, &at);
         let settings = client_settings(tls, Alpn::Nothing);
         let tls = match named(&former.clients, &name) {
             Some(former) => ClientTls::load_after(former, settings),
             None => ClientTls::load(settings).map(Arc::new),
         };
-        let tls = keep(&name, Some(tls), &mut errors);
+        let tls = keep(Some(tls), &mut errors, |wrong| {
+            faults::of_tls(wrong, &at, &named_files)
+        });
         let named = tls.iter().map(|tls| (name.clone(), Arc::clone(tls)));
         certificates.clients.extend(named);
         certificates.material.redis = tls;
     }
     if !errors.is_empty() {
-        return Err(CertificateErrors(errors));
+        return Err(Faults(errors));
     }
     let told = former.warnings();
     let warnings = certificates.warnings();
@@ -141,17 +131,22 @@ fn named<'a, T>(all: &'a [(String, Arc<T>)], name: &str) -> Option<&'a Arc<T>> {
 
 /// What was loaded, if it was to be and could be; an error is added to `errors`.
 fn keep<T>(
-    of: &str,
     loaded: Option<Result<Arc<T>, TlsErrors>>,
-    errors: &mut Vec<(String, TlsErrors)>,
+    errors: &mut Vec<Fault>,
+    faults: impl FnOnce(&TlsErrors) -> Vec<Fault>,
 ) -> Option<Arc<T>> {
     match loaded? {
         Ok(tls) => Some(tls),
-        Err(error) => {
-            errors.push((of.to_owned(), error));
+        Err(wrong) => {
+            errors.extend(faults(&wrong));
             None
         }
     }
+}
+
+/// Where the TLS of what is at `index` of a list is.
+fn tls_of(list: &str, index: usize) -> KeyPath {
+    KeyPath::default().key(list).index(index).key("tls")
 }
 
 /// Looks at the files every second, and says what was replaced or why it was not.

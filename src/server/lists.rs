@@ -1,45 +1,40 @@
 //! The allow and deny lists of listeners and routes: made of the configuration, and kept up to date with their files.
 
-use std::fmt;
 use std::time::Duration;
 
-use thiserror::Error;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::access::{FileError, Lists, Refreshed};
+use super::faults;
+use crate::access::{Lists, Refreshed};
 use crate::config::model::Config;
+use crate::config::{Faults, KeyPath};
 use crate::proxy::build::sources;
 
 /// Time between two looks at the files.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is wrong with the files of allow and deny lists, one a line.
-#[derive(Debug, Error)]
-pub struct ListErrors(Vec<FileError>);
-
-impl ListErrors {
-    /// Each on one line.
-    pub fn lines(&self) -> impl Iterator<Item = String> {
-        self.0.iter().flat_map(FileError::lines)
-    }
-}
-
-impl fmt::Display for ListErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.lines().collect::<Vec<_>>().join("\n"))
-    }
-}
-
 /// Reads the files of all lists. What there is in `former` is taken over.
 ///
 /// # Errors
 /// All that are in the files.
-pub fn load(config: &Config, former: &Lists) -> Result<Lists, ListErrors> {
+pub fn load(config: &Config, former: &Lists) -> Result<Lists, Faults> {
     let of_listeners = config.listeners.iter().map(|it| sources(&it.access));
     let of_routes = config.routes.iter().map(|it| sources(&it.access));
-    let wanted: Vec<_> = of_listeners.chain(of_routes).collect();
-    Lists::load(wanted.iter(), former).map_err(ListErrors)
+    let of_listeners = places("listeners").zip(of_listeners);
+    let wanted: Vec<_> = of_listeners
+        .chain(places("routes").zip(of_routes))
+        .collect();
+    Lists::load(wanted.iter().map(|(_, it)| it), former).map_err(|errors| {
+        let faults = errors.iter().map(|it| faults::of_networks(it, &wanted));
+        Faults(faults.flatten().collect())
+    })
+}
+
+/// Where the tables of a list are.
+fn places(list: &str) -> impl Iterator<Item = KeyPath> {
+    let list = KeyPath::default().key(list);
+    (0..).map(move |position| list.index(position))
 }
 
 /// Looks at the files every second, and says what has changed or why it has not.

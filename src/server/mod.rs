@@ -8,6 +8,7 @@ mod bind;
 mod capacity;
 mod certificates;
 mod control;
+mod faults;
 mod fleet;
 mod inherit;
 mod listening;
@@ -30,19 +31,18 @@ use thiserror::Error;
 
 use crate::access::Lists;
 use crate::admin::{self, AdminState, Overlay, Reloads, StateFile};
-use crate::config;
 use crate::config::model::{AccessLogFormat, Config};
+use crate::config::{self, Faults};
 use crate::limit::StoreError;
 use crate::metrics::access_log::{AccessLog, Format, LogWriter};
 use crate::proxy::build::{Built, TlsMaterial};
 use crate::proxy::snapshot::Snapshot;
 use crate::route;
 use bind::Sockets;
-pub use certificates::CertificateErrors;
+use certificates::Certificates;
 use control::{Duties, End, Upgrades};
 use fleet::Fleet;
 use inherit::Inherited;
-pub use lists::ListErrors;
 pub use memory::Allocator;
 pub use reload::source::{Edition, Source};
 use reload::{Installation, Reloader};
@@ -97,12 +97,9 @@ pub enum StartError {
     /// A Redis URL cannot be used.
     #[error("redis: {0}")]
     Redis(#[from] StoreError),
-    /// Certificates or keys cannot be used.
-    #[error("TLS:\n{0}")]
-    Certificates(#[from] CertificateErrors),
-    /// Files of allow and deny lists cannot be used.
-    #[error("allow and deny:\n{0}")]
-    Lists(#[from] ListErrors),
+    /// Certificates, keys, or lists of networks cannot be used.
+    #[error("files that the configuration names cannot be used:\n{0}")]
+    Files(config::Errors),
     /// There is nobody to take over from, or he does not let go.
     #[error("cannot take over from the load balancer at {path:?} (upgrade_socket): {error}")]
     Upgrade {
@@ -146,18 +143,21 @@ fn hint(error: &io::Error) -> &'static str {
 /// Reads what the configuration names files for without starting anything, and returns what is odd about it.
 ///
 /// # Errors
-/// All that are in certificates, keys, and lists of networks, one a line.
-pub fn check(config: &Config) -> Result<Vec<String>, Vec<String>> {
+/// All that are in certificates, keys, and lists of networks, where `source` names them.
+pub fn check(config: &Config, source: &Source) -> Result<Vec<String>, config::Errors> {
+    let files = read_files(config).map_err(|faults| source.place(faults));
+    files.map(|(certificates, _)| certificates.warnings())
+}
+
+/// Reads the files that the configuration names.
+fn read_files(config: &Config) -> Result<(Certificates, Lists), Faults> {
     let certificates = certificates::load(config);
-    let lists = lists::load(config, &Lists::default());
-    let mut errors = Vec::new();
-    if let Err(wrong) = &lists {
-        errors.extend(wrong.lines());
-    }
-    match certificates {
-        Ok(certificates) if errors.is_empty() => Ok(certificates.warnings()),
-        Ok(_) => Err(errors),
-        Err(wrong) => Err(wrong.lines().chain(errors).collect()),
+    match (certificates, lists::load(config, &Lists::default())) {
+        (Ok(certificates), Ok(lists)) => Ok((certificates, lists)),
+        (certificates, lists) => {
+            let wrong = [certificates.err(), lists.err()].into_iter().flatten();
+            Err(Faults(wrong.flat_map(|it| it.0).collect()))
+        }
     }
 }
 
@@ -181,8 +181,8 @@ pub fn run(
     start: Start,
 ) -> Result<ExitCode, StartError> {
     let program = std::env::current_exe();
-    let certificates = certificates::load(&config)?;
-    let lists = lists::load(&config, &Lists::default())?;
+    let files = read_files(&config).map_err(|faults| StartError::Files(source.place(faults)));
+    let (certificates, lists) = files?;
     let (succession, mut inherited) = inherit(&config, start)?;
     let mut overlay = match &config.admin {
         Some(admin) => StateFile::load(&admin.state_file)?,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustls::pki_types::pem;
 use thiserror::Error;
@@ -74,6 +74,36 @@ pub enum TlsError {
     /// The TLS library fails by itself.
     #[error("TLS cannot be set up: {0}")]
     Library(rustls::Error),
+}
+
+impl TlsError {
+    /// The file that is at fault, if it is one's fault.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Read { path, .. }
+            | Self::Pem { path, .. }
+            | Self::NoCertificate(path)
+            | Self::Certificate { path, .. }
+            | Self::NoKey(path)
+            | Self::EncryptedKey(path)
+            | Self::UnsupportedKey(path)
+            | Self::Mismatch { key: path, .. }
+            | Self::Authority { path, .. }
+            | Self::Ocsp(path) => Some(path),
+            Self::NoSystemRoots(_) | Self::ServerName(_) | Self::Library(_) => None,
+        }
+    }
+
+    /// Whether a private key is at fault.
+    pub fn is_of_key(&self) -> bool {
+        matches!(
+            self,
+            Self::NoKey(_)
+                | Self::EncryptedKey(_)
+                | Self::UnsupportedKey(_)
+                | Self::Mismatch { .. }
+        )
+    }
 }
 
 /// All reasons; never empty.

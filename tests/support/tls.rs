@@ -46,6 +46,14 @@ impl Authority {
         self.directory.path().join("ca.pem")
     }
 
+    /// Its own certificate and key, as if it were a server's.
+    pub fn own(&self) -> Files {
+        let key = self.directory.path().join("ca.key");
+        write(&key, &self.issuer.key().serialize_pem());
+        let cert = self.ca();
+        Files { cert, key }
+    }
+
     /// A certificate for these names or addresses, in files that are named after the first one.
     pub fn issue(&self, names: &[&str]) -> Files {
         self.issue_as(names[0], names)

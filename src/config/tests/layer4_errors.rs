@@ -115,6 +115,44 @@ fn keys_are_for_their_modes() {
 }
 
 #[test]
+fn an_upstream_without_a_mode_is_the_only_error() {
+    // Of several upstreams routes would have to choose, if this listener were of HTTP.
+    let more = "[[upstreams]]\nname = \"other\"";
+    refused(
+        "upstream = \"db\"",
+        more,
+        "lb.toml:3: listeners[0].upstream: is for mode = \"tcp\" or \"udp\", and this listener's is \"http\"; set mode = \"tcp\" (or \"udp\"), or leave it out: routes say where requests of HTTP go",
+    );
+    refused(
+        "upstream = \"db\"\nmode = \"tpc\"",
+        more,
+        "listeners[0].mode: \"tpc\" is not one of",
+    );
+    refused("", more, "routes: there are none, and 2 upstreams");
+}
+
+#[test]
+fn a_rate_limit_without_requests_is_refused() {
+    let limit = "[rate_limit]\nrequests = 1\nwindow = \"1s\"";
+    for mode in ["tcp", "udp"] {
+        let listener = format!("mode = {mode:?}\nupstream = \"db\"");
+        refused(
+            &listener,
+            limit,
+            "lb.toml:7: rate_limit: is for requests of HTTP, and no listener speaks HTTP; leave it out, or limit connections by \"connection_rate\"",
+        );
+        // Together with one of HTTP it has its use.
+        let with_http = format!("{listener}\n[[listeners]]\nlisten = \"127.0.0.1:1\"");
+        assert_eq!(errors(&with_http, limit), [""; 0]);
+    }
+    refused(
+        "mode = \"tpc\"\nupstream = \"db\"",
+        limit,
+        "listeners[0].mode: \"tpc\"",
+    );
+}
+
+#[test]
 fn what_has_no_routes_needs_an_upstream() {
     for keys in [
         "mode = \"tcp\"".to_owned(),

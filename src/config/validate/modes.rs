@@ -69,13 +69,15 @@ impl Validation<'_> {
                 .map(|mode| format!("{:?}", word(*mode)))
                 .collect();
             let advice = match modes {
-                BELOW_HTTP => "; routes say where requests go: leave it out",
-                _ => "; leave it out",
+                BELOW_HTTP => {
+                    "set mode = \"tcp\" (or \"udp\"), or leave it out: routes say where requests of HTTP go"
+                }
+                _ => "leave it out",
             };
             self.problems.add(
                 at,
                 format!(
-                    "is for mode = {}, and this listener's is {:?}{advice}",
+                    "is for mode = {}, and this listener's is {:?}; {advice}",
                     words.join(" or "),
                     word(mode)
                 ),

@@ -2,9 +2,12 @@
 
 use std::num::NonZeroU32;
 
-use super::Validation;
+use super::uses::mode_of;
+use super::{Validation, present};
 use crate::config::key_path::KeyPath;
-use crate::config::model::{Algorithm, LimitHeaders, LimitKey, OnStoreFailure, RateLimit, Store};
+use crate::config::model::{
+    Algorithm, LimitHeaders, LimitKey, Mode, OnStoreFailure, RateLimit, Store,
+};
 use crate::config::schema;
 
 /// The default lease is this part of the whole, and no more than so many.
@@ -14,7 +17,23 @@ const LONGEST_LEASE: u32 = 1000;
 impl Validation<'_> {
     pub(super) fn global_rate_limit(&mut self) -> Option<RateLimit> {
         let raw = self.root.rate_limit.as_deref()?;
-        self.rate_limit(raw, &KeyPath::default().key("rate_limit"))
+        let at = KeyPath::default().key("rate_limit");
+        if !self.may_speak_http() {
+            self.problems.add(
+                at.clone(),
+                "is for requests of HTTP, and no listener speaks HTTP; leave it out, or limit connections by \"connection_rate\" of a listener",
+            );
+        }
+        self.rate_limit(raw, &at)
+    }
+
+    /// Whether a listener speaks HTTP, as far as is known: errors in listeners leave it open.
+    fn may_speak_http(&self) -> bool {
+        let is_unknown = self.problems.concern(&KeyPath::default().key("listeners"));
+        let mut modes = present(&self.root.listeners).map(|(_, raw)| mode_of(raw));
+        is_unknown
+            || modes.next().is_none_or(|first| first == Mode::Http)
+            || modes.any(|it| it == Mode::Http)
     }
 
     pub(super) fn rate_limit(

@@ -18,7 +18,7 @@ impl Validation<'_> {
         let list = KeyPath::default().key("routes");
         if root.routes.as_ref().is_none_or(Vec::is_empty) {
             let has_listeners = present(&root.listeners).next().is_some();
-            if has_listeners && !self.speaks_http() {
+            if has_listeners && !self.needs_routes() {
                 return Vec::new();
             }
             return self.catch_all(listeners, upstreams).into_iter().collect();
@@ -110,9 +110,15 @@ impl Validation<'_> {
         })
     }
 
-    fn speaks_http(&self) -> bool {
+    /// Whether a listener speaks HTTP. One that has an upstream, or a mode that is none, was not meant to: that it has no
+    /// routes would only hide what is wrong with it.
+    fn needs_routes(&self) -> bool {
+        let list = KeyPath::default().key("listeners");
         let mut listeners = present(&self.root.listeners);
-        listeners.any(|(_, raw)| mode_of(raw) == Mode::Http)
+        listeners.any(|(position, raw)| {
+            let has_mode = !self.problems.contains(&list.index(position).key("mode"));
+            mode_of(raw) == Mode::Http && has_mode && raw.upstream.is_none()
+        })
     }
 
     /// The listeners of a route, in their order; all that speak HTTP when it names none.

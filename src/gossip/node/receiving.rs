@@ -27,8 +27,18 @@ impl Node {
         if let Err(refusal) = taken {
             let at = Refusal::ALL.iter().position(|it| *it == refusal);
             self.refused[at.expect("it is one of all")] += 1;
+            if refusal == Refusal::Forged {
+                self.tell_of_forgery(from, now);
+            }
         }
         taken
+    }
+
+    /// Anybody can send such datagrams, and from any address: how often it is told must not depend on either.
+    fn tell_of_forgery(&mut self, from: SocketAddr, now: Instant) {
+        if let Some(count) = self.forgeries.note(now) {
+            tracing::warn!(%from, count, "datagrams for the cluster do not open: a node there has another cluster.key, or they are forged (told at most once a minute)");
+        }
     }
 
     fn take(

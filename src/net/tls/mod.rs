@@ -9,6 +9,7 @@
 //! The scratch belongs to the thread (`net::scratch`); what rustls does with it is in `session`. Each of the three buffers of
 //! a connection is bounded, and freed when it is empty.
 
+mod reason;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -92,7 +93,8 @@ pub async fn connect(
     name: ServerName<'static>,
 ) -> io::Result<Box<TlsStream>> {
     let session = UnbufferedClientConnection::new(config, name).map_err(io::Error::other)?;
-    TlsStream::open(tcp, Session::Client(session), Vec::new()).await
+    let opened = TlsStream::open(tcp, Session::Client(session), Vec::new()).await;
+    opened.map_err(reason::explained)
 }
 
 impl TlsStream {

@@ -71,3 +71,9 @@ pub async fn read(tcp: &mut Tcp, deadline: Instant) -> Result<Said, HelloError> 
         bytes: incoming.into_bytes(),
     })
 }
+
+/// The name that the hello in `bytes` asks for, which has been read before.
+pub fn name_in(bytes: &[u8]) -> Option<String> {
+    let hello = Incoming::default().read(bytes).ok().flatten()?;
+    hello.name
+}

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
 use super::connect::{Accepted, Call};
@@ -20,6 +21,9 @@ use crate::proxy::local::Local;
 use crate::proxy::preamble::{self, Introduction};
 use crate::proxy::view::View;
 use crate::upstream::Announced;
+
+/// A fatal alert of TLS, in a record: `unrecognized_name` (RFC 6066, section 3; RFC 8446, sections 5.1 and 6).
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
 /// Who wants to be connected.
 #[derive(Debug)]
@@ -94,7 +98,7 @@ pub async fn open(mut caller: Caller, mut tcp: Tcp) -> Option<Box<Session>> {
             Sorted::Refused => return None,
         }
     }
-    let transport = match &entry.tls {
+    let mut transport = match &entry.tls {
         None => tcp.into(),
         Some(tls) => {
             let stats = entry.stats.shard(local.worker);
@@ -111,12 +115,14 @@ pub async fn open(mut caller: Caller, mut tcp: Tcp) -> Option<Box<Session>> {
             }
         }
     };
-    let record = caller.record();
+    let mut record = caller.record();
     match entry.upstream {
         Some(upstream) => pass(caller, record, &view, upstream, transport, early).await,
         None => {
-            transport.tcp().reset_on_close();
-            record.refuse(Reason::BadHello);
+            record.named(hello::name_in(&early).as_deref());
+            record.refuse(Reason::NoRoute);
+            // A new socket has room for it; whoever has left need not hear it.
+            _ = transport.write_all(&UNRECOGNIZED_NAME).await;
             None
         }
     }

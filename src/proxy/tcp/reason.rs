@@ -19,15 +19,17 @@ pub enum Reason {
     ConnectFailure,
     /// None was eligible, or none had room.
     NoServer,
-    /// What came first was not TLS, or not in time, or asked for a name that is nobody's.
+    /// What came first was not TLS, or not in time.
     BadHello,
+    /// It asked for a name that is nobody's.
+    NoRoute,
     /// The load balancer has ended before the connection did.
     Shutdown,
 }
 
 impl Reason {
     /// All of them, in the order of their counters.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Client,
         Self::Server,
         Self::ClientReset,
@@ -36,6 +38,7 @@ impl Reason {
         Self::ConnectFailure,
         Self::NoServer,
         Self::BadHello,
+        Self::NoRoute,
         Self::Shutdown,
     ];
 
@@ -50,6 +53,7 @@ impl Reason {
             Self::ConnectFailure => "connect_failure",
             Self::NoServer => "no_server",
             Self::BadHello => "bad_hello",
+            Self::NoRoute => "no_route",
             Self::Shutdown => "shutdown",
         }
     }

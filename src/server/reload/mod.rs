@@ -215,9 +215,20 @@ impl Reloader {
         let changes = changes.iter().map(ToString::to_string).collect();
         match by {
             Trigger::Guard => self.installation.put_back(config).await?,
-            _ => self.installation.install(config).await?,
+            _ => {
+                let installed = self.installation.install(config).await;
+                installed.map_err(|refusal| self.placed(refusal))?;
+            }
         }
         Ok((changes, restart_needed))
+    }
+
+    /// With lines of the file, which the configuration has just come from.
+    fn placed(&self, refusal: Refusal) -> Refusal {
+        match refusal {
+            Refusal::Files(faults) => self.source.place(faults).into(),
+            other => other,
+        }
     }
 
     fn refused(&self, by: Trigger, refusal: &Refusal) -> Vec<Problem> {

@@ -3,8 +3,8 @@
 use thiserror::Error;
 
 use crate::admin::Problem;
-use crate::config::{ConfigError, Errors};
-use crate::server::{CertificateErrors, ListErrors, StartError};
+use crate::config::{ConfigError, Errors, Fault, Faults};
+use crate::server::StartError;
 
 /// Why a new configuration is not taken over. Nothing has changed.
 #[derive(Debug, Error)]
@@ -12,12 +12,9 @@ pub enum Refusal {
     /// It has errors.
     #[error(transparent)]
     Config(#[from] Errors),
-    /// The files of its certificates have.
+    /// The files that it names have: certificates, keys, and lists of networks.
     #[error(transparent)]
-    Certificates(#[from] CertificateErrors),
-    /// The files of its allow and deny lists have.
-    #[error(transparent)]
-    Lists(#[from] ListErrors),
+    Files(#[from] Faults),
     /// It cannot be put into force: an address cannot be bound, mostly.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -28,8 +25,7 @@ impl Refusal {
     pub fn lines(&self) -> Vec<String> {
         match self {
             Self::Config(errors) => errors.iter().map(ConfigError::to_string).collect(),
-            Self::Certificates(errors) => errors.lines().collect(),
-            Self::Lists(errors) => errors.lines().collect(),
+            Self::Files(faults) => faults.0.iter().map(Fault::to_string).collect(),
             Self::Start(error) => vec![error.to_string()],
         }
     }
@@ -38,9 +34,8 @@ impl Refusal {
     pub fn problems(&self) -> Vec<Problem> {
         match self {
             Self::Config(errors) => errors.iter().map(Problem::from).collect(),
-            Self::Certificates(_) | Self::Lists(_) | Self::Start(_) => {
-                self.lines().into_iter().map(Problem::from).collect()
-            }
+            Self::Files(faults) => faults.0.iter().map(Problem::from).collect(),
+            Self::Start(error) => vec![Problem::from(error.to_string())],
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::config::{self, Config, Errors};
+use crate::config::{self, Config, Errors, Faults};
 use crate::tls::files::Stamp;
 
 /// A configuration's file and environment.
@@ -54,6 +54,11 @@ impl Source {
         };
         let config = config::load(&self.path, self.variables.iter().cloned());
         (edition, config)
+    }
+
+    /// Where the keys of `faults` are.
+    pub fn place(&self, faults: Faults) -> Errors {
+        config::place(&self.path, self.variables.iter().cloned(), faults)
     }
 
     fn fingerprint(&self) -> Option<Fingerprint> {
