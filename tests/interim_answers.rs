@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::io::Write;
-use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,7 +10,7 @@ use http::{Response, StatusCode};
 use tokio::sync::Semaphore;
 
 use crate::support::backend::RawBackend;
-use crate::support::client::{Response as Answer, message};
+use crate::support::client::{Connection, Response as Answer, message};
 use crate::support::http2::{Http2Backend, connect, get, read, runtime, soon};
 use crate::support::proxy::{Proxy, RunningProxy, before_script};
 
@@ -70,6 +69,20 @@ fn before_http2(backend: &Http2Backend) -> RunningProxy {
         .start()
 }
 
+/// Sends a request, and leaves its answers to be read.
+fn ask(client: &mut Connection, method: &str) {
+    let request = message(method, "/", &[], b"");
+    client.send_raw(request).expect("sent");
+}
+
+/// Reads answers of these statuses.
+fn answers(client: &mut Connection, statuses: &[u16]) {
+    for status in statuses {
+        let answer = client.read_response(false).expect("an answer");
+        assert_eq!(answer.status, *status);
+    }
+}
+
 fn is_hint(answer: &Answer, via: &str) {
     assert_eq!((answer.status, answer.text()), (103, ""));
     let fields: Vec<_> = answer.headers.0.iter().collect();
@@ -82,9 +95,7 @@ fn is_hint(answer: &Answer, via: &str) {
 fn asks_http1(proxy: &RunningProxy, seen: &Semaphore, via: &str) {
     let mut client = proxy.connect();
     for _ in 0..2 {
-        client
-            .send_raw(message("GET", "/", &[], b""))
-            .expect("sent");
+        ask(&mut client, "GET");
         is_hint(&client.read_response(false).expect("hints"), via);
         seen.add_permits(1);
         let answer = client.read_response(false).expect("an answer");
@@ -139,9 +150,7 @@ fn all_of_them_pass_in_order_but_100_which_is_the_proxys_own() {
     let proxy = before_script(&backend);
     let mut client = proxy.connect();
     for _ in 0..2 {
-        client
-            .send_raw(message("GET", "/", &[], b""))
-            .expect("sent");
+        ask(&mut client, "GET");
         let mut statuses = Vec::new();
         let answer = loop {
             let answer = client.read_response(false).expect("an answer");
@@ -164,21 +173,10 @@ fn all_of_them_pass_in_order_but_100_which_is_the_proxys_own() {
     assert_eq!(backend.connections(), 1);
 }
 
-/// What a client gets of a server that sends hints, so many or without end, and then perhaps an answer: how many, and
-/// what comes behind.
-fn flooded(count: usize) -> (usize, u16) {
-    let backend = RawBackend::start(move |connection| {
-        connection.read_head()?;
-        for _ in 0..count {
-            connection.stream.write_all(HINTS.as_bytes())?;
-        }
-        connection.stream.write_all(OK.as_bytes())
-    });
-    let proxy = before_script(&backend);
+/// How many hints a client gets, and the status of what comes behind them.
+fn flooded(proxy: &RunningProxy) -> (usize, u16) {
     let mut client = proxy.connect();
-    client
-        .send_raw(message("GET", "/", &[], b""))
-        .expect("sent");
+    ask(&mut client, "GET");
     let mut hints = 0;
     loop {
         let answer = client.read_response(false).expect("an answer");
@@ -189,14 +187,26 @@ fn flooded(count: usize) -> (usize, u16) {
     }
 }
 
+/// The same before a server of HTTP/1.1 that sends so many, and then an answer.
+fn flooded_with(count: usize) -> (usize, u16) {
+    let backend = RawBackend::start(move |connection| {
+        connection.read_head()?;
+        for _ in 0..count {
+            connection.stream.write_all(HINTS.as_bytes())?;
+        }
+        connection.stream.write_all(OK.as_bytes())
+    });
+    flooded(&before_script(&backend))
+}
+
 #[test]
 fn a_server_cannot_flood_a_client_with_them() {
-    assert_eq!(flooded(5000), (64, 200));
+    assert_eq!(flooded_with(5000), (64, 200));
 }
 
 #[test]
 fn a_server_that_says_nothing_else_does_not_answer() {
-    assert_eq!(flooded(usize::MAX), (64, 502));
+    assert_eq!(flooded_with(usize::MAX), (64, 502));
 }
 
 #[test]
@@ -218,13 +228,8 @@ fn a_try_that_ends_with_hints_is_made_again() {
         .start();
     let mut client = proxy.connect();
     for expected in [&[200][..], &[103, 200]] {
-        client
-            .send_raw(message("GET", "/", &[], b""))
-            .expect("sent");
-        for status in expected {
-            let answer = client.read_response(false).expect("an answer");
-            assert_eq!(answer.status, *status);
-        }
+        ask(&mut client, "GET");
+        answers(&mut client, expected);
     }
 }
 
@@ -236,13 +241,8 @@ fn hints_without_an_answer_are_none() {
     });
     let proxy = before_script(&backend);
     let mut client = proxy.connect();
-    client
-        .send_raw(message("POST", "/", &[], b""))
-        .expect("sent");
-    for expected in [103, 502] {
-        let answer = client.read_response(false).expect("an answer");
-        assert_eq!(answer.status, expected);
-    }
+    ask(&mut client, "POST");
+    answers(&mut client, &[103, 502]);
 }
 
 #[test]
@@ -260,13 +260,8 @@ fn who_has_begun_to_answer_had_not_closed_the_connection() {
         .start();
     let mut client = proxy.connect();
     assert_eq!(client.get("/").expect("an answer").status, 200);
-    client
-        .send_raw(message("GET", "/", &[], b""))
-        .expect("sent");
-    for expected in [103, 502] {
-        let answer = client.read_response(false).expect("an answer");
-        assert_eq!(answer.status, expected);
-    }
+    ask(&mut client, "GET");
+    answers(&mut client, &[103, 502]);
     assert_eq!(backend.heads().len(), 2);
 }
 
@@ -293,9 +288,7 @@ fn a_stream_that_ends_with_hints_is_not_asked_for_again() {
         .start();
     let mut client = proxy.connect();
     assert_eq!(client.get("/").expect("an answer").status, 200);
-    client
-        .send_raw(message("GET", "/", &[], b""))
-        .expect("sent");
+    ask(&mut client, "GET");
     is_hint(
         &client.read_response(false).expect("hints"),
         "2.0 loadbalancer",
@@ -313,12 +306,5 @@ fn a_server_of_http_2_cannot_flood_either() {
         }
         asked.answer("ok");
     });
-    let proxy = before_http2(&backend);
-    let mut client = proxy.connect();
-    client
-        .send_raw(message("GET", "/", &[], b""))
-        .expect("sent");
-    let mut statuses = iter::repeat_with(|| client.read_response(false).expect("an answer").status);
-    let last = statuses.find(|status| *status != 103);
-    assert_eq!(last, Some(502));
+    assert_eq!(flooded(&before_http2(&backend)), (64, 502));
 }

@@ -23,7 +23,7 @@ const ALGORITHMS: [Algorithm; 3] = [
 ];
 const MINUTE: Duration = Duration::from_secs(60);
 
-fn quota(algorithm: Algorithm, requests: u32, window: Duration) -> Quota {
+pub(in crate::limit) fn quota(algorithm: Algorithm, requests: u32, window: Duration) -> Quota {
     let requests = NonZeroU32::new(requests).unwrap();
     Quota {
         algorithm,

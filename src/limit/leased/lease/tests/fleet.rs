@@ -1,24 +1,14 @@
 //! Workers with leases, and a Redis that is made of arithmetic.
 
-use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use super::super::{Lease, Terms, Unused};
+pub(in crate::limit) use crate::limit::redis::tests::quota;
 use crate::limit::redis::{Grant, Window};
 use crate::limit::window::{SlidingState, SlidingWindow};
 use crate::limit::{Algorithm, Quota, Verdict};
 
 pub const MS: Duration = Duration::from_millis(1);
-
-pub fn quota(algorithm: Algorithm, requests: u32, window: Duration) -> Quota {
-    let requests = NonZeroU32::new(requests).unwrap();
-    Quota {
-        algorithm,
-        requests,
-        window,
-        burst: requests,
-    }
-}
 
 /// The scripts' arithmetic, time in milliseconds.
 pub struct Server {
