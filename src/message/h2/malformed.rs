@@ -1,4 +1,4 @@
-//! What makes a request malformed (RFC 9113, section 8.1.1) and is not refused by the h2 crate.
+//! What makes a request, or trailers of anybody, malformed (RFC 9113, section 8.1.1) and is not refused by the h2 crate.
 
 use http::header::HOST;
 use http::uri::{PathAndQuery, Scheme};

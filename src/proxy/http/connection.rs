@@ -7,6 +7,8 @@
 //!    │  └ PARK_AFTER: parked                                       │
 //!    └────────────────────────────────────────────────────────────┘ answer sent, request's body read
 //! ```
+//!
+//! Empty lines are the beginning of a head too, but of one that nobody waits for an answer to: its end is silent.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
